@@ -1,0 +1,146 @@
+// Package driver is the contract between the manager and the places where engines run. Drivers (local, fake, later
+// kubernetes) implement it and never meet each other; drivertest beneath it is the suite that each of them passes.
+// The manager and the drivers import it; it looks only at package engine.
+//
+// A driver opens a place for each session. In that place it starts engines, tells what it observes of them, and appends
+// what they print to the session's console log (package console) in SessionSpec.ConsoleDir.
+//
+//	Open ──► Session ──► Start(specs) ──► observations: Started, then Exited (or Exited alone, reason "launch failed")
+//	             │                          └─ output is complete in the console log before Exited is observed
+//	             └─ End / lease lost / main engine exited ──► all engines Exited ──► Ended (the last observation)
+package driver
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"muster/engine"
+)
+
+// Capabilities declares what a driver can do. A false field is weaker isolation or a missing power that is said aloud:
+// the conformance suite skips its tests of it and prints the skip.
+type Capabilities struct {
+	Name        string // "local", "plain", "fake"
+	OwnAddress  bool   // every engine has an IP address of its own, every port free
+	Isolation   bool   // engines see their own processes, /tmp and /dev only
+	MemoryLimit bool   // memory is a hard limit, and going over it is told as out of memory
+	CPUShare    bool   // CPU is at least a weight
+	CPUCap      bool   // hard mode is possible
+	GPU         bool   // devices can be given and hidden
+	Survives    bool   // engines outlive the driver's process and Recover finds them
+	ConnectWait bool   // a young worker's connect to a port of its master that nobody listens on yet waits
+	Warnings    []string
+}
+
+// Driver is a place where engines run. Methods are safe for concurrent use.
+type Driver interface {
+	Capabilities() Capabilities
+	// Open makes a place for a session and holds its lease. All or nothing: after an error nothing is left behind.
+	Open(ctx context.Context, spec SessionSpec) (Session, error)
+	// Recover finds a session's place again after a restart of this process, and observes it from the beginning:
+	// each engine's Started and Exited are told (again). A place that is gone gives an error of kind NotFound.
+	Recover(ctx context.Context, spec SessionSpec, h Handle) (Session, error)
+	// List returns the handles of all places that are alive, also those that this process forgot.
+	List(ctx context.Context) ([]Handle, error)
+	// Close releases what this process holds. Engines of drivers that survive go on.
+	Close() error
+}
+
+// Handle is what is needed to find a session's place again. It is stored, carries a version and only grows.
+type Handle struct {
+	Version int               `json:"version"`
+	Session engine.ID         `json:"session"`
+	Data    map[string]string `json:"data,omitempty"` // the driver's own
+}
+
+// SessionSpec says what a session needs from its driver.
+type SessionSpec struct {
+	ID         engine.ID
+	ConsoleDir string   // the driver appends to the console log here, and nobody else does
+	Ephemeral  bool     // when the session ends and no server is there to look, remove everything of it
+	Owner      *os.File // pidfd of the process whose end is the session's end; nil: none. The driver takes it over
+	// Observe is called for everything that happens, in order, one call at a time for each session. It must not block
+	// and must not call back into the driver.
+	Observe func(Observation)
+	// Wrote is called after console records were appended; calls may be merged. It must not block.
+	Wrote func()
+}
+
+// Session is a session's place.
+type Session interface {
+	Handle() Handle
+	// Listen opens a TCP listener that the session's engines reach at the returned address, and no engine of another
+	// session. It lives until it is closed or the session ends.
+	Listen(ctx context.Context, port int) (net.Listener, netip.AddrPort, error)
+	// Reserve gives n addresses for engines to come, in order. Released by the engine's end, or by Release.
+	Reserve(n int) ([]netip.Addr, error)
+	Release(addrs ...netip.Addr)
+	// Start starts engines; it returns when each was accepted or not (nil or an error for each spec, all or nothing each:
+	// a refused engine leaves nothing behind). What happens later is observed.
+	Start(ctx context.Context, specs []Spec) []error
+	// Signal sends a signal to the process group of the engine's interpreter. NotFound if it is not alive.
+	Signal(ctx context.Context, id engine.ID, signal int) error
+	// Stop ends an engine and all its descendants: SIGTERM, after grace SIGKILL. It returns when the end has begun;
+	// the Exited observation, with reason and by, tells when it is over. Idempotent.
+	Stop(ctx context.Context, id engine.ID, grace time.Duration, reason engine.Reason, by string) error
+	// Note appends an event record (JSON, see api.Event) to the console under the engine's id (the session's own
+	// engine or any started one).
+	Note(ctx context.Context, id engine.ID, event []byte) error
+	// Dial connects to a TCP port of an engine's own 127.0.0.1.
+	Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error)
+	// End ends the session: all engines, then the place. It returns when everything is gone. Idempotent.
+	End(ctx context.Context, grace time.Duration, by string) error
+}
+
+// Spec is one engine to start.
+type Spec struct {
+	ID       engine.ID
+	Name     string // label for the console
+	Role     engine.Role
+	Address  netip.Addr // from Reserve
+	Master   netip.Addr // the master's address; its own in a session's own engine
+	Hostname string
+	// Argv and Files come from package kernel. "{private}" in Argv and Env is replaced by the folder, visible to the engine
+	// alone, in which Files are found.
+	Argv      []string
+	Env       []string // KEY=VALUE, complete: nothing is inherited
+	Files     map[string][]byte
+	Dir       string   // working directory, absolute
+	Visible   []string // paths that stay visible even if they lie in /tmp (project, interpreter, clients)
+	Resources engine.Resources
+	HardCPU   bool     // cap instead of weight
+	CPUSet    []int    // whole cores to pin to; empty: all
+	GPUs      []GPU    // devices given; all others are hidden
+	Stdin     *os.File // read end; nil: empty input. The driver takes it over
+	UID, GID  int
+	Groups    []int
+}
+
+// GPU is one device that can be given to an engine.
+type GPU struct {
+	Index int      `json:"index"`
+	UUID  string   `json:"uuid,omitempty"`
+	Nodes []string `json:"nodes"` // device nodes that belong to this GPU alone, such as /dev/nvidia0
+}
+
+// Observation is one thing that happened in a session's place.
+type Observation struct {
+	Kind   ObservationKind
+	Engine engine.ID // empty in Ended
+	At     time.Time
+	Exit   *engine.Exit // Exited and Ended (why the session ended)
+	Text   string       // Notice: a sentence for people, such as that the disk is full
+}
+
+// ObservationKind tells observations apart.
+type ObservationKind string
+
+const (
+	Started ObservationKind = "started" // the interpreter was started
+	Exited  ObservationKind = "exited"  // the engine and all its descendants are gone, its output is complete
+	Ended   ObservationKind = "ended"   // the session's place is gone; nothing follows
+	Notice  ObservationKind = "notice"
+)

@@ -1,0 +1,45 @@
+package server
+
+import (
+	"context"
+	"io"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+)
+
+// Manager is what the server needs from package manager: it decides, the server only decodes and encodes. All errors are
+// *engine.Error in their chain. Methods are safe for concurrent use.
+type Manager interface {
+	// Authenticate tells who a token belongs to; false for an unknown one.
+	Authenticate(token string) (Identity, bool)
+	// CreateSession starts a session; the reply holds its token.
+	CreateSession(ctx context.Context, req api.CreateSession) (api.Session, error)
+	Sessions() []api.Session
+	Session(id engine.ID) (api.Session, error)
+	// EndSession ends a session and everything of it, and returns when it is gone. Idempotent.
+	EndSession(ctx context.Context, id engine.ID, by string) error
+	Interrupt(ctx context.Context, id engine.ID) error
+	// Stdin returns the writing end of the session's stdin; Conflict if it was not asked for or is already taken.
+	Stdin(id engine.ID) (io.WriteCloser, error)
+	// Launch validates, admits and answers at once; one description for each worker asked, refused ones without id.
+	// The workers begin when release is called, which the caller must do exactly once, after the reply was written.
+	Launch(ctx context.Context, session engine.ID, req api.LaunchWorkers) (reply api.Workers, release func(), err error)
+	// Workers lists the session's workers, newest first.
+	Workers(session engine.ID) (api.Workers, error)
+	// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx
+	// ended. progress (may be nil) is called at every change of the counts.
+	Await(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error)
+	Stop(ctx context.Context, session engine.ID, req api.Stop, by string) (api.Stopped, error)
+	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session.
+	Engine(id string) (api.Worker, engine.ID, error)
+	// Console opens the session's console for reading. Done is closed when nothing will follow.
+	Console(session engine.ID) (log *console.Reader, bell *console.Bell, done <-chan struct{}, err error)
+}
+
+// Identity is who sends a request: the owner of the server, or one session's code.
+type Identity struct {
+	Owner   bool      // may see and do everything
+	Session engine.ID // the session a token was made for; empty for the owner
+}
