@@ -95,6 +95,15 @@ type Session interface {
 	End(ctx context.Context, grace time.Duration, by string) error
 }
 
+// StartError is the error of an engine that could not be started: the step at which it failed, and why.
+type StartError struct {
+	Step string
+	Err  error
+}
+
+func (e *StartError) Error() string { return e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
+
 // Spec is one engine to start.
 type Spec struct {
 	ID       engine.ID

@@ -38,8 +38,5 @@ type Manager interface {
 	Console(session engine.ID) (log *console.Reader, bell *console.Bell, done <-chan struct{}, err error)
 }
 
-// Identity is who sends a request: the owner of the server, or one session's code.
-type Identity struct {
-	Owner   bool      // may see and do everything
-	Session engine.ID // the session a token was made for; empty for the owner
-}
+// Identity is who sends a request. It lives in engine because the Manager, which does not know this package, returns it.
+type Identity = engine.Identity

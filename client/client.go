@@ -1,0 +1,155 @@
+// Package client is the Go client of Muster's own API: one method for each route, over a unix socket or TCP. The command
+// line and the tests use it; every Go program may.
+//
+// Errors are *engine.Error, with the server's kind, message and hint, or with the client's own where no server answered
+// (kind unavailable) or something else than one. A context that ended is returned as its own error.
+//
+// It looks at api, engine and internal/console only.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"muster/api"
+	"muster/engine"
+)
+
+const dialTimeout = 10 * time.Second
+
+// Config says where the server is and who asks.
+type Config struct {
+	Address string // "unix:///path/to/socket" or "http://host:port"
+	Token   string
+}
+
+// Client is safe for concurrent use.
+type Client struct {
+	address string
+	base    string // URL that paths are added to
+	token   string
+	http    *http.Client
+}
+
+// New makes a client. It does not connect.
+func New(c Config) (*Client, error) {
+	transport := &http.Transport{DisableCompression: true} // no proxy: tokens go to the server alone
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	transport.DialContext = dialer.DialContext
+	cl := &Client{address: c.Address, token: c.Token, http: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	u, err := url.Parse(c.Address)
+	switch {
+	case err == nil && u.Scheme == "unix" && u.Host == "" && strings.HasPrefix(u.Path, "/"):
+		path := u.Path
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		}
+		cl.base = "http://muster"
+	case err == nil && u.Scheme == "http" && u.Host != "" && strings.Trim(u.Path, "/") == "" && u.RawQuery == "":
+		cl.base = "http://" + u.Host
+	default:
+		return nil, engine.Errorf(engine.Invalid, "%q is no address of a server", c.Address).
+			WithHint("write unix:///path/to/socket or http://host:port")
+	}
+	return cl, nil
+}
+
+// Address is where the server is, as configured.
+func (c *Client) Address() string { return c.address }
+
+// Close drops idle connections. Streams are closed on their own.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// call sends in as JSON (nil: no body) and decodes the reply into out (nil: none expected).
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return engine.Errorf(engine.Invalid, "the request cannot be sent as JSON: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	resp, err := c.do(ctx, method, path, request{body: body, bodyType: "application/json"})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	reply, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return c.broken(ctx, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(reply, out); err != nil {
+		return c.rubbish(reply)
+	}
+	return nil
+}
+
+// request is what differs between requests.
+type request struct {
+	body     io.Reader
+	bodyType string
+	accept   string
+}
+
+// do sends a request and returns the reply if it is one of our servers' and no error.
+func (c *Client) do(ctx context.Context, method, path string, q request) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+api.Base+path, q.body)
+	if err != nil {
+		return nil, engine.Errorf(engine.Invalid, "the request cannot be made: %w", err)
+	}
+	req.Header.Set(api.HeaderVersion, strconv.Itoa(api.Version))
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if q.body != nil {
+		req.Header.Set("Content-Type", q.bodyType)
+	}
+	if q.accept != "" {
+		req.Header.Set("Accept", q.accept)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.failed(ctx, err)
+	}
+	if err := c.check(ctx, resp); err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// check refuses replies of other versions, of other programs, and errors.
+func (c *Client) check(ctx context.Context, resp *http.Response) error {
+	version := resp.Header.Get(api.HeaderVersion)
+	if version != "" && version != strconv.Itoa(api.Version) {
+		return &unreachable{engine.Errorf(engine.Unavailable, "the server at %s speaks version %s of the API, this client version %d",
+			c.address, version, api.Version).WithHint("use the same version of muster for both")}
+	}
+	if version != "" && resp.StatusCode < 300 {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return c.broken(ctx, err)
+	}
+	var e api.Error
+	if version == "" || json.Unmarshal(body, &e) != nil || e.Kind == "" {
+		return c.rubbish(body)
+	}
+	return FromWire(e)
+}

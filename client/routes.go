@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/url"
+
+	"muster/api"
+)
+
+func sessionPath(session, rest string) string { return "/sessions/" + url.PathEscape(session) + rest }
+
+// Version tells the server's versions. It needs no token.
+func (c *Client) Version(ctx context.Context) (v api.VersionInfo, err error) {
+	err = c.call(ctx, "GET", "/version", nil, &v)
+	return v, err
+}
+
+// OpenAPI returns the document that describes the API.
+func (c *Client) OpenAPI(ctx context.Context) (doc json.RawMessage, err error) {
+	err = c.call(ctx, "GET", "/openapi.json", nil, &doc)
+	return doc, err
+}
+
+// Sessions lists all sessions. Owner only.
+func (c *Client) Sessions(ctx context.Context) (list []api.Session, err error) {
+	err = c.call(ctx, "GET", "/sessions", nil, &list)
+	return list, err
+}
+
+// CreateSession starts a session; the reply holds its token. Owner only.
+func (c *Client) CreateSession(ctx context.Context, req api.CreateSession) (s api.Session, err error) {
+	err = c.call(ctx, "POST", "/sessions", req, &s)
+	return s, err
+}
+
+// Session tells of one session; "self" is the one that the token belongs to. So it is in all methods.
+func (c *Client) Session(ctx context.Context, session string) (s api.Session, err error) {
+	err = c.call(ctx, "GET", sessionPath(session, ""), nil, &s)
+	return s, err
+}
+
+// EndSession ends a session and everything of it, and returns when it is gone.
+func (c *Client) EndSession(ctx context.Context, session string) error {
+	return c.call(ctx, "DELETE", sessionPath(session, ""), nil, nil)
+}
+
+// Interrupt sends SIGINT to the session's own engine.
+func (c *Client) Interrupt(ctx context.Context, session string) error {
+	return c.call(ctx, "POST", sessionPath(session, "/interrupt"), nil, nil)
+}
+
+// Stdin writes r to the session's stdin as it comes, and closes stdin at its end. It returns when that is done, when
+// the session does not read any more, or when ctx ends; a Read of r that is going on then is left behind, and what it
+// reads is lost.
+func (c *Client) Stdin(ctx context.Context, session string, r io.Reader) error {
+	// net/http waits for the body's Read when it gives up a request. A pipe can be closed while it is being read.
+	body, feed := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { body.CloseWithError(context.Cause(ctx)) })
+	defer stop()
+	defer body.Close()
+	go func() {
+		_, err := io.Copy(feed, r)
+		feed.CloseWithError(err)
+	}()
+	resp, err := c.do(ctx, "POST", sessionPath(session, "/stdin"), request{body: body, bodyType: "application/octet-stream"})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Launch launches workers, refused ones are without id. They start once the reply was sent.
+func (c *Client) Launch(ctx context.Context, session string, req api.LaunchWorkers) (w api.Workers, err error) {
+	err = c.call(ctx, "POST", sessionPath(session, "/workers"), req, &w)
+	return w, err
+}
+
+// Workers lists the session's workers, newest first.
+func (c *Client) Workers(ctx context.Context, session string) (w api.Workers, err error) {
+	err = c.call(ctx, "GET", sessionPath(session, "/workers"), nil, &w)
+	return w, err
+}
+
+// Await waits for workers. progress, if not nil, is called when the counts change.
+func (c *Client) Await(ctx context.Context, session string, req api.Await, progress func(api.AwaitProgress)) (a api.Awaited, err error) {
+	if progress == nil {
+		err = c.call(ctx, "POST", sessionPath(session, "/await"), req, &a)
+		return a, err
+	}
+	return c.awaitLines(ctx, session, req, progress)
+}
+
+// Stop stops workers.
+func (c *Client) Stop(ctx context.Context, session string, req api.Stop) (s api.Stopped, err error) {
+	err = c.call(ctx, "POST", sessionPath(session, "/stop"), req, &s)
+	return s, err
+}
+
+// Engine finds a worker or a session's own engine by its id or by the beginning of it.
+func (c *Client) Engine(ctx context.Context, id string) (w api.Worker, err error) {
+	err = c.call(ctx, "GET", "/engines/"+url.PathEscape(id), nil, &w)
+	return w, err
+}

@@ -1,0 +1,79 @@
+"""The line that a long await_workers shows on a terminal: one line on stderr, rewritten in place, cleared at the end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Dict, Optional, TextIO, Type
+
+# Seconds before the line appears, and between two drawings.
+_AFTER = 1.0
+
+
+class line:
+    """Context manager; called with the server's progress, it shows it when the wait has lasted more than a second."""
+
+    def __init__(self, out: Optional[TextIO] = None) -> None:
+        self._out = sys.stderr if out is None else out
+        self._progress: Dict[str, Any] = {}
+        self._width = 0
+        self._ended = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+
+    def __call__(self, progress: Dict[str, Any]) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> line:
+        try:
+            terminal = self._out.isatty()
+        except (AttributeError, ValueError):  # no stderr, or a closed one
+            terminal = False
+        if terminal:
+            self._thread = threading.Thread(target=self._run, name="muster-progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            if self._width:
+                self._write("\r" + " " * self._width + "\r")
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        while not self._ended.wait(_AFTER):
+            text = text_of(self._progress, time.monotonic() - begun)[: shutil.get_terminal_size().columns - 1]
+            padding = " " * max(0, self._width - len(text))
+            self._write("\r" + text + padding)
+            self._width = len(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except (OSError, ValueError):  # the terminal is gone: nobody looks
+            pass
+
+
+def text_of(progress: Dict[str, Any], seconds: float) -> str:
+    """Return the line for what the server told last."""
+    text = "waiting for workers"
+    if progress.get("of"):
+        text = "waiting for workers: %s of %s done" % (progress.get("done", 0), progress["of"])
+    text += ", %d s" % seconds
+    waiting = progress.get("waiting")
+    if isinstance(waiting, str) and waiting:
+        text += " (%s)" % " ".join(waiting.split())
+    return text

@@ -1,0 +1,219 @@
+# Requests to the server. Launching and stopping are never sent twice: they use a connection of their own (libcurl sends a
+# request again by itself when a kept connection turns out to be closed). All else shares a kept one.
+
+api_version <- "1"
+client_version <- "0.1.0"
+line_type <- "application/x-ndjson"
+
+state <- new.env(parent = emptyenv())
+state$listeners <- list()
+
+# Stops with a condition whose classes tell the kind: c("muster_error_<kind>", "muster_error", "error", "condition").
+muster_stop <- function(kind, message, hint = "") {
+  text <- if (nzchar(hint)) paste0(message, "; ", hint) else message
+  stop(structure(
+    class = c(paste0("muster_error_", kind), "muster_error", "error", "condition"),
+    list(message = text, call = NULL, kind = kind, hint = hint)
+  ))
+}
+
+# Sends a request and returns the reply as a list.
+request <- function(method, path, body = NULL) {
+  careful <- !is.null(body)
+  handle <- new_request(method, body, "application/json", careful)
+  # Launching thousands of workers on a busy machine takes its time; a server that is silent for longer is broken.
+  curl::handle_setopt(handle, timeout = 300)
+  response <- tryCatch(
+    curl::curl_fetch_memory(paste0(base_url(), path), handle),
+    error = function(e) server_down(e, careful)
+  )
+  if (!careful) keep_handle(handle)
+  decode(response, response$content)
+}
+
+# Sends an await and returns its result; shows progress on a terminal meanwhile.
+await_lines <- function(path, body) {
+  handle <- new_request("POST", body, paste0(line_type, ", application/json"), FALSE)
+  if (body$timeout_seconds > 0) curl::handle_setopt(handle, timeout = body$timeout_seconds + 60)
+  line <- progress_line()
+  on.exit(line$clear())
+  if (line$terminal) {
+    curl::handle_setopt(handle, noprogress = FALSE, progressfunction = function(down, up) {
+      line$draw()
+      TRUE
+    })
+  }
+  pieces <- list()
+  response <- tryCatch(
+    curl::curl_fetch_stream(paste0(base_url(), path), function(bytes) {
+      pieces[[length(pieces) + 1L]] <<- bytes
+      line$update(bytes)
+    }, handle),
+    error = function(e) server_down(e, FALSE)
+  )
+  keep_handle(handle)
+  content <- if (length(pieces)) do.call(c, pieces) else raw()
+  if (response$status_code != 200 || !isTRUE(startsWith(as.character(response$type), line_type))) {
+    return(decode(response, content))
+  }
+  check_version(response)
+  result_of(content)
+}
+
+# Returns the result that the lines of an await end with.
+result_of <- function(content) {
+  result <- NULL
+  for (text in strsplit(text_of(content), "\n", fixed = TRUE)[[1L]]) {
+    item <- parse_json(text)
+    if (is.null(item)) bad_reply(sprintf("the line %s", shown(text)))
+    if (is.list(item$error)) told(200L, item$error)
+    if (is.list(item$result)) result <- item$result
+  }
+  if (is.null(result)) {
+    muster_stop(
+      "server_down", sprintf("the Muster server at %s ended its answer before the result", server_url()),
+      "it was probably stopped; list.workers() tells whether it still lives"
+    )
+  }
+  result
+}
+
+# Returns the list of descriptions that reply holds under key.
+workers_of <- function(reply, key) {
+  found <- reply[[key]]
+  if (is.null(found) && key %in% names(reply)) {
+    return(list())
+  }
+  if (!is.list(found) || !is.null(names(found)) || !all(vapply(found, is.list, NA))) {
+    bad_reply(sprintf("a reply without a list of %s", key))
+  }
+  found
+}
+
+new_request <- function(method, body, accept, own_connection) {
+  for (package in c("curl", "jsonlite")) {
+    if (!requireNamespace(package, quietly = TRUE)) {
+      muster_stop(
+        "unavailable", sprintf("R package %s is not installed", package),
+        "install it, on Debian: apt-get install r-cran-jsonlite r-cran-curl"
+      )
+    }
+  }
+  handle <- if (own_connection) curl::new_handle() else kept_handle()
+  # No proxy: the server is on this machine or next to it.
+  curl::handle_setopt(handle,
+    customrequest = method, noproxy = "*", connecttimeout = 10, tcp_keepalive = 1L,
+    useragent = paste0("muster-r/", client_version), fresh_connect = own_connection, forbid_reuse = own_connection
+  )
+  if (!is.null(body)) {
+    payload <- charToRaw(enc2utf8(as.character(jsonlite::toJSON(body, auto_unbox = TRUE, digits = NA, null = "null"))))
+    curl::handle_setopt(handle, post = TRUE, postfieldsize = length(payload), postfields = payload)
+  }
+  curl::handle_setheaders(handle,
+    "Authorization" = paste("Bearer", Sys.getenv("CDSW_API_KEY")), "Muster-Api-Version" = api_version,
+    "Accept" = accept, "Content-Type" = "application/json", "Expect" = ""
+  )
+  handle
+}
+
+# Returns the handle that keeps a connection, and forgets it until keep_handle() says that its request ended well: one that
+# was broken off, also by Ctrl-C, cannot be used again.
+kept_handle <- function() {
+  usable <- !is.null(state$handle) && identical(state$pid, Sys.getpid()) # a forked child must not use its parent's
+  handle <- if (usable) curl::handle_reset(state$handle) else curl::new_handle()
+  state$handle <- NULL
+  handle
+}
+
+keep_handle <- function(handle) {
+  state$pid <- Sys.getpid()
+  state$handle <- handle
+}
+
+server_url <- function() {
+  url <- Sys.getenv("MUSTER_URL")
+  if (!nzchar(url)) {
+    muster_stop(
+      "no_session", "this process runs in no Muster session (MUSTER_URL and CDSW_API_KEY are not set)",
+      "start the script with: muster run FILE"
+    )
+  }
+  if (!grepl("^http://[^/]+", url)) {
+    muster_stop(
+      "no_session", sprintf("MUSTER_URL is %s, which is no address of a server", shown(url)), "it has the form http://host:port"
+    )
+  }
+  sub("/+$", "", url)
+}
+
+base_url <- function() paste0(server_url(), "/muster/v1")
+
+# Returns the reply's JSON, or stops with the error that it tells.
+decode <- function(response, content) {
+  reply <- parse_json(text_of(content))
+  check_version(response)
+  if (is.null(reply)) {
+    bad_reply(sprintf("HTTP %d with %s", response$status_code, shown(text_of(content[seq_len(min(80L, length(content)))]))))
+  }
+  if (response$status_code >= 400L) told(response$status_code, reply)
+  if (response$status_code >= 300L) bad_reply(sprintf("HTTP %d", response$status_code))
+  reply
+}
+
+# Returns a JSON object as a list, NULL for anything else.
+parse_json <- function(text) {
+  reply <- tryCatch(jsonlite::fromJSON(text, simplifyVector = FALSE), error = function(e) NULL)
+  if (startsWith(trimws(text), "{") && is.list(reply)) reply else NULL
+}
+
+text_of <- function(bytes) {
+  text <- rawToChar(bytes[bytes != as.raw(0L)])
+  Encoding(text) <- "UTF-8"
+  if (validUTF8(text)) text else iconv(text, "UTF-8", "UTF-8", sub = "byte")
+}
+
+check_version <- function(response) {
+  headers <- curl::parse_headers_list(response$headers)
+  version <- headers[["muster-api-version"]]
+  if (!is.null(version) && trimws(version) != api_version) {
+    muster_stop(
+      "version",
+      sprintf(
+        "the server at %s speaks version %s of Muster's API, this client (cdsw %s) version %s", server_url(), version,
+        client_version, api_version
+      ),
+      "restart the server and the session with the same release of muster"
+    )
+  }
+}
+
+told <- function(status, error) {
+  if (!is.character(error$kind) || !is.character(error$message)) {
+    bad_reply(sprintf("HTTP %d without kind and message", status))
+  }
+  muster_stop(error$kind, error$message, if (is.character(error$hint)) error$hint else "")
+}
+
+bad_reply <- function(what) {
+  muster_stop(
+    "bad_reply", sprintf("what answers at %s is no Muster server, or a broken one: it sent %s", server_url(), what),
+    "check MUSTER_URL, and that server and session are of the same release of muster"
+  )
+}
+
+# Says why libcurl got no answer.
+server_down <- function(e, careful) {
+  if (inherits(e, "muster_error")) stop(e)
+  message <- conditionMessage(e)
+  if (grepl("HTTP/0.9", message, fixed = TRUE)) bad_reply("no HTTP")
+  if (grepl("connect", message, ignore.case = TRUE)) {
+    muster_stop(
+      "server_down", sprintf("the Muster server at %s cannot be reached: %s", server_url(), message),
+      "it has probably ended; start a new session with muster run, or the server with muster up"
+    )
+  }
+  muster_stop(
+    "server_down", sprintf("the Muster server at %s broke the connection before it had answered: %s", server_url(), message),
+    if (careful) "the request may have been carried out: list.workers() tells" else "list.workers() tells whether it still lives"
+  )
+}

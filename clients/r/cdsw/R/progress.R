@@ -1,0 +1,42 @@
+# The line that a long await shows on a terminal: one line on stderr, rewritten in place, cleared at the end.
+
+# Seconds before the line appears.
+progress_after <- 1
+
+progress_line <- function(terminal = isatty(stderr()), out = stderr()) {
+  begun <- proc.time()[["elapsed"]]
+  last <- list()
+  width <- 0L
+  drawn <- -1
+  list(
+    terminal = terminal,
+    # Takes what the server sent; a line that is not whole yet is left out.
+    update = function(bytes) {
+      if (!terminal) {
+        return(invisible())
+      }
+      for (text in strsplit(text_of(bytes), "\n", fixed = TRUE)[[1L]]) {
+        item <- parse_json(text)
+        if (is.list(item$progress)) last <<- item$progress
+      }
+    },
+    # Called about once a second while libcurl waits.
+    draw = function() {
+      seconds <- floor(proc.time()[["elapsed"]] - begun)
+      if (seconds < progress_after || seconds == drawn) {
+        return(invisible())
+      }
+      drawn <<- seconds
+      text <- substr(progress_text(last, seconds), 1L, getOption("width", 80L) - 1L)
+      cat("\r", text, strrep(" ", max(0L, width - nchar(text))), sep = "", file = out)
+      width <<- nchar(text)
+    },
+    clear = function() if (width > 0L) cat("\r", strrep(" ", width), "\r", sep = "", file = out)
+  )
+}
+
+progress_text <- function(progress, seconds) {
+  counts <- if (isTRUE(progress$of > 0)) sprintf(": %d of %d done", as.integer(progress$done), as.integer(progress$of)) else ""
+  why <- if (isTRUE(nzchar(progress$waiting))) sprintf(" (%s)", gsub("[[:space:]]+", " ", progress$waiting)) else ""
+  sprintf("waiting for workers%s, %d s%s", counts, as.integer(seconds), why)
+}

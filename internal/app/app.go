@@ -1,0 +1,157 @@
+// Package app builds a server from its configuration: driver, kernels, manager, routes and listener; it runs it, and closes
+// everything in reverse order. cmd/muster hands it to the command line; nothing else imports it. Everything else is wired
+// here and nowhere else.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"time"
+
+	"muster/clients"
+	"muster/engine"
+	"muster/internal/cli"
+	"muster/internal/driver"
+	"muster/internal/driver/local"
+	"muster/internal/keeper/embedded"
+	"muster/internal/kernel"
+	"muster/internal/manager"
+	"muster/internal/server"
+)
+
+// config is what the two kinds of server, the one of its own and the one inside "run", have in common.
+type config struct {
+	stateDir            string
+	network             string
+	rung                string
+	hardCPU             bool
+	ephemeral           bool // sessions leave nothing behind
+	memoryCapacityBytes int64
+	gpus                string
+	log                 io.Writer
+}
+
+// app is a wired server without a listener.
+type app struct {
+	token   string
+	driver  driver.Driver
+	manager *manager.Manager
+	server  *server.Server
+	http    *http.Server
+}
+
+// closeTimeout bounds how long the end of all sessions may take. Each is over within a second.
+const closeTimeout = 20 * time.Second
+
+// Deps are what the command line needs of this package.
+func Deps() cli.Deps {
+	return cli.Deps{Version: cli.Version, Embedded: serveEmbedded, Serve: serveUp, Doctor: doctor}
+}
+
+// open builds everything. After an error nothing is left.
+func open(c config) (_ *app, err error) {
+	log := slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	paths, err := findPaths(c.stateDir)
+	if err != nil {
+		return nil, err
+	}
+	keeper, err := embedded.Extract(paths.cache)
+	if err != nil {
+		return nil, err
+	}
+	table, err := kernels(paths)
+	if err != nil {
+		return nil, err
+	}
+	drv, err := local.New(local.Config{
+		Dir: paths.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network, Hidden: []string{paths.runtime},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range drv.Capabilities().Warnings {
+		fmt.Fprintf(c.log, "muster: %s\n", w)
+	}
+	if err := drv.Sweep(); err != nil {
+		fmt.Fprintf(c.log, "muster: what an earlier run left could not be removed: %v\n", err)
+	}
+	capacity, err := machine(c)
+	if err != nil {
+		return nil, err
+	}
+	a := &app{token: rand.Text(), driver: drv}
+	who := caller()
+	a.manager, err = manager.New(manager.Config{
+		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.sessions, Ephemeral: c.ephemeral,
+		OwnerToken: a.token, Serve: a.serveEngines, User: who.Username, Home: who.HomeDir,
+		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, drv.Close())
+	}
+	a.server = server.New(server.Config{Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log})
+	a.http = a.server.HTTP()
+	return a, nil
+}
+
+// serveEngines answers the engines of a session on the listener in its network.
+func (a *app) serveEngines(l net.Listener) { a.http.Serve(l) }
+
+// serve answers on the owner's listener until ctx ends, then ends everything in reverse order.
+func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
+	served := make(chan error, 1)
+	go func() { served <- a.http.Serve(ownerOnly(l)) }()
+	ready()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		served <- nil
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	// Sessions first: whoever follows a console sees its end before the streams are closed.
+	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
+	err = errors.Join(err, a.http.Shutdown(end), a.manager.Close(end), a.driver.Close())
+	<-served
+	return err
+}
+
+// kernels is the table of languages, with our clients where engines can import them.
+func kernels(p paths) (*kernel.Table, error) {
+	python, err := clients.PythonDir(p.cache)
+	if err != nil {
+		return nil, engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err)
+	}
+	return kernel.NewTable(kernel.Config{
+		Visible:    []string{p.cache},
+		PythonPath: python,
+		RLibrary: func(ctx context.Context, rscript string) (string, error) {
+			return clients.RLibrary(ctx, rscript, p.cache)
+		},
+	}), nil
+}
+
+// caller is the user that engines run as.
+func caller() *user.User {
+	if u, err := user.Current(); err == nil {
+		return u
+	}
+	return &user.User{Username: fmt.Sprint(os.Getuid()), HomeDir: os.Getenv("HOME")}
+}
+
+func groups() []int {
+	g, err := os.Getgroups()
+	if err != nil {
+		return nil
+	}
+	return g
+}

@@ -1,0 +1,66 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/driver/local"
+	"muster/internal/manager"
+)
+
+// machine says what there is to give: what the configuration says, else what the machine has.
+func machine(c config) (manager.Capacity, error) {
+	capacity := manager.Capacity{MemoryBytes: c.memoryCapacityBytes, CPU: float64(runtime.NumCPU())}
+	if capacity.MemoryBytes == 0 {
+		total, err := totalMemory()
+		if err != nil {
+			return capacity, engine.Errorf(engine.Unavailable, "the machine's memory is unknown: %v", err).
+				WithHint("say it with --memory-capacity")
+		}
+		capacity.MemoryBytes = total
+	}
+	var err error
+	capacity.GPUs, err = gpus(c.gpus)
+	return capacity, err
+}
+
+// totalMemory reads MemTotal of /proc/meminfo, in bytes.
+func totalMemory() (int64, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	var kb int64
+	if _, err := fmt.Sscanf(string(b), "MemTotal: %d kB", &kb); err != nil {
+		return 0, fmt.Errorf("read /proc/meminfo: %w", err)
+	}
+	return kb * 1024, nil
+}
+
+// gpus is the inventory: JSON, the path of a file with JSON, or empty for what the machine has.
+func gpus(s string) ([]driver.GPU, error) {
+	if s == "" {
+		return local.GPUs(), nil
+	}
+	b := []byte(s)
+	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
+		var err error
+		if b, err = os.ReadFile(s); err != nil {
+			return nil, engine.Errorf(engine.Invalid, "the GPU inventory cannot be read: %v", err)
+		}
+	}
+	var list []driver.GPU
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&list); err != nil {
+		return nil, engine.Errorf(engine.Invalid, "the GPU inventory is no list of devices: %v", err).
+			WithHint(`write it like [{"index": 0, "uuid": "GPU-…", "nodes": ["/dev/nvidia0"]}]`)
+	}
+	return list, nil
+}

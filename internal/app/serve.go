@@ -1,0 +1,153 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"muster/engine"
+	"muster/internal/cli"
+)
+
+// serveEmbedded is the server inside "muster run". Its socket has no file: a kill -9 leaves none.
+func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, func(context.Context) error, error) {
+	a, err := open(config{rung: o.Rung, hardCPU: o.HardCPU, gpus: o.GPUs, ephemeral: true, log: o.Log})
+	if err != nil {
+		return "", "", nil, err
+	}
+	name := "@muster-" + rand.Text()
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		return "", "", nil, errors.Join(err, a.manager.Close(ctx), a.driver.Close())
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	ready := make(chan struct{})
+	go func() { served <- a.serve(run, l, func() { close(ready) }) }()
+	<-ready
+	end := func(ctx context.Context) error {
+		stop()
+		select {
+		case err := <-served:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return "unix:///" + name, a.token, end, nil
+}
+
+// serveUp is "muster up".
+func serveUp(ctx context.Context, o cli.UpOptions) error {
+	lock, err := lockServer(o.TokenFile)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	a, err := open(config{
+		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
+		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, log: o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := listen(o.Listen)
+	if err != nil {
+		return errors.Join(err, a.manager.Close(ctx), a.driver.Close())
+	}
+	if err := os.WriteFile(o.TokenFile, []byte(a.token+"\n"), 0o600); err != nil {
+		return errors.Join(engine.Errorf(engine.Unavailable, "the server's token cannot be written: %v", err), l.Close(), a.manager.Close(ctx), a.driver.Close())
+	}
+	defer os.Remove(o.TokenFile)
+	return a.serve(ctx, l, func() {
+		if o.Ready != nil {
+			o.Ready(o.Listen)
+		}
+	})
+}
+
+// lockServer makes sure that two servers that start at the same moment do not take each other's socket. The lock is gone
+// with the process, however it ends.
+func lockServer(tokenFile string) (*os.File, error) {
+	path := filepath.Join(filepath.Dir(tokenFile), "."+filepath.Base(tokenFile)+".lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, engine.Errorf(engine.Unavailable, "the server's folder cannot be written: %v", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, engine.Errorf(engine.Conflict, "a server already runs (it holds %s)", path).WithHint("muster ps shows it")
+	}
+	return f, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if hostport, ok := strings.CutPrefix(address, "tcp://"); ok {
+		l, err := net.Listen("tcp", hostport)
+		if err != nil {
+			return nil, engine.Errorf(engine.Unavailable, "cannot listen on %s: %v", hostport, err)
+		}
+		return l, nil
+	}
+	path := strings.TrimPrefix(address, "unix://")
+	os.Remove(path) // of a server that was killed: we hold the lock
+	old := syscall.Umask(0o177)
+	defer syscall.Umask(old)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, engine.Errorf(engine.Unavailable, "cannot listen on %s: %v", path, err)
+	}
+	return l, nil
+}
+
+// ownerOnly refuses connections of other users to a unix socket, whatever its file's mode became.
+func ownerOnly(l net.Listener) net.Listener {
+	if u, ok := l.(*net.UnixListener); ok {
+		return &peerListener{u}
+	}
+	return l
+}
+
+type peerListener struct{ *net.UnixListener }
+
+func (l *peerListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peer(c); err == nil && (uid == os.Geteuid() || uid == 0) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// peer is the user at the other end of the connection.
+func peer(c *net.UnixConn) (uid int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return -1, err
+	}
+	if credErr != nil {
+		return -1, credErr
+	}
+	return int(cred.Uid), nil
+}
+
+var _ = strconv.Itoa

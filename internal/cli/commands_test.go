@@ -1,0 +1,340 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"muster/api"
+	"muster/internal/console"
+)
+
+func p[T any](v T) *T { return &v }
+
+// populated is a world with a session that has two workers, and one that has ended.
+func populated(t *testing.T) *world {
+	w := newWorld(t)
+	w.list = []api.Session{
+		{ID: "bbbbbbbbbbbbbbbb", Kind: "script", Ended: true, CreatedAt: time.Unix(2, 0), Engine: api.Worker{
+			ID: "bbbbbbbbbbbbbbbb", Name: "old.py", Status: "succeeded", CPU: 1, CreatedAt: p("2024-05-04T07:00:00.000Z"), Reason: "succeeded"}},
+		{ID: sessionA, Name: "train", Kind: "script", CreatedAt: time.Unix(1, 0), Engine: api.Worker{
+			ID: sessionA, Status: "running", CPU: 1, IPAddress: "100.100.0.2", CreatedAt: p("2024-05-06T07:00:00.000Z")}},
+	}
+	w.workers = []api.Worker{ // newest first
+		{ID: worker2, Name: "Untitled\x1b[31m Worker", Status: "scheduling", CPU: 0.5, Memory: 2, IPAddress: "unknown", MasterID: sessionA,
+			CreatedAt: p("2024-05-06T07:09:57.000Z"), K8s: api.K8s{Message: p("waits for 2 GB of memory, 1 GB is free")}},
+		{ID: worker1, Name: "crawl", Status: "failed", CPU: 0.25, Memory: 0.5, IPAddress: "100.100.0.3", MasterID: sessionA,
+			CreatedAt: p("2024-05-06T07:08:00.000Z"), Reason: "exit code", ExitCode: p(3)},
+	}
+	return w
+}
+
+func TestPs(t *testing.T) {
+	w := populated(t)
+	w.run("ps")
+	live := w.out.String()
+	w.out.Reset()
+	w.run("ps", "-a")
+	golden(t, "ps.txt", live+"\n"+w.out.String())
+
+	w.out.Reset()
+	var list []sessionAndWorkers
+	if code := w.run("ps", "-a", "--json"); code != 0 || json.Unmarshal([]byte(w.out.String()), &list) != nil || len(list) != 2 || len(list[0].Workers) != 2 {
+		t.Errorf("%d %s", code, w.out.String())
+	}
+	w.list = nil
+	w.expect(0, "ID  NAME  KIND  STATUS  CPU  MEMORY  IP  AGE  REASON\n", "", "ps")
+	w.expect(0, "[]\n", "", "ps", "--json")
+}
+
+// inEngine makes a world look as from within one of its engines.
+func (w *world) inEngine() *world {
+	w.env = []string{"CDSW_ENGINE_ID=" + worker1, "MUSTER_URL=" + w.address + "/muster/v1", "CDSW_API_KEY=session"}
+	return w
+}
+
+func TestPsInAnEngine(t *testing.T) {
+	w := populated(t).inEngine()
+	if code := w.run("ps", "-a"); code != 0 || !strings.Contains(w.out.String(), worker1) || strings.Contains(w.out.String(), "bbbb") {
+		t.Errorf("%d %s %s", code, w.out.String(), w.err.String())
+	}
+}
+
+func TestLogs(t *testing.T) {
+	w := populated(t)
+	close(w.done)
+	w.print(worker1, console.Event, encode(api.Event{Type: "engine", Engine: worker1, Name: "crawl"}))
+	w.print(sessionA, console.Stdout, "of the session\n")
+	w.print(worker1, console.Stdout, "out\x00\xff")
+	w.print(worker1, console.Stderr, "err")
+	for _, session := range []string{sessionA, "aaaa"} {
+		w.expect(0, "of the session\n[crawl] out\x00\xff\n", "[crawl] err\n", "logs", session)
+	}
+	w.expect(0, "out\x00\xff", "err", "logs", "w1")
+	w.expect(0, "out\x00\xff", "err", "logs", "-f", worker1)
+	w.expect(0, "", "err", "logs", "--stream", "stderr", "w1")
+	w.expect(0, "of the session\n[crawl] out\x00\xff\n", "", "logs", "--stream", "stdout", "-f", sessionA)
+	w.expect(1, "", "muster: there is no session or worker \"zz\"\n  try: muster ps -a\n", "logs", "zz")
+
+	w.out.Reset()
+	w.run("logs", "--json", "w1")
+	if lines := strings.Split(strings.TrimSpace(w.out.String()), "\n"); len(lines) != 3 || !strings.Contains(lines[2], `"text":"err"`) {
+		t.Errorf("%q", lines)
+	}
+	w.inEngine().expect(0, "of the session\n[crawl] out\x00\xff\n", "[crawl] err\n", "logs")
+}
+
+func TestStop(t *testing.T) {
+	w := populated(t)
+	w.expect(1, worker2+"\nbbbbbbbbbbbbbbbb\n", "muster: there is no session or worker \"zz\"\n  try: muster ps -a\n", "stop", "w2", "zz", "bbbb")
+	w.expect(0, worker2+"\n"+worker1+"\n", "", "stop", "--all", "--session", "aaaa")
+	w.expect(0, sessionA+"\n", "", "stop", "--all")
+	w.inEngine().expect(0, worker2+"\n"+worker1+"\n", "", "stop", "--all")
+	want := []string{"stop [" + worker2 + "] all=false in " + sessionA, "end bbbbbbbbbbbbbbbb", "stop [] all=true in " + sessionA,
+		"end " + sessionA, "stop [] all=true in " + sessionA}
+	if fmt.Sprint(w.calls) != fmt.Sprint(want) {
+		t.Errorf("%q\nwant %q", w.calls, want)
+	}
+}
+
+func TestLaunch(t *testing.T) {
+	w := populated(t)
+	var got api.LaunchWorkers
+	w.launch = func(req api.LaunchWorkers) (api.Workers, error) {
+		got = req
+		return api.Workers{Workers: []api.Worker{{ID: worker1}, {Message: "no room"}, {Message: "no room"}}}, nil
+	}
+	w.expect(1, worker1+"\n", "muster: 2 of 3 workers refused: no room\n",
+		"launch", "--session", "aaaa", "-n", "3", "--cpu", "0.5", "--memory", "2", "--env", "A=1", "--name", "x", "work.py")
+	if want := `{"n":3,"name":"x","script":"work.py","cpu":0.5,"memory":2,"env":{"A":"1"}}`; encode(got) != want {
+		t.Errorf("%s\nwant %s", encode(got), want)
+	}
+	w.launch = func(req api.LaunchWorkers) (api.Workers, error) {
+		got = req
+		return api.Workers{Workers: []api.Worker{{ID: worker1}}}, nil
+	}
+	w.inEngine().expect(0, worker1+"\n", "", "launch", "-c", "print(1)")
+	if want := `{"n":1,"code":"print(1)","cpu":1,"memory":1,"env":{}}`; encode(got) != want && encode(got) != strings.Replace(want, `,"env":{}`, "", 1) {
+		t.Errorf("%s\nwant %s", encode(got), want)
+	}
+	w = populated(t)
+	w.expect(1, "", "muster: w1 is a worker, not a session\n", "launch", "--session", "w1", "x.py")
+}
+
+func TestAwait(t *testing.T) {
+	w := populated(t)
+	var got api.Await
+	w.await = func(_ context.Context, req api.Await, _ func(api.AwaitProgress)) (api.Awaited, error) {
+		got = req
+		return api.Awaited{Workers: w.workers[:1], Failures: w.workers[1:]}, nil
+	}
+	w.expect(1, "1 of 2 workers succeeded\n", "ID                NAME   STATUS  REASON\n"+worker1+"  crawl  failed  exit code 3\n",
+		"await", "w1", "w2", "--timeout", "90s")
+	if encode(got) != `{"ids":["`+worker1+`","`+worker2+`"],"wait_for_completion":true,"timeout_seconds":90}` {
+		t.Error(encode(got))
+	}
+	w.await = func(_ context.Context, req api.Await, _ func(api.AwaitProgress)) (api.Awaited, error) {
+		got = req
+		return api.Awaited{Workers: w.workers}, nil
+	}
+	w.expect(0, "2 of 2 workers running\n", "", "await", "--running", "--timeout", "0", "--session", "aaaa")
+	if encode(got) != `{"all":true,"wait_for_completion":false}` {
+		t.Error(encode(got))
+	}
+	w.expect(1, "", "muster: aaaa is a session, and only workers are awaited\n  try: muster await --session aaaa\n", "await", "aaaa")
+	w.inEngine().expect(0, "2 of 2 workers succeeded\n", "", "await")
+}
+
+// On a terminal a line tells how far it is, and goes again; elsewhere there is none.
+func TestAwaitProgress(t *testing.T) {
+	for _, tty := range []bool{true, false} {
+		w := populated(t)
+		w.tty = tty
+		w.await = func(_ context.Context, _ api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
+			progress(api.AwaitProgress{Done: 1, Of: 2, Waiting: "no room"})
+			if tty {
+				w.err.await(t, "1 of 2")
+			}
+			return api.Awaited{}, nil
+		}
+		want := ""
+		if tty {
+			want = "\rawaiting workers: 1 of 2, waiting: no room\x1b[K\r\x1b[K"
+		}
+		if w.run("await", "--session", sessionA); w.err.String() != want && !(tty && strings.HasSuffix(w.err.String(), want)) {
+			t.Errorf("terminal %v: %q, want %q", tty, w.err.String(), want)
+		}
+	}
+}
+
+func TestSignalEndsACommand(t *testing.T) {
+	w := populated(t)
+	waiting := make(chan struct{})
+	w.await = func(ctx context.Context, _ api.Await, _ func(api.AwaitProgress)) (api.Awaited, error) {
+		close(waiting)
+		<-ctx.Done()
+		return api.Awaited{}, ctx.Err()
+	}
+	go func() { <-waiting; w.signals <- syscall.SIGTERM }()
+	w.expect(143, "", "", "await", "--session", sessionA)
+}
+
+func TestVersion(t *testing.T) {
+	w := newWorld(t)
+	if code := w.run("version"); code != 0 || !strings.HasPrefix(w.out.String(), "muster 1.2.3 (API 1)\nserver 1.2.3 (API 1, driver fake, since ") {
+		t.Errorf("%d %q", code, w.out.String())
+	}
+	dir := w.t.TempDir()
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
+	w.expect(0, "muster 1.2.3 (API 1)\nserver: none (no server answers at unix://"+dir+"/server.sock)\n", "", "version")
+	w.expect(3, "", "muster: no server answers at unix:///nowhere\n  try: start one with: muster up\n", "version", "--server", "/nowhere")
+}
+
+func TestDoctor(t *testing.T) {
+	w := newWorld(t)
+	report := Report{Rows: []Row{{What: "root", OK: true, Detail: "uid 0"}, {What: "R", Detail: "not found", Fix: "apt install r-base-core"}}}
+	w.deps.Doctor = func(context.Context) Report { return report }
+	w.run("doctor")
+	golden(t, "doctor.txt", w.out.String())
+	w.out.Reset()
+	if code := w.run("doctor", "--json"); code != 1 || !strings.Contains(w.out.String(), `"fix": "apt install r-base-core"`) {
+		t.Errorf("%d %s", code, w.out.String())
+	}
+	report.Rows = report.Rows[:1]
+	if code := w.run("doctor"); code != 0 {
+		t.Error(code)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	w := populated(t)
+	for _, c := range []struct{ args, offers string }{
+		{"stop ", "aaaaaaaaaaaaaaaa\tscript train\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker\n:4\n"},
+		{"logs ", "aaaaaaaaaaaaaaaa\tscript train\nw1aaaaaaaaaaaaaa\tworker crawl\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker\nbbbbbbbbbbbbbbbb\tscript\n:4\n"},
+		{"await w2aaaaaaaaaaaaaa ", ":4\n"},
+		{"logs x ", ":4\n"},
+	} {
+		w.out.Reset()
+		args := strings.Split(c.args, " ")
+		if code := w.run(append([]string{"__complete"}, args...)...); code != 0 || w.out.String() != c.offers {
+			t.Errorf("%s: %d %q\nwant %q", c.args, code, w.out.String(), c.offers)
+		}
+	}
+	w.out.Reset()
+	if code := w.run("completion", "bash"); code != 0 || !strings.Contains(w.out.String(), "__start_muster") {
+		t.Errorf("completion bash: %d", code)
+	}
+}
+
+func TestUp(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "run")
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
+	var got UpOptions
+	w.deps.Serve = func(ctx context.Context, o UpOptions) error {
+		o.Ready(o.Listen)
+		got = o
+		<-ctx.Done()
+		return nil
+	}
+	go func() { w.err.await(t, "answers"); w.signals <- syscall.SIGTERM }()
+	w.expect(0, "", "muster: the server answers at unix://"+dir+"/server.sock\n",
+		"up", "--memory-capacity", "1.5", "--network", "10.9.0.0/16", "--hard-cpu", "--state-dir", "/s", "--rung", "plain", "--gpus", "[]")
+	if got.TokenFile != dir+"/token" || got.MemoryCapacityBytes != 1_500_000_000 || got.Network != "10.9.0.0/16" || !got.HardCPU ||
+		got.StateDir != "/s" || got.Rung != "plain" || got.GPUs != "[]" {
+		t.Errorf("%+v", got)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", info, err)
+	}
+	w.deps.Serve = func(_ context.Context, o UpOptions) error { got = o; return errors.New("address in use") }
+	w.expect(1, "", "muster: address in use\n", "up", "--listen", "127.0.0.1:70")
+	if got.Listen != "tcp://127.0.0.1:70" || got.TokenFile != dir+"/token.70" {
+		t.Errorf("%+v", got)
+	}
+	for _, bad := range []string{"7070", "unix://x", "host:"} {
+		if code := w.run("up", "--listen", bad); code != 2 {
+			t.Errorf("--listen %s ends with %d", bad, code)
+		}
+	}
+	if code := w.run("up", "--memory-capacity", "nan"); code != 2 {
+		t.Errorf("ends with %d", code)
+	}
+}
+
+func TestSecondUp(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	os.Chmod(dir, 0o700)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
+	l, err := net.Listen("unix", filepath.Join(dir, "server.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w.deps.Serve = func(context.Context, UpOptions) error { t.Error("served"); return nil }
+	w.expect(1, "", fmt.Sprintf("muster: a server already runs (pid %d, socket %s/server.sock)\n"+
+		"  try: use it, end it with: kill %d, or start another with --listen unix:///another/path\n", os.Getpid(), dir, os.Getpid()), "up")
+}
+
+// A folder that somebody else could have prepared is not trusted.
+func TestRuntimeDirOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.deps.Serve = func(context.Context, UpOptions) error { return nil }
+	dir := filepath.Join(t.TempDir(), "run")
+	os.Mkdir(dir, 0o700)
+	os.Chmod(dir, 0o777)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
+	for _, cmd := range []string{"up", "ps"} {
+		w.expect(1, "", "muster: "+dir+", the folder for the server's socket, may be written to by others (mode 0777)\n"+
+			"  try: choose a folder of your own, mode 0700 (MUSTER_RUNTIME_DIR or --listen)\n", cmd)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	os.Symlink(t.TempDir(), link)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + link}
+	w.expect(1, "", "muster: "+link+", the folder for the server's socket, is no folder\n"+
+		"  try: choose a folder of your own, mode 0700 (MUSTER_RUNTIME_DIR or --listen)\n", "up")
+}
+
+func TestRuntimeDir(t *testing.T) {
+	env := map[string]string{}
+	get := func(k string) string { return env[k] }
+	last := fmt.Sprintf("/tmp/muster-%d", os.Geteuid())
+	if os.Geteuid() == 0 {
+		last = "/run/muster"
+	}
+	for _, c := range []struct{ key, value, want string }{{"", "", last}, {"XDG_RUNTIME_DIR", "/x", "/x/muster"}, {"MUSTER_RUNTIME_DIR", "/m", "/m"}} {
+		env[c.key] = c.value
+		if got := RuntimeDir(get); got != c.want {
+			t.Errorf("%v: %s, want %s", env, got, c.want)
+		}
+	}
+}
+
+func TestUnauthorized(t *testing.T) {
+	w := newWorld(t)
+	w.env[1] = "MUSTER_TOKEN=wrong"
+	w.expect(1, "", "muster: the token is not known to this server\n"+
+		"  try: set MUSTER_TOKEN to the server's token (it lies beside its socket in a file named token)\n", "ps")
+}
+
+// The token of a server lies beside its socket.
+func TestTokenFile(t *testing.T) {
+	w := populated(t)
+	dir := t.TempDir()
+	os.Chmod(dir, 0o700)
+	port := w.address[strings.LastIndexByte(w.address, ':')+1:]
+	os.WriteFile(filepath.Join(dir, "token."+port), []byte("owner\n"), 0o600)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir, "MUSTER_HOST=127.0.0.1:" + port}
+	if code := w.run("ps"); code != 0 {
+		t.Errorf("%d %s", code, w.err.String())
+	}
+}

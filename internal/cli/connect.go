@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"muster/client"
+	"muster/engine"
+)
+
+// place is where a server is, and by whom it is asked.
+type place struct {
+	address, token string
+	explicit       bool // somebody named it: no other place will do
+	inEngine       bool // the session of the engine in which the command runs
+}
+
+// find finds the server that a command speaks to, which may not be there.
+func (a *app) find() (place, error) {
+	named := a.named()
+	if named == "" && a.inEngine() {
+		return place{address: engineURL(a.getenv("MUSTER_URL")), token: a.getenv("CDSW_API_KEY"), explicit: true, inEngine: true}, nil
+	}
+	return a.findServer(named)
+}
+
+// inEngine reports whether the command runs in an engine, whose session it then speaks of.
+func (a *app) inEngine() bool {
+	return a.getenv("CDSW_ENGINE_ID") != "" && a.getenv("MUSTER_URL") != "" && a.getenv("CDSW_API_KEY") != ""
+}
+
+// named is the address that somebody gave, "" if nobody did.
+func (a *app) named() string {
+	if a.server != "" && a.server != "auto" {
+		return a.server
+	}
+	return a.getenv("MUSTER_HOST")
+}
+
+// findServer finds the server at a named address, or the one of this user.
+func (a *app) findServer(named string) (place, error) {
+	dir := RuntimeDir(a.getenv)
+	p := place{address: "unix://" + filepath.Join(dir, socketName)}
+	if named != "" {
+		p = place{address: clientAddress(named), explicit: true}
+	} else if err := checkRuntimeDir(dir); err != nil {
+		return place{}, err
+	}
+	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" {
+		return p, nil
+	}
+	b, err := os.ReadFile(tokenFile(p.address, dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return place{}, engine.Errorf(engine.Unavailable, "the server's token: %w", err)
+	}
+	p.token = strings.TrimSpace(string(b)) // without one the server says that it wants one
+	return p, nil
+}
+
+// connect makes a client for the server that find finds.
+func (a *app) connect() (*client.Client, place, error) {
+	p, err := a.find()
+	if err != nil {
+		return nil, p, err
+	}
+	c, err := client.New(client.Config{Address: p.address, Token: p.token})
+	return c, p, err
+}
+
+// clientAddress completes what people write: /path for a socket, host:port for TCP.
+func clientAddress(s string) string {
+	switch {
+	case strings.HasPrefix(s, "/"):
+		return "unix://" + s
+	case strings.HasPrefix(s, "tcp://"):
+		return "http://" + strings.TrimPrefix(s, "tcp://")
+	case !strings.Contains(s, "://"):
+		return "http://" + s
+	}
+	return s
+}
+
+// engineURL is MUSTER_URL without the path of the API, which clients in other languages may want in it.
+func engineURL(s string) string {
+	scheme, rest, _ := strings.Cut(clientAddress(s), "://")
+	if scheme == "unix" {
+		return scheme + "://" + rest
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host
+}
+
+// answers reports whether somebody listens at a socket, and its process if that can be told.
+func answers(socket string) (pid int, yes bool) {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return 0, false
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, true
+	}
+	raw.Control(func(fd uintptr) {
+		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid, true
+}
+
+// local reports whether the server at address runs on this machine, as far as the address tells.
+func local(address string) bool {
+	if strings.HasPrefix(address, "unix://") {
+		return true
+	}
+	_, hostport, _ := strings.Cut(address, "://")
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+)
+
+// Deps are the parts of the program that the commands need and that are not behind the client.
+type Deps struct {
+	Version string
+	// Environ is the caller's environment, nil: os.Environ().
+	Environ []string
+	// Dir is the working directory, "": os.Getwd().
+	Dir string
+	// Signals replaces the process's own; nil: SIGINT, SIGTERM and SIGHUP of the process.
+	Signals <-chan os.Signal
+	// Embedded starts a server inside this process, for "run". It returns when the server answers at address; token is its
+	// owner's. close ends it, and what still runs in it, and waits until all is gone.
+	Embedded func(ctx context.Context, o EmbeddedOptions) (address, token string, close func(context.Context) error, err error)
+	// Serve is "up": it serves until ctx ends, then ends all sessions that do not survive and returns nil.
+	Serve func(ctx context.Context, o UpOptions) error
+	// Doctor examines the machine.
+	Doctor func(ctx context.Context) Report
+}
+
+// EmbeddedOptions are what "run" says about the server inside it.
+type EmbeddedOptions struct {
+	HardCPU bool      // CPU as a cap instead of a share
+	Rung    string    // auto, root or plain
+	GPUs    string    // see UpOptions.GPUs
+	Log     io.Writer // for the server's warnings
+}
+
+// UpOptions are the flags of "up".
+type UpOptions struct {
+	// Listen is "unix:///path/to/socket" or "tcp://host:port". A socket's folder exists, and no server answers at the
+	// socket; a stale socket may be there. (That nobody else starts at the same moment is Serve's to ensure.)
+	Listen string
+	// TokenFile is where Serve writes the owner's token (mode 0600), and what it removes at its end.
+	TokenFile           string
+	StateDir            string // "": a default of Serve's
+	Network             string // CIDR; "": the first free one
+	HardCPU             bool
+	MemoryCapacityBytes int64     // what all engines together may ask for; 0: the machine's
+	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
+	Rung                string    // auto, root or plain
+	Log                 io.Writer // for people: warnings, requests that failed
+	// Ready is called once, when the server answers.
+	Ready func(address string)
+}
+
+// Report is what "doctor" found.
+type Report struct {
+	Rows []Row `json:"rows"`
+}
+
+// Row is one thing that was examined.
+type Row struct {
+	What   string `json:"what"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // what to do when it is not OK
+}
+
+func (d Deps) withDefaults() Deps {
+	if d.Environ == nil {
+		d.Environ = os.Environ()
+	}
+	if d.Version == "" {
+		d.Version = "unknown"
+	}
+	return d
+}
+
+// dir is the working directory.
+func (a *app) dir() (string, error) {
+	if a.deps.Dir != "" {
+		return a.deps.Dir, nil
+	}
+	return os.Getwd()
+}

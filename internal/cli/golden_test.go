@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares what was printed with testdata/NAME.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test -update writes it)", err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew); got:\n%s", path, got)
+	}
+}
+
+// each of our commands, with cobra's own left out.
+func commands(a *app) (all []*cobra.Command) {
+	root := newRoot(a)
+	all = append(all, root)
+	for _, c := range root.Commands() {
+		if c.Name() != "help" && c.Name() != "completion" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func TestHelp(t *testing.T) {
+	w := newWorld(t)
+	files := map[string]bool{}
+	for _, c := range commands(&app{}) {
+		if c.Example == "" || c.Short == "" || c.Long == "" {
+			t.Errorf("%s lacks an example or a text", c.CommandPath())
+		}
+		w.out.Reset()
+		args := append(strings.Fields(c.CommandPath())[1:], "--help")
+		if code := w.run(args...); code != 0 {
+			t.Errorf("%q ends with %d", args, code)
+		}
+		name := "help_" + c.Name() + ".txt"
+		files[name] = true
+		golden(t, name, w.out.String())
+	}
+	there, _ := filepath.Glob("testdata/help_*.txt")
+	for _, f := range there {
+		if !files[filepath.Base(f)] {
+			t.Errorf("%s is of no command", f)
+		}
+	}
+}
+
+// No line of the help is wider than a terminal may be.
+func TestHelpIsNarrow(t *testing.T) {
+	files, _ := filepath.Glob("testdata/help_*.txt")
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		for line := range strings.SplitSeq(string(b), "\n") {
+			if len([]rune(line)) > 130 {
+				t.Errorf("%s: %q", f, line)
+			}
+		}
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		args    []string
+		message string
+		hint    string
+	}{
+		{[]string{"luanch"}, `there is no command "luanch"`, "muster launch"},
+		{[]string{"p"}, `there is no command "p"`, "muster ps"},
+		{[]string{"xyzzy"}, `there is no command "xyzzy"`, "muster --help"},
+		{[]string{"ps", "--nope"}, "unknown flag: --nope", "muster ps --help"},
+		{[]string{"ps", "x"}, `ps takes no arguments, and was given "x"`, "muster ps --help"},
+		{[]string{"run"}, "run needs a FILE, or code with -c", "muster run --help"},
+		{[]string{"run", "--cpu", "many", "x.py"}, `invalid argument "many" for "--cpu" flag: strconv.ParseFloat: parsing "many": invalid syntax`, "muster run --help"},
+		{[]string{"run", "--cpu", "nan", "x.py"}, "--cpu is NaN: it must be a number", "muster run --help"},
+		{[]string{"run", "--env", "NOPE", "x.py"}, "--env NOPE: there is no NOPE in your environment; write NOPE=VALUE", "muster run --help"},
+		{[]string{"run", "--env", "=1", "x.py"}, `--env "=1": write NAME=VALUE, as UTF-8`, "muster run --help"},
+		{[]string{"run", "-c", "\xff"}, `"\xff" is not UTF-8`, "muster run --help"},
+		{[]string{"launch", "-c", "1", "x.py"}, "launch needs a FILE or -c CODE, and was given both", "muster launch --help"},
+		{[]string{"launch"}, "launch needs one FILE, or code with -c", "muster launch --help"},
+		{[]string{"launch", "x.py"}, "which session? This is no engine, so it must be named", "muster ps, and then --session ID"},
+		{[]string{"await"}, "which session? This is no engine, so it must be named", "muster ps, and then --session ID"},
+		{[]string{"await", "--timeout", "-1s"}, "--timeout is -1s: it must not be negative", "muster await --help"},
+		{[]string{"stop"}, "stop needs ids, or --all and no ids", "muster stop --help"},
+		{[]string{"stop", "--all", "x"}, "stop needs ids, or --all and no ids", "muster stop --help"},
+		{[]string{"logs", "a", "b"}, "logs shows one session or worker, and was given 2", "muster logs --help"},
+		{[]string{"logs", "--stream", "up", "a"}, `unknown console stream "up": use stdout, stderr, stdin, event or display`, "muster logs --help"},
+	} {
+		w.expect(2, "", "muster: "+c.message+"\n  try: "+c.hint+"\n", c.args...)
+	}
+}

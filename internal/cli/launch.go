@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"muster/api"
+)
+
+type launchOptions struct {
+	session string
+	env     []string
+	req     api.LaunchWorkers
+}
+
+func newLaunch(a *app) *cobra.Command {
+	o := &launchOptions{req: api.LaunchWorkers{N: 1, CPU: 1, Memory: 1}}
+	cmd := &cobra.Command{
+		Use:   "launch [flags] (FILE | -c CODE)",
+		Short: "Launch workers in a session",
+		Long: `Launch workers in a session and print their ids, one a line. FILE is relative to the session's project. Workers that are
+refused are told on stderr, and the exit code is 1.`,
+		Example: `  muster launch --session c4nrr -n 4 --cpu 0.5 --memory 2 worker.py
+  muster launch -c 'print("hello")'`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch coded := cmd.Flags().Changed("code"); {
+			case coded && len(args) > 0:
+				return usage(cmd, "launch needs a FILE or -c CODE, and was given both")
+			case !coded && len(args) != 1:
+				return usage(cmd, "launch needs one FILE, or code with -c")
+			}
+			return nil
+		},
+	}
+	cmd.RunE = a.action(func(ctx context.Context, args []string) error { return o.run(ctx, a, cmd, args) })
+	f := cmd.Flags()
+	f.IntVarP(&o.req.N, "number", "n", 1, "how many")
+	f.StringVarP(&o.req.Code, "code", "c", "", "run this `code` instead of a file")
+	workloadFlags(cmd, &o.req.Kernel, &o.req.CPU, &o.req.Memory, &o.req.GPUs, &o.env, &o.req.Name)
+	sessionFlag(cmd, &o.session)
+	a.serverFlag(cmd)
+	return cmd
+}
+
+func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args []string) (err error) {
+	if len(args) == 1 {
+		o.req.Script = args[0]
+	}
+	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
+		return err
+	}
+	if o.req.Env, err = a.environment(cmd, o.env); err != nil {
+		return err
+	}
+	c, p, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	session, err := theSession(ctx, c, p, o.session)
+	if err != nil {
+		return err
+	}
+	reply, err := c.Launch(ctx, session, o.req)
+	if err != nil {
+		return err
+	}
+	refused := map[string]int{}
+	for _, w := range reply.Workers {
+		if w.ID == "" {
+			refused[w.Message]++
+			continue
+		}
+		fmt.Fprintln(a.Out, w.ID)
+	}
+	for _, message := range slices.Sorted(maps.Keys(refused)) {
+		fmt.Fprintf(a.Err, "muster: %d of %d workers refused: %s\n", refused[message], len(reply.Workers), message)
+	}
+	if len(refused) > 0 {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}

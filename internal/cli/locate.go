@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"muster/api"
+	"muster/client"
+	"muster/engine"
+)
+
+// target is what an id on the command line means: a session (worker is nil) or one of its workers.
+type target struct {
+	session string
+	worker  *api.Worker
+}
+
+// locate finds out what an id, or the beginning of one, means.
+func locate(ctx context.Context, c *client.Client, p place, id string) (target, error) {
+	s, err := c.Session(ctx, id)
+	if err == nil {
+		return target{session: s.ID}, nil
+	}
+	if engine.KindOf(err) != engine.NotFound {
+		return target{}, err
+	}
+	w, err := c.Engine(ctx, id)
+	if err != nil {
+		if engine.KindOf(err) == engine.NotFound {
+			err = engine.Errorf(engine.NotFound, "there is no session or worker %q", id).WithHint("muster ps -a")
+		}
+		return target{}, err
+	}
+	if s, err := c.Session(ctx, w.ID); err == nil { // the beginning of a session's id
+		return target{session: s.ID}, nil
+	}
+	if p.inEngine {
+		own, err := c.Session(ctx, "self")
+		return target{session: own.ID, worker: &w}, err
+	}
+	if s, err := c.Session(ctx, w.MasterID); err == nil {
+		return target{session: s.ID, worker: &w}, nil
+	}
+	sessions, err := c.Sessions(ctx)
+	if err != nil {
+		return target{}, err
+	}
+	for _, s := range sessions {
+		if s.Engine.ID == w.MasterID {
+			return target{session: s.ID, worker: &w}, nil
+		}
+	}
+	return target{}, engine.Errorf(engine.NotFound, "the session of worker %s is gone", w.ID)
+}
+
+// sessionFlag adds --session.
+func sessionFlag(cmd *cobra.Command, session *string) {
+	cmd.Flags().StringVar(session, "session", "", "the session's `id` (in an engine: its own)")
+}
+
+// theSession is the session that a command is about: the one named, or the engine's own.
+func theSession(ctx context.Context, c *client.Client, p place, named string) (string, error) {
+	if named == "" {
+		if p.inEngine {
+			return "self", nil
+		}
+		return "", &usageError{err: engine.Errorf(engine.Invalid, "which session? This is no engine, so it must be named"),
+			hint: "muster ps, and then --session ID"}
+	}
+	t, err := locate(ctx, c, p, named)
+	if err == nil && t.worker != nil {
+		err = engine.Errorf(engine.Invalid, "%s is a worker, not a session", named)
+	}
+	return t.session, err
+}

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"muster/client"
+	"muster/engine"
+	"muster/internal/console"
+	"muster/internal/console/view"
+)
+
+type logsOptions struct {
+	follow, json bool
+	stream       string
+}
+
+func newLogs(a *app) *cobra.Command {
+	o := &logsOptions{}
+	cmd := &cobra.Command{
+		Use:   "logs [flags] [ID]",
+		Short: "Show what a session or a worker printed",
+		Long: `Show what was printed. Of a session: its console, with the lines of its workers labelled. Of a worker: the bytes as it
+printed them. What was printed to stderr goes to stderr. In an engine, the session may be left out.`,
+		Example: `  muster logs -f c4nrrt7q0wmarcvx
+  muster logs c4nrr > session.txt
+  muster logs --stream stderr w8kd`,
+		ValidArgsFunction: a.completeIDs(oneID),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage(cmd, "logs shows one session or worker, and was given %d", len(args))
+			}
+			return nil
+		},
+	}
+	cmd.RunE = a.action(func(ctx context.Context, args []string) error { return o.run(ctx, a, cmd, args) })
+	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on until the session or worker has ended")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print records as lines of JSON")
+	cmd.Flags().StringVar(&o.stream, "stream", "", "only this `stream`: stdout or stderr (with --json also event)")
+	a.serverFlag(cmd)
+	return cmd
+}
+
+func (o *logsOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args []string) error {
+	if o.stream != "" {
+		if _, err := console.ParseStream(o.stream); err != nil {
+			return usage(cmd, "%w", err)
+		}
+	}
+	c, p, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var t target
+	if len(args) == 0 {
+		t.session, err = theSession(ctx, c, p, "")
+	} else {
+		t, err = locate(ctx, c, p, args[0])
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return o.lines(ctx, a, c, t)
+	}
+	if t.worker == nil {
+		return o.labelled(ctx, a, c, t.session)
+	}
+	return o.raw(ctx, a, c, t.worker.ID)
+}
+
+// labelled shows a session's console.
+func (o *logsOptions) labelled(ctx context.Context, a *app, c *client.Client, session string) error {
+	s, err := c.Session(ctx, session)
+	if err != nil {
+		return err
+	}
+	stream, err := c.Console(ctx, s.ID, "", o.follow)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	labeler := view.NewLabeler(a.Out, a.Err, view.Options{Color: a.color(a.OutTerminal), Session: s.Engine.ID})
+	defer labeler.Close()
+	err = each(stream, func(r console.Record) error {
+		if o.stream != "" && r.Stream.String() != o.stream && r.Stream != console.Event { // events tell names
+			return nil
+		}
+		return labeler.Write(r)
+	})
+	if err != nil {
+		return err
+	}
+	return labeler.Close()
+}
+
+// raw shows the bytes of one engine.
+func (o *logsOptions) raw(ctx context.Context, a *app, c *client.Client, id string) error {
+	stream, err := c.Log(ctx, id, client.LogOptions{Follow: o.follow, Stream: o.stream})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	return each(stream, func(r console.Record) error {
+		var err error
+		switch r.Stream {
+		case console.Stdout:
+			_, err = a.Out.Write(r.Payload)
+		case console.Stderr:
+			_, err = a.Err.Write(r.Payload)
+		}
+		return err
+	})
+}
+
+// lines copies records as the API sends them.
+func (o *logsOptions) lines(ctx context.Context, a *app, c *client.Client, t target) error {
+	var body io.ReadCloser
+	var err error
+	switch {
+	case t.worker != nil:
+		body, err = c.LogLines(ctx, t.worker.ID, client.LogOptions{Follow: o.follow, Stream: o.stream})
+	case o.stream != "":
+		return engine.Errorf(engine.Invalid, "--json with --stream is for the log of one engine, and %s is a session", t.session)
+	default:
+		body, err = c.ConsoleLines(ctx, t.session, "", o.follow)
+	}
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(a.Out, body)
+	return err
+}
+
+// each calls f with every record of a stream.
+func each(stream *client.ConsoleStream, f func(console.Record) error) error {
+	for {
+		r, _, err := stream.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f(r); err != nil {
+			return err
+		}
+	}
+}

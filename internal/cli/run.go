@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"muster/api"
+	"muster/client"
+	"muster/engine"
+)
+
+// closeTimeout is how long the end of a session or of the server inside may take.
+const closeTimeout = 30 * time.Second
+
+type runOptions struct {
+	file    string
+	args    []string
+	code    string
+	kernel  string
+	cpu     float64
+	memory  float64
+	gpus    int
+	env     []string
+	project string
+	name    string
+	inside  EmbeddedOptions // flags for the server inside
+}
+
+func newRun(a *app) *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run [flags] FILE [args]",
+		Short: "Run a script as a session",
+		Long: `Run a script, or code, as a session: it can launch workers, and everything that it and they print appears here.
+The session ends with the script, and its workers with it.
+
+Ctrl-C interrupts the script as in a terminal; a second one ends the session. Flags after FILE are the script's.
+A running server is used; without one, run carries a server inside.`,
+		Example: `  muster run train.py --epochs 3
+  muster run --cpu 2 --memory 4 --env MODE=test analysis.R
+  muster run -c 'import cdsw; print(cdsw.launch_workers(2, 0.5, 1, script="worker.py"))'`,
+		Args: func(cmd *cobra.Command, args []string) error { return o.take(cmd, args) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), a, cmd) },
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.StringVarP(&o.code, "code", "c", "", "run this `code` instead of a file")
+	workloadFlags(cmd, &o.kernel, &o.cpu, &o.memory, &o.gpus, &o.env, &o.name)
+	f.Lookup("cpu").Usage = "CPU `cores` (default 1)"
+	f.Lookup("memory").Usage = "memory limit in `GB` (default: none)"
+	f.StringVar(&o.project, "project", "", "the project's `folder` (default: the current one)")
+	f.StringVar(&a.server, "server", "auto", "`address` of the server, auto, or none for one inside")
+	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")
+	f.StringVar(&o.inside.Rung, "rung", "auto", "isolation: auto, root or plain (server inside)")
+	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as JSON or a file with it (server inside)")
+	return cmd
+}
+
+// workloadFlags are the flags that run and launch share.
+func workloadFlags(cmd *cobra.Command, kernel *string, cpu, memory *float64, gpus *int, env *[]string, name *string) {
+	f := cmd.Flags()
+	f.StringVar(kernel, "kernel", "", "python3, python2, r or scala (default: by the file's ending)")
+	f.Float64Var(cpu, "cpu", *cpu, "CPU `cores`")
+	f.Float64Var(memory, "memory", *memory, "memory limit in `GB`")
+	f.IntVar(gpus, "gpu", 0, "GPUs, for itself alone")
+	f.StringArrayVar(env, "env", nil, "set a variable, `K=V`; K alone takes your value (repeatable)")
+	f.StringVar(name, "name", "", "a name, for tables and labels")
+}
+
+// take splits the arguments into file and script arguments.
+func (o *runOptions) take(cmd *cobra.Command, args []string) error {
+	if cmd.Flags().Changed("code") {
+		o.args = args
+		return nil
+	}
+	if len(args) == 0 {
+		return usage(cmd, "run needs a FILE, or code with -c")
+	}
+	o.file, o.args = args[0], args[1:]
+	return nil
+}
+
+func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
+	req, err := o.request(a, cmd)
+	if err != nil {
+		return err
+	}
+	r := newRunner(ctx, a)
+	defer r.stop()
+	address, token, closeServer, err := o.place(r.ctx, a, cmd)
+	if err != nil {
+		return r.cause(err)
+	}
+	if r.c, err = client.New(client.Config{Address: address, Token: token}); err == nil {
+		defer r.c.Close()
+		if local(address) {
+			req.OwnerPID = os.Getpid()
+		}
+		err = r.run(req)
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if closeErr := closeServer(closing); closeErr != nil {
+		fmt.Fprintf(a.Err, "muster: the server inside did not end well: %v\n", closeErr)
+	}
+	return r.cause(err)
+}
+
+// request makes the session's description of the flags.
+func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return api.CreateSession{}, err
+	}
+	project := dir
+	if o.project != "" {
+		project = absolute(dir, o.project)
+	}
+	if err := checkWorkload(cmd, o.cpu, o.memory, append([]string{o.code, o.file, o.name, project}, o.args...)); err != nil {
+		return api.CreateSession{}, err
+	}
+	env, err := a.environment(cmd, o.env)
+	if err != nil {
+		return api.CreateSession{}, err
+	}
+	return api.CreateSession{
+		Name: o.name, Kernel: o.kernel, Script: o.script(dir), Code: o.code, Args: o.args, Project: project,
+		CPU: o.cpu, Memory: o.memory, GPUs: o.gpus, BaseEnv: a.baseEnv(), Env: env,
+		Stdin: a.In != nil && !a.background(),
+	}, nil
+}
+
+// script is the file as the server should look for it: it knows the project's folder and not ours.
+func (o *runOptions) script(dir string) string {
+	if o.file == "" || o.project == "" {
+		return o.file
+	}
+	if here := absolute(dir, o.file); exists(here) {
+		return here
+	}
+	return o.file
+}
+
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// checkWorkload refuses what JSON cannot carry: it would arrive as something else.
+func checkWorkload(cmd *cobra.Command, cpu, memory float64, texts []string) error {
+	for name, v := range map[string]float64{"--cpu": cpu, "--memory": memory} {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return usage(cmd, "%s is %v: it must be a number", name, v)
+		}
+	}
+	for _, t := range texts {
+		if !utf8.ValidString(t) {
+			return usage(cmd, "%.40q is not UTF-8", t)
+		}
+	}
+	return nil
+}
+
+// environment reads --env flags.
+func (a *app) environment(cmd *cobra.Command, flags []string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, kv := range flags {
+		k, v, given := strings.Cut(kv, "=")
+		if !given {
+			var there bool
+			if v, there = a.lookupEnv(k); !there {
+				return nil, usage(cmd, "--env %s: there is no %s in your environment; write %s=VALUE", k, k, k)
+			}
+		}
+		if k == "" || !utf8.ValidString(kv) || !utf8.ValidString(v) {
+			return nil, usage(cmd, "--env %.40q: write NAME=VALUE, as UTF-8", kv)
+		}
+		env[k] = v
+	}
+	return env, nil
+}
+
+// baseEnv is the caller's environment for the engines, without the keys of servers, and without what is not UTF-8.
+func (a *app) baseEnv() map[string]string {
+	env := map[string]string{}
+	for _, kv := range a.deps.Environ {
+		k, v, ok := strings.Cut(kv, "=")
+		if ok && k != "" && k != "MUSTER_TOKEN" && k != "MUSTER_HOST" && utf8.ValidString(kv) {
+			env[k] = v
+		}
+	}
+	return env
+}
+
+// background reports whether reading from the terminal would stop us, as it does to a job that a shell runs behind.
+func (a *app) background() bool {
+	f, ok := a.In.(*os.File)
+	if !ok || !a.InTerminal {
+		return false
+	}
+	foreground, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
+	return err == nil && foreground != unix.Getpgrp()
+}
+
+// place finds a running server, or starts one inside.
+func (o *runOptions) place(ctx context.Context, a *app, cmd *cobra.Command) (string, string, func(context.Context) error, error) {
+	running := func(p place) (string, string, func(context.Context) error, error) {
+		for _, flag := range []string{"hard-cpu", "rung", "gpus"} {
+			if cmd.Flags().Changed(flag) {
+				return "", "", nil, engine.Errorf(engine.Conflict, "--%s is for the server inside, and the server at %s is used", flag, p.address).
+					WithHint("add --server none")
+			}
+		}
+		return p.address, p.token, func(context.Context) error { return nil }, nil
+	}
+	if a.server != "none" {
+		p, err := a.findServer(a.named())
+		if err != nil {
+			return "", "", nil, err
+		}
+		if p.explicit {
+			return running(p)
+		}
+		if _, yes := answers(strings.TrimPrefix(p.address, "unix://")); yes {
+			return running(p)
+		}
+	}
+	if a.deps.Embedded == nil {
+		return "", "", nil, engine.Errorf(engine.Internal, "this program has no server inside").WithHint("muster up")
+	}
+	o.inside.Log = a.Err
+	return a.deps.Embedded(ctx, o.inside)
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+)
+
+func encode(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
+}
+
+func exit(reason engine.Reason, code int, message string) api.Event {
+	return api.Event{Reason: string(reason), Code: &code, Status: "failed", Message: message}
+}
+
+func TestRunShowsTheConsole(t *testing.T) {
+	w := newWorld(t)
+	w.script = func(m *manager) api.Event {
+		m.print(sessionA, console.Stdout, "hello\n")
+		m.print(worker1, console.Event, encode(api.Event{Type: "engine", Engine: worker1, Name: "crawl", Role: "worker"}))
+		m.print(worker1, console.Stdout, "from a worker\n")
+		m.print(worker1, console.Stderr, "oh\n")
+		return exit(engine.ReasonExitCode, 7, "exit code 7")
+	}
+	w.expect(7, "hello\n[crawl] from a worker\n", "[crawl] oh\n", "run", "hello.py")
+}
+
+func TestRunSendsTheRequest(t *testing.T) {
+	w := newWorld(t)
+	w.env = append(w.env, "MINE=1", "BAD=\xff", "MUSTER_TOKEN=owner")
+	w.expect(0, "", "", "run", "--cpu", "2", "--memory", "0.5", "--gpu", "1", "--env", "A=b=c", "--env", "MINE", "--name", "n",
+		"--kernel", "python3", "train.py", "--cpu", "x", "-c", "--", "y")
+	got := *w.created
+	if got.OwnerPID != os.Getpid() || !got.Stdin {
+		t.Errorf("owner %d, stdin %v", got.OwnerPID, got.Stdin)
+	}
+	for _, k := range []string{"BAD", "MUSTER_TOKEN", "MUSTER_HOST"} {
+		if _, there := got.BaseEnv[k]; there {
+			t.Errorf("%s is handed to engines", k)
+		}
+	}
+	if got.BaseEnv["HOME"] != "/home/me" {
+		t.Errorf("base env %v", got.BaseEnv)
+	}
+	got.OwnerPID, got.BaseEnv = 0, nil
+	want := `{"name":"n","kernel":"python3","script":"train.py","args":["--cpu","x","-c","--","y"],"project":"/project",` +
+		`"cpu":2,"memory":0.5,"nvidia_gpu":1,"env":{"A":"b=c","MINE":"1"},"stdin":true}`
+	if encode(got) != want {
+		t.Errorf("sent %s\nwant %s", encode(got), want)
+	}
+}
+
+func TestRunCode(t *testing.T) {
+	w := newWorld(t)
+	w.expect(0, "", "", "run", "-c", "print(1)", "a", "-b")
+	if w.created.Code != "print(1)" || strings.Join(w.created.Args, " ") != "a -b" || w.created.Script != "" {
+		t.Errorf("%+v", w.created)
+	}
+}
+
+// FILE is meant from where one stands, also when the project is elsewhere.
+func TestRunWithAProject(t *testing.T) {
+	w := newWorld(t)
+	w.deps.Dir = t.TempDir()
+	os.WriteFile(filepath.Join(w.deps.Dir, "here.py"), nil, 0o600)
+	w.expect(0, "", "", "run", "--project", "sub", "here.py")
+	if w.created.Project != filepath.Join(w.deps.Dir, "sub") || w.created.Script != filepath.Join(w.deps.Dir, "here.py") {
+		t.Errorf("%+v", w.created)
+	}
+	w = newWorld(t)
+	w.expect(0, "", "", "run", "--project", "/p", "inproject.py")
+	if w.created.Script != "inproject.py" {
+		t.Errorf("%+v", w.created)
+	}
+}
+
+func TestRunSendsStdin(t *testing.T) {
+	w := newWorld(t)
+	w.in = strings.NewReader("typed\n")
+	w.script = func(m *manager) api.Event {
+		b, _ := io.ReadAll(m.stdin) // to its end
+		m.print(sessionA, console.Stdout, "got "+string(b))
+		return exit(engine.ReasonSucceeded, 0, "")
+	}
+	w.expect(0, "got typed\n", "", "run", "x.py")
+}
+
+// A script that does not read does not wait for what is never typed.
+func TestRunEndsWithoutStdin(t *testing.T) {
+	w := newWorld(t)
+	in, typed := io.Pipe()
+	defer typed.Close()
+	w.in = in
+	w.expect(0, "", "", "run", "x.py")
+}
+
+func TestRunExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		e    api.Event
+		code int
+		says string
+	}{
+		{exit(engine.ReasonSucceeded, 0, ""), 0, ""},
+		{exit(engine.ReasonExitCode, 3, "exit code 3"), 3, ""},
+		{exit(engine.ReasonSignal, 139, "signal 11 (SIGSEGV) ended it"), 139, "muster: signal 11 (SIGSEGV) ended it\n"},
+		{exit(engine.ReasonOutOfMemory, 137, "out of memory: limit 0.2 GB"), 137, "muster: out of memory: limit 0.2 GB\n"},
+		{exit(engine.ReasonLaunchFailed, 0, "there is no R here"), 1, "muster: there is no R here\n"},
+		{exit(engine.ReasonStopped, 143, "stopped by user"), 143, "muster: stopped by user\n"},
+		{exit(engine.ReasonKeeperLost, 0, ""), 1, "muster: the session ended: keeper lost\n"},
+	} {
+		w := newWorld(t)
+		w.script = func(m *manager) api.Event { return c.e }
+		w.expect(c.code, "", c.says, "run", "x.py")
+	}
+}
+
+func TestCtrlC(t *testing.T) {
+	w := newWorld(t)
+	w.script = func(m *manager) api.Event {
+		m.print(sessionA, console.Stdout, "ready\n")
+		<-m.interrupted
+		m.print(sessionA, console.Stdout, "caught it\n") // what is printed after it is still shown
+		return exit(engine.ReasonSignal, 130, "signal 2 (SIGINT) ended it")
+	}
+	go func() { w.out.await(t, "ready"); w.signals <- syscall.SIGINT }()
+	w.expect(130, "ready\ncaught it\n", "", "run", "x.py")
+	if strings.Join(w.calls, ", ") != "interrupt" {
+		t.Errorf("%q", w.calls)
+	}
+}
+
+func TestSecondCtrlCEndsTheSession(t *testing.T) {
+	w := newWorld(t)
+	w.script = func(m *manager) api.Event {
+		m.print(sessionA, console.Stdout, "ready\n")
+		<-m.interrupted // and does not care
+		m.print(sessionA, console.Stdout, "no\n")
+		<-m.ending
+		return exit(engine.ReasonSessionEnded, 143, "the session ended")
+	}
+	go func() {
+		w.out.await(t, "ready")
+		w.signals <- syscall.SIGINT
+		w.out.await(t, "no")
+		w.signals <- syscall.SIGINT
+	}()
+	w.expect(130, "ready\nno\n", "", "run", "x.py")
+	if strings.Join(w.calls, ", ") != "interrupt, end "+sessionA {
+		t.Errorf("%q", w.calls)
+	}
+}
+
+func TestSIGTERMEndsTheSession(t *testing.T) {
+	w := newWorld(t)
+	w.script = func(m *manager) api.Event {
+		m.print(sessionA, console.Stdout, "ready\n")
+		<-m.ending
+		return exit(engine.ReasonSessionEnded, 143, "the session ended")
+	}
+	go func() { w.out.await(t, "ready"); w.signals <- syscall.SIGTERM }()
+	w.expect(143, "ready\n", "", "run", "x.py")
+	if strings.Join(w.calls, ", ") != "end "+sessionA {
+		t.Errorf("%q", w.calls)
+	}
+}
+
+func TestRunRefused(t *testing.T) {
+	w := newWorld(t)
+	w.createErr = engine.Errorf(engine.Invalid, "there is no file x.py").WithHint("look for it")
+	w.expect(1, "", "muster: there is no file x.py\n  try: look for it\n", "run", "x.py")
+}
+
+// Without a server one inside is used, and ended.
+func TestRunWithAServerInside(t *testing.T) {
+	w := newWorld(t)
+	w.env = w.env[2:]
+	var closed bool
+	var got EmbeddedOptions
+	w.deps.Embedded = func(_ context.Context, o EmbeddedOptions) (string, string, func(context.Context) error, error) {
+		got = o
+		return w.address, "owner", func(ctx context.Context) error { closed = true; return ctx.Err() }, nil
+	}
+	w.script = func(m *manager) api.Event { return exit(engine.ReasonExitCode, 4, "") }
+	w.expect(4, "", "", "run", "--hard-cpu", "--rung", "plain", "x.py")
+	if !closed || !got.HardCPU || got.Rung != "plain" {
+		t.Errorf("closed %v, options %+v", closed, got)
+	}
+}
+
+func TestRunWithoutAnyServer(t *testing.T) {
+	w := newWorld(t)
+	w.deps.Embedded = func(context.Context, EmbeddedOptions) (string, string, func(context.Context) error, error) {
+		return "", "", nil, errors.New("no room")
+	}
+	w.expect(1, "", "muster: no room\n", "run", "--server", "none", "x.py")
+	w.expect(1, "", "muster: --rung is for the server inside, and the server at "+w.address+" is used\n  try: add --server none\n",
+		"run", "--rung", "plain", "x.py")
+	w.env = append(w.env, "MUSTER_HOST=unix:///nowhere/s") // named: nothing else will do
+	w.expect(3, "", "muster: no server answers at unix:///nowhere/s\n  try: start one with: muster up\n", "run", "x.py")
+}
+
+// A signal while the server inside starts ends the start.
+func TestSignalBeforeTheSession(t *testing.T) {
+	w := newWorld(t)
+	starting := make(chan struct{})
+	w.deps.Embedded = func(ctx context.Context, _ EmbeddedOptions) (string, string, func(context.Context) error, error) {
+		close(starting)
+		<-ctx.Done()
+		return "", "", nil, ctx.Err()
+	}
+	go func() { <-starting; w.signals <- syscall.SIGINT }()
+	w.expect(130, "", "", "run", "--server", "none", "x.py")
+}

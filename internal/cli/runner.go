@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"muster/api"
+	"muster/client"
+	"muster/engine"
+	"muster/internal/console"
+	"muster/internal/console/view"
+)
+
+// runner is one session from its start to its exit code.
+//
+//	create ─► follow the console to its end ─► the script's exit
+//	  │  └─ stdin goes in, signals: Ctrl-C interrupts; again, or another signal, ends; a third time gives up
+//	  └─ an error on the way ends the session
+type runner struct {
+	a      *app
+	c      *client.Client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wait   sync.WaitGroup // everything that was started
+
+	mu          sync.Mutex
+	session     string    // "" until there is one
+	interrupted bool      // Ctrl-C went to the script
+	ended       os.Signal // the signal because of which we ended the session
+
+	engine string // the session's own
+	exit   *api.Event
+}
+
+// newRunner begins to watch the signals; stop ends that.
+func newRunner(ctx context.Context, a *app) *runner {
+	r := &runner{a: a}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.wait.Go(r.watch)
+	return r
+}
+
+func (r *runner) stop() {
+	r.cancel(nil)
+	r.wait.Wait()
+}
+
+// cause is err, or the signal that is behind it.
+func (r *runner) cause(err error) error {
+	if s, ok := context.Cause(r.ctx).(*signalError); ok && err != nil {
+		return s
+	}
+	return err
+}
+
+func (r *runner) run(req api.CreateSession) error {
+	s, err := r.c.CreateSession(r.ctx, req)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.session = s.ID
+	r.mu.Unlock()
+	r.engine = s.Engine.ID
+	if r.engine == "" {
+		r.engine = s.ID
+	}
+	if req.Stdin {
+		defer r.feed(s.ID)()
+	}
+	if err := r.follow(s.ID); err != nil {
+		r.end()
+		return err
+	}
+	return r.result()
+}
+
+// feed sends stdin, until it ends or the returned function is called.
+func (r *runner) feed(session string) (stop func()) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.c.Stdin(ctx, session, r.a.In) // where it fails, the script has ended, or the console tells why
+	}()
+	return func() { cancel(); <-done }
+}
+
+// follow shows the console until nothing can come any more.
+func (r *runner) follow(session string) error {
+	stream, err := r.c.Console(r.ctx, session, "", true)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	labeler := view.NewLabeler(r.a.Out, r.a.Err, view.Options{Color: r.a.color(r.a.OutTerminal), Session: r.engine})
+	defer labeler.Close()
+	for {
+		record, _, err := stream.Next()
+		if err == io.EOF {
+			return labeler.Close()
+		}
+		if err != nil {
+			return err
+		}
+		if r.isExit(record) {
+			continue // ours to tell
+		}
+		if err := labeler.Write(record); err != nil {
+			return err
+		}
+	}
+}
+
+// isExit keeps the event that tells how the session's own engine ended.
+func (r *runner) isExit(record console.Record) bool {
+	if record.Stream != console.Event || record.Engine != r.engine {
+		return false
+	}
+	var e api.Event
+	if json.Unmarshal(record.Payload, &e) != nil || e.Type != "exit" || e.Engine != "" && e.Engine != r.engine {
+		return false
+	}
+	r.exit = &e
+	return true
+}
+
+// end ends the session after something went wrong, or because of a signal.
+func (r *runner) end() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), closeTimeout)
+	defer cancel()
+	r.c.EndSession(ctx, r.session) // if it fails, our own end is the session's
+}
+
+// watch acts on signals.
+func (r *runner) watch() {
+	for n := 1; ; n++ {
+		var sig os.Signal
+		select {
+		case sig = <-r.a.signals:
+		case <-r.ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		session, ending := r.session, r.ended != nil
+		gentle := sig == syscall.SIGINT && n == 1
+		if gentle {
+			r.interrupted = true
+		} else if session != "" && !ending {
+			r.ended = sig
+		}
+		r.mu.Unlock()
+		switch {
+		case session == "" || ending:
+			r.cancel(&signalError{sig})
+		case gentle:
+			r.wait.Go(func() { r.interrupt(session) })
+		default:
+			r.wait.Go(func() { r.c.EndSession(r.ctx, session) })
+		}
+	}
+}
+
+// interrupt sends SIGINT to the script. One that has not begun is ended.
+func (r *runner) interrupt(session string) {
+	err := r.c.Interrupt(r.ctx, session)
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	r.mu.Lock()
+	if r.ended == nil {
+		r.ended = syscall.SIGINT
+	}
+	r.mu.Unlock()
+	r.c.EndSession(r.ctx, session)
+}
+
+// result is how the script ended: nil, or its exit code with the reason.
+func (r *runner) result() error {
+	e := r.exit
+	if e == nil { // a console without its last event: ask
+		s, err := r.c.Session(r.ctx, r.session)
+		if err != nil {
+			return err
+		}
+		w := s.Engine
+		e = &api.Event{Reason: w.Reason, Code: w.ExitCode, Status: w.Status}
+		if w.K8s.Message != nil {
+			e.Message = *w.K8s.Message
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return outcome(e, r.interrupted, r.ended)
+}
+
+func outcome(e *api.Event, interrupted bool, ended os.Signal) error {
+	code := exitFailed
+	if e.Code != nil && *e.Code != 0 {
+		code = *e.Code
+	}
+	message := e.Message
+	if message == "" {
+		message = "the session ended: " + e.Reason
+	}
+	switch engine.Reason(e.Reason) {
+	case engine.ReasonSucceeded:
+		return nil
+	case engine.ReasonExitCode:
+		message = ""
+	case engine.ReasonSignal:
+		if interrupted && code == exitSignal+int(syscall.SIGINT) {
+			message = ""
+		}
+	case engine.ReasonOutOfMemory:
+		code = exitOutOfMemory
+	case engine.ReasonStopped, engine.ReasonSessionEnded:
+		if ended != nil {
+			return &signalError{ended}
+		}
+	}
+	return &exitError{code: code, message: message}
+}

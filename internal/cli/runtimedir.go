@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"muster/engine"
+)
+
+// Names in the runtime folder.
+const (
+	socketName = "server.sock"
+	tokenName  = "token"
+)
+
+// RuntimeDir is the folder of the server's socket and token: $MUSTER_RUNTIME_DIR, $XDG_RUNTIME_DIR/muster, /run/muster
+// for root, /tmp/muster-UID. It need not exist.
+func RuntimeDir(getenv func(string) string) string {
+	if dir := getenv("MUSTER_RUNTIME_DIR"); dir != "" {
+		return dir
+	}
+	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "muster")
+	}
+	if os.Geteuid() == 0 {
+		return "/run/muster"
+	}
+	return fmt.Sprintf("/tmp/muster-%d", os.Geteuid())
+}
+
+// makeRuntimeDir makes the folder with mode 0700, or checks the one that is there: in /tmp anybody could have made it, and
+// would then be handed our token.
+func makeRuntimeDir(dir string) error {
+	err := os.MkdirAll(dir, 0o700)
+	if err != nil {
+		return engine.Errorf(engine.Unavailable, "the folder for the server's socket cannot be made: %w", err).
+			WithHint("set MUSTER_RUNTIME_DIR to a folder that you may write to")
+	}
+	return checkRuntimeDir(dir)
+}
+
+// checkRuntimeDir refuses a folder that others may write to or own. One that does not exist is fine.
+func checkRuntimeDir(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the folder for the server's socket: %w", err)
+	}
+	bad := ""
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		bad = "is no folder"
+	case ok && stat.Uid != uint32(os.Geteuid()) && stat.Uid != 0:
+		bad = fmt.Sprintf("belongs to another user (uid %d)", stat.Uid)
+	case info.Mode().Perm()&0o022 != 0:
+		bad = fmt.Sprintf("may be written to by others (mode %04o)", info.Mode().Perm())
+	default:
+		return nil
+	}
+	return engine.Errorf(engine.Conflict, "%s, the folder for the server's socket, %s", dir, bad).
+		WithHint("choose a folder of your own, mode 0700 (MUSTER_RUNTIME_DIR or --listen)")
+}
+
+// tokenFile is where the token of the server at address lies: beside a socket, or in the runtime folder under the port.
+func tokenFile(address, runtimeDir string) string {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		return filepath.Join(filepath.Dir(path), tokenName)
+	}
+	_, hostport, _ := strings.Cut(address, "://")
+	return filepath.Join(runtimeDir, tokenName+"."+hostport[strings.LastIndexByte(hostport, ':')+1:])
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"muster/engine"
+)
+
+type upOptions struct {
+	listen   string
+	memoryGB float64
+	serve    UpOptions
+}
+
+func newUp(a *app) *cobra.Command {
+	o := &upOptions{}
+	cmd := &cobra.Command{
+		Use:   "up [flags]",
+		Short: "Start a server that sessions share",
+		Long: `Start a server and stay in the foreground. Sessions of several "muster run" then share one machine's capacity, and
+"muster ps", "muster logs" and the others see them all. Ctrl-C or SIGTERM ends the server.`,
+		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16",
+		Args:    noArgs,
+	}
+	cmd.RunE = a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a, cmd) })
+	f := cmd.Flags()
+	f.StringVar(&o.listen, "listen", "", "unix:///path or `host:port` (default: the socket that the commands look for)")
+	f.StringVar(&o.serve.StateDir, "state-dir", "", "`folder` of what the server keeps")
+	f.StringVar(&o.serve.Network, "network", "", "engines' addresses, as `CIDR` (default: a free part of 100.100.0.0/10)")
+	f.BoolVar(&o.serve.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share")
+	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
+	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
+	f.StringVar(&o.serve.Rung, "rung", "auto", "isolation: auto, root or plain")
+	return cmd
+}
+
+func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
+	if a.deps.Serve == nil {
+		return engine.Errorf(engine.Internal, "this program has no server")
+	}
+	if math.IsNaN(o.memoryGB) || o.memoryGB < 0 || o.memoryGB > 1e9 {
+		return usage(cmd, "--memory-capacity is %v: it must be a number of gigabytes", o.memoryGB)
+	}
+	o.serve.MemoryCapacityBytes = int64(o.memoryGB * 1e9)
+	if err := o.where(a, cmd); err != nil {
+		return err
+	}
+	o.serve.Log = a.Err
+	o.serve.Ready = func(address string) { fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address) }
+	return a.deps.Serve(ctx, o.serve)
+}
+
+// where decides on the listener and the token's file, and makes sure that no server is there already.
+func (o *upOptions) where(a *app, cmd *cobra.Command) error {
+	dir := RuntimeDir(a.getenv)
+	listen := o.listen
+	if listen == "" || strings.HasPrefix(listen, "/") {
+		if listen == "" {
+			listen = filepath.Join(dir, socketName)
+		}
+		listen = "unix://" + listen
+	}
+	socket, isSocket := strings.CutPrefix(listen, "unix://")
+	if !isSocket {
+		hostport := strings.TrimPrefix(strings.TrimPrefix(listen, "tcp://"), "http://")
+		if _, port, err := net.SplitHostPort(hostport); err != nil || port == "" {
+			return usage(cmd, "--listen is %q: write unix:///path/to/socket or host:port", o.listen)
+		}
+		o.serve.Listen = "tcp://" + hostport
+		o.serve.TokenFile = tokenFile(o.serve.Listen, dir)
+		return makeRuntimeDir(dir)
+	}
+	if !filepath.IsAbs(socket) {
+		return usage(cmd, "--listen is %q: the path of a socket must be absolute", o.listen)
+	}
+	if err := makeRuntimeDir(filepath.Dir(socket)); err != nil {
+		return err
+	}
+	if pid, yes := answers(socket); yes {
+		return engine.Errorf(engine.Conflict, "a server already runs (pid %d, socket %s)", pid, socket).
+			WithHint("use it, end it with: kill %d, or start another with --listen unix:///another/path", pid)
+	}
+	o.serve.Listen, o.serve.TokenFile = listen, tokenFile(listen, dir)
+	return nil
+}

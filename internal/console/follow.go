@@ -1,0 +1,46 @@
+package console
+
+import (
+	"context"
+	"io"
+)
+
+// Follow calls fn with every record from c on: it reads to the end and waits for the bell, again and again. When done
+// is closed, which says that nothing will be appended any more, it reads to the end once more and returns nil. It
+// returns early with fn's error, the cursor's, or that of ctx. The record is fn's until it returns.
+//
+// A closed done and a nil bell read what there is and return.
+func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn func(Record, Position) error) error {
+	buf := make([]byte, maxRecord)
+	for last := false; ; {
+		rung := bell.Chan()
+		if err := readToEnd(ctx, c, buf, fn); err != nil || last {
+			return err
+		}
+		select {
+		case <-rung:
+		case <-done:
+			last = true
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func readToEnd(ctx context.Context, c *Cursor, buf []byte, fn func(Record, Position) error) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rec, pos, err := c.Next(buf)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(rec, pos); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,209 @@
+// Package view shows a console to people: the records of several engines become whole labelled lines on a terminal or
+// in a pipe. The session's own output passes byte for byte; each worker's lines begin with its name or short id.
+//
+// A line is held back until its newline comes, but only for a moment and 64 kB: then its beginning is shown, and what
+// follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
+// behind somebody's half line: a newline is inserted. Nothing that an engine printed is changed or left out.
+//
+// The CLI imports it. It looks at package console only.
+package view
+
+import (
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"muster/internal/console"
+)
+
+// Options of a Labeler. The zero value is right for a pipe without a session's own engine.
+type Options struct {
+	Color   bool          // the output is a terminal: coloured labels, and a label again after each \r
+	Partial time.Duration // how long the beginning of a line is held back; 0: 100 ms
+	Session string        // the session's own engine: its output is not labelled
+}
+
+// maxHeld is how much of a line is held back at most.
+const maxHeld = 64 << 10
+
+// Labeler writes records as lines. Its methods may be called at the same time.
+type Labeler struct {
+	opts    Options
+	newline string // what is inserted behind a half line
+
+	mu      sync.Mutex
+	out     target
+	err     target
+	engines map[string]*engine
+	workers int     // engines with a label
+	waiting []*line // lines with something held back, the oldest first
+	fail    error   // the first error of a writer
+
+	timer  *time.Timer
+	armed  bool           // the timer runs, or is about to call expire
+	timing sync.WaitGroup // one while armed
+	closed bool
+}
+
+// target is one of the two writers and what is to be written to it.
+type target struct {
+	w    io.Writer
+	buf  []byte
+	last *cursor
+}
+
+// cursor is where the writing stands on a terminal or in a file; two targets that are the same place share one.
+type cursor struct {
+	open *line // the line whose beginning was written last, without a newline; nil: at the start of a line
+}
+
+// engine is one whose records have come.
+type engine struct {
+	session bool
+	number  int // of the worker: its colour
+	label   string
+	lines   [2]line // of its stdout and of its stderr
+}
+
+// line is the line that an engine's stream is printing.
+type line struct {
+	of    *engine
+	to    *target
+	held  []byte
+	since time.Time // when the first held byte came
+	cr    bool      // the last byte written of it was \r
+}
+
+// NewLabeler returns a Labeler that writes to stdout and stderr. Close it in the end.
+func NewLabeler(stdout, stderr io.Writer, opts Options) *Labeler {
+	if opts.Partial <= 0 {
+		opts.Partial = 100 * time.Millisecond
+	}
+	l := &Labeler{opts: opts, newline: "\n", engines: map[string]*engine{}}
+	l.out = target{w: stdout, last: &cursor{}}
+	l.err = target{w: stderr, last: &cursor{}}
+	if samePlace(stdout, stderr, opts.Color) {
+		l.err.last = l.out.last
+	}
+	return l
+}
+
+// samePlace reports whether what is written to a and to b ends up on the same screen or in the same file. Where one of
+// them does not say, otherwise is the answer.
+func samePlace(a, b io.Writer, otherwise bool) bool {
+	type stater interface{ Stat() (os.FileInfo, error) }
+	fa, ok := a.(stater)
+	fb, also := b.(stater)
+	if ok && also {
+		ia, errA := fa.Stat()
+		ib, errB := fb.Stat()
+		return errA == nil && errB == nil && os.SameFile(ia, ib)
+	}
+	return otherwise || reflect.TypeOf(a).Comparable() && a == b
+}
+
+// Write shows a record, or holds it back for a moment. The error is the first one of a writer.
+func (l *Labeler) Write(r console.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return os.ErrClosed
+	}
+	switch r.Stream {
+	case console.Stdout:
+		l.text(&l.engine(r.Engine).lines[0], r.Payload)
+	case console.Stderr:
+		l.text(&l.engine(r.Engine).lines[1], r.Payload)
+	case console.Event:
+		l.event(r)
+	}
+	return l.send()
+}
+
+// Flush shows everything that is held back, and ends a worker's half line.
+func (l *Labeler) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flush()
+}
+
+func (l *Labeler) flush() error {
+	for len(l.waiting) > 0 {
+		l.release(l.waiting[0])
+	}
+	for _, t := range []*target{&l.out, &l.err} {
+		if t.last.open != nil && !t.last.open.of.session {
+			l.separate(t)
+		}
+	}
+	return l.send()
+}
+
+// Close flushes and ends the timer.
+func (l *Labeler) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	err := l.flush()
+	l.closed = true
+	if l.armed && l.timer.Stop() {
+		l.armed = false
+		l.timing.Done()
+	}
+	l.mu.Unlock()
+	l.timing.Wait()
+	return err
+}
+
+// hold keeps the beginning of a line back and sees to it that it is shown in time.
+func (l *Labeler) hold(ln *line, b []byte) {
+	if len(ln.held) == 0 {
+		ln.since = time.Now()
+		l.waiting = append(l.waiting, ln)
+	}
+	ln.held = append(ln.held, b...)
+	l.arm()
+}
+
+func (l *Labeler) arm() {
+	if l.armed || len(l.waiting) == 0 {
+		return
+	}
+	l.armed = true
+	l.timing.Add(1)
+	l.timer = time.AfterFunc(time.Until(l.waiting[0].since.Add(l.opts.Partial)), l.expire)
+}
+
+// expire shows what was held back long enough.
+func (l *Labeler) expire() {
+	defer l.timing.Done()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.armed = false
+	if l.closed {
+		return
+	}
+	for len(l.waiting) > 0 && time.Since(l.waiting[0].since) >= l.opts.Partial {
+		l.release(l.waiting[0])
+	}
+	l.send()
+	l.arm()
+}
+
+// taken returns what was held back of a line, which is to be shown now.
+func (l *Labeler) taken(ln *line) []byte {
+	b := ln.held
+	ln.held = ln.held[:0]
+	if cap(b) > 4<<10 {
+		ln.held = nil
+	}
+	if len(b) > 0 {
+		l.waiting = slices.DeleteFunc(l.waiting, func(w *line) bool { return w == ln })
+	}
+	return b
+}

@@ -1,0 +1,122 @@
+package drivertest
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+)
+
+var outputCases = []testCase{
+	{"stdout and stderr are told apart", "", streams},
+	{"output is complete and in order at exit", "", complete},
+	{"output appears while the engine runs", "", live},
+	{"events frame an engine's output", "", frame},
+	{"note", "", note},
+	{"stdin reaches the session's own engine", "", stdin},
+	{"no stdin is empty stdin", "", noStdin},
+}
+
+func streams(w *world) {
+	p := w.open()
+	p.startMain()
+	spec, _ := p.run(Print{"to stdout, ünïcödé"}, PrintErr{"to stderr"}, Print{"again"})
+	p.expectStdout(spec.ID, "to stdout, ünïcödé\nagain\n")
+	if got := p.text(spec.ID, console.Stderr); got != "to stderr\n" {
+		w.t.Errorf("stderr %q", got)
+	}
+}
+
+// complete reads at the moment of the exit's observation, without waiting for anything.
+func complete(w *world) {
+	const n = 20_000
+	var want strings.Builder
+	for i := range n {
+		want.WriteString(strconv.Itoa(i) + "\n")
+	}
+	p := w.open()
+	p.startMain()
+	spec, _ := p.run(Numbers{n})
+	if got := p.text(spec.ID, console.Stdout); got != want.String() {
+		w.t.Errorf("%d bytes of output differ from the %d written", len(got), want.Len())
+	}
+}
+
+func live(w *world) {
+	p := w.open()
+	p.startMain()
+	spec := p.worker(Print{"ready"}, Hang{})
+	p.start(spec)
+	p.awaitText(spec.ID, "ready\n")
+	p.stop(spec.ID, grace, "somebody")
+	p.awaitExit(spec.ID)
+}
+
+func frame(w *world) {
+	p := w.open()
+	main := p.startMain()
+	spec, _ := p.run(Print{"hello"}, Exit{7})
+	records := p.records(spec.ID)
+	if len(records) < 3 || records[0].Stream != console.Event || records[len(records)-1].Stream != console.Event {
+		w.t.Fatalf("records of an engine: %+v", records)
+	}
+	events := p.events(spec.ID)
+	first, last := events[0], events[len(events)-1]
+	if first.Type != "engine" || first.Engine != string(spec.ID) || first.Role != "worker" || first.Address != spec.Address.String() || first.Name != spec.Name {
+		w.t.Errorf("first event %+v", first)
+	}
+	if last.Type != "exit" || last.Code == nil || *last.Code != 7 || last.Status != string(engine.Failed) || last.Reason != string(engine.ReasonExitCode) || last.Message == "" {
+		w.t.Errorf("last event %+v", last)
+	}
+	if e := p.events(main.ID); len(e) != 1 || e[0].Role != "session" {
+		w.t.Errorf("events of the session's own engine %+v", e)
+	}
+}
+
+func note(w *world) {
+	p := w.open()
+	main := p.startMain()
+	ended, _ := p.run()
+	for _, id := range []engine.ID{main.ID, ended.ID} {
+		want := api.Event{Type: "notice", Engine: string(id), Message: "a sentence"}
+		b, _ := json.Marshal(want)
+		if err := p.s.Note(w.t.Context(), id, b); err != nil {
+			w.t.Fatal(err)
+		}
+		if !slices.Contains(p.events(id), want) {
+			w.t.Errorf("console of %s without the note: %+v", id, p.events(id))
+		}
+	}
+	if err := p.s.Note(w.t.Context(), engine.NewID(), []byte("{}")); engine.KindOf(err) != engine.NotFound {
+		w.t.Errorf("note to an engine that is not there: %v", err)
+	}
+}
+
+func stdin(w *world) {
+	p := w.open()
+	spec := p.make(engine.RoleSession, CopyStdin{}, Print{"end of input"})
+	r, wr, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	spec.Stdin = r
+	p.start(spec)
+	wr.WriteString("first\n")
+	p.awaitText(spec.ID, "first\n")
+	wr.WriteString("second\n")
+	wr.Close()
+	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSucceeded, 0, 0)
+	p.expectStdout(spec.ID, "first\nsecond\nend of input\n")
+}
+
+func noStdin(w *world) {
+	p := w.open()
+	p.startMain()
+	spec, _ := p.run(CopyStdin{}, Print{"end of input"})
+	p.expectStdout(spec.ID, "end of input\n")
+}

@@ -1,0 +1,134 @@
+// Package drivertest is the conformance suite of the driver contract: every driver passes it, and a test of a driver is a
+// Factory and one call of Run. Only tests import it.
+//
+// The suite says what engines are to do as Steps ("print this", "listen there", "hang"); the Factory expresses them in
+// what its engines can run. Python is ready-made for drivers with real processes. A power that a driver does not declare
+// in its Capabilities is skipped, and the skip says so; whatever it declares must work.
+//
+// Each case compares Factory.Count before and after: what a case leaves behind is a failure of that case. Nothing here
+// is timed: things must happen before a deadline that is generous on the slowest machine.
+package drivertest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"muster/internal/driver"
+)
+
+// Deadline is how long anything may take that must happen.
+const Deadline = 30 * time.Second
+
+// grace is how long engines have between SIGTERM and SIGKILL where a case does not need another time.
+const grace = 2 * time.Second
+
+// Factory is what the suite needs of a driver's test.
+type Factory struct {
+	// New returns a driver. Places of earlier ones are gone by then. The suite closes it.
+	New func(t *testing.T) driver.Driver
+	// Express puts a program in what the driver's engines can run, ErrCannot if that is not possible.
+	Express func(steps ...Step) (Program, error)
+	// Restart closes d and returns a new driver over the same places, as after a restart of the server. Needed by drivers
+	// that declare Survives.
+	Restart func(t *testing.T, d driver.Driver) driver.Driver
+	// FailAt returns a driver in which the start of engines named "fails" goes wrong at that step. Without it, or without
+	// Steps, nothing is injected.
+	FailAt func(t *testing.T, step string) driver.Driver
+	Steps  []string
+	// Count tells how much there is of everything that a driver makes (processes, cgroups, links…), to compare.
+	Count func() map[string]int
+	// UID, GID and Groups of the engines.
+	UID, GID int
+	Groups   []int
+	// GPUs that can be given to engines, for drivers that declare GPU.
+	GPUs []driver.GPU
+}
+
+// ErrCannot is what Express returns for steps that a driver's engines cannot do whatever the driver declares.
+var ErrCannot = errors.New("these engines have no way to do it")
+
+// Run runs the suite.
+func Run(t *testing.T, f Factory) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			before := f.Count()
+			w := &world{t: t, f: &f, d: f.New(t)}
+			t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
+			t.Cleanup(func() { w.d.Close() })
+			if c.needs != "" && !declared(w.d.Capabilities(), c.needs) {
+				t.Skipf("capability %s not declared by %s", c.needs, w.d.Capabilities().Name)
+			}
+			c.run(w)
+		})
+	}
+	runInjected(t, &f)
+}
+
+type testCase struct {
+	name  string
+	needs string // capability, "" for none
+	run   func(w *world)
+}
+
+// cases in the order of the files cases_*.go.
+var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases)
+
+func concat(lists ...[]testCase) []testCase {
+	var all []testCase
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+// declared reads a capability by its name.
+func declared(c driver.Capabilities, name string) bool {
+	return map[string]bool{
+		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
+		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait,
+	}[name]
+}
+
+// world is one driver under test.
+type world struct {
+	t *testing.T
+	f *Factory
+	d driver.Driver
+}
+
+// need ends the case with a skip if a further capability is missing.
+func (w *world) need(name string) {
+	w.t.Helper()
+	if !declared(w.d.Capabilities(), name) {
+		w.t.Skipf("capability %s not declared by %s", name, w.d.Capabilities().Name)
+	}
+}
+
+// checkNothingLeft waits until there is no more of anything than before: the kernel frees some things a little later.
+func (w *world) checkNothingLeft(before map[string]int) {
+	nothing := func() bool {
+		for what, n := range w.f.Count() {
+			if n > before[what] {
+				return false
+			}
+		}
+		return true
+	}
+	if !waitFor(nothing) {
+		w.t.Errorf("left behind: before %v, after %v", before, w.f.Count())
+	}
+}
+
+// waitFor asks again until ok or the deadline, for conditions that nobody announces.
+func waitFor(ok func() bool) bool {
+	for end := time.Now().Add(Deadline); ; {
+		if ok() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}

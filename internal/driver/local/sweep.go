@@ -1,0 +1,99 @@
+package local
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muster/engine"
+	"muster/internal/keeper/wire"
+)
+
+// lockDir takes the lock of a session's folder. The keeper inherits it and holds it as long as it lives, so that a folder
+// whose lock can be taken belongs to nobody.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, wire.LockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// makingTime is how long a folder may be without a lock: it is just being made.
+const makingTime = time.Minute
+
+// Sweep removes what sessions left whose keeper was killed together with its server: cgroups, private folders, sockets. The
+// console logs of sessions that were not ephemeral stay.
+func (d *Driver) Sweep() error {
+	entries, err := os.ReadDir(d.config.Dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if id := engine.ID(e.Name()); id.Valid() {
+			errs = append(errs, d.sweepSession(id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) sweepSession(id engine.ID) error {
+	dir := d.sessionDir(id)
+	if !abandoned(dir) {
+		return nil
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil // somebody lives there
+	}
+	defer lock.Close()
+	errs := []error{d.sweepGroups(id)}
+	var config wire.KeeperConfig
+	b, err := os.ReadFile(filepath.Join(dir, wire.ConfigName))
+	if err != nil || json.Unmarshal(b, &config) != nil || config.Ephemeral {
+		return errors.Join(append(errs, os.RemoveAll(dir))...)
+	}
+	for _, name := range []string{"engines", wire.SocketName} {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
+}
+
+// abandoned reports whether the folder is old enough to have a lock.
+func abandoned(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, wire.LockName)); err == nil {
+		return true
+	}
+	info, err := os.Stat(dir)
+	return err == nil && time.Since(info.ModTime()) > makingTime
+}
+
+// sweepGroups removes the cgroups of a session's engines. Their processes are gone or just going.
+func (d *Driver) sweepGroups(id engine.ID) error {
+	if d.tree == nil {
+		return nil
+	}
+	names, err := d.tree.List()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if strings.HasPrefix(name, string(id)+"-") {
+			if g, err := d.tree.Open(name); err == nil {
+				errs = append(errs, g.Remove())
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

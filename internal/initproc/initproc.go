@@ -1,0 +1,192 @@
+// Package initproc is the first process of an engine. It makes the sandbox around itself, gives up its rights, starts the
+// interpreter, forwards signals, reaps what is left behind, and reports the interpreter's wait status on its control
+// socket. Two things end it, and with it, by the kernel, the whole engine: the interpreter's end, and the end of file on
+// the control socket (the keeper is gone). Only cmd/muster-keeper imports it.
+//
+//	make sandbox ─► drop rights ─► start interpreter ─► Report{Started} ─► wait ─► Report{Exited} ─► exit
+//	      └───────────────┴───────────────┴─► Report{Failed: step} ─► exit
+package initproc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"muster/internal/keeper/wire"
+	"muster/internal/linux/sandbox"
+)
+
+// Main runs the init; it does not return. The caller must have locked the main goroutine to its thread.
+func Main() {
+	unix.CloseOnExec(wire.InitSpecFD)
+	unix.CloseOnExec(wire.InitControlFD)
+	control, err := wire.FileConn(os.NewFile(wire.InitControlFD, "control"))
+	if err != nil {
+		os.Exit(exitLost)
+	}
+	control.Small()
+	report := func(r wire.Report) {
+		if control.Send(r) != nil {
+			os.Exit(exitLost)
+		}
+	}
+	proc, err := start()
+	if err != nil {
+		report(wire.Report{Failed: failure(err)})
+		os.Exit(exitFailed)
+	}
+	report(wire.Report{Started: true})
+	go obey(control, proc)
+	report(wire.Report{Exited: proc.wait()})
+	proc.endOthers()
+	os.Exit(0)
+}
+
+// Exit codes of the init itself; its keeper goes by the reports.
+const (
+	exitLost   = 70 // the keeper is gone
+	exitFailed = 71 // the engine could not be started, as reported
+)
+
+// process is the interpreter.
+type process struct {
+	pid   int
+	plain bool
+}
+
+func start() (*process, error) {
+	var spec wire.EngineSpec
+	f := os.NewFile(wire.InitSpecFD, "spec")
+	err := wire.ReadMemoryFile(f, &spec)
+	f.Close()
+	if err != nil {
+		return nil, &sandbox.Step{Name: "read spec", Err: err}
+	}
+	if spec.Plain {
+		err = enterPlain(spec)
+	} else {
+		err = enterSandbox(spec)
+	}
+	if err != nil {
+		return nil, err
+	}
+	pid, err := startInterpreter(spec)
+	if err != nil {
+		return nil, &sandbox.Step{Name: "start " + spec.Argv[0], Err: err}
+	}
+	// The interpreter alone holds the engine's output now: it ends when the last of the engine's processes does.
+	devNull, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		for fd := 0; fd <= 2; fd++ {
+			unix.Dup3(devNull, fd, 0)
+		}
+		unix.Close(devNull)
+	}
+	return &process{pid: pid, plain: spec.Plain}, nil
+}
+
+func enterSandbox(spec wire.EngineSpec) error {
+	resolv := ""
+	if spec.Gateway != "" {
+		resolv = "nameserver " + spec.Gateway + "\noptions timeout:3 attempts:2\n"
+	}
+	err := sandbox.Enter(sandbox.Config{
+		Hostname:    spec.Hostname,
+		Hosts:       fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n%s\t%s\n", spec.Address, spec.Hostname),
+		ResolvConf:  resolv,
+		TmpDir:      filepath.Join(spec.PrivateDir, "tmp"),
+		Visible:     spec.Visible,
+		Hidden:      spec.Hidden,
+		DeviceNodes: spec.DeviceNodes,
+		ShmBytes:    spec.ShmBytes,
+		Files:       spec.Files,
+		UID:         spec.UID,
+		GID:         spec.GID,
+	})
+	if err != nil {
+		return err
+	}
+	if err := sandbox.DropRights(); err != nil {
+		return &sandbox.Step{Name: "drop rights", Err: err}
+	}
+	return nil
+}
+
+// enterPlain does what is possible without namespaces: descendants that lose their parent become children of the init, so
+// that it can end them; the engine's files lie in a folder that only the user may enter.
+func enterPlain(spec wire.EngineSpec) error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return &sandbox.Step{Name: "become subreaper", Err: err}
+	}
+	dir := plainFilesDir(spec)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return &sandbox.Step{Name: "private folder", Err: err}
+	}
+	for name, content := range spec.Files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return &sandbox.Step{Name: "private folder", Err: err}
+		}
+	}
+	if err := sandbox.NoNewRights(); err != nil {
+		return &sandbox.Step{Name: "drop rights", Err: err}
+	}
+	return nil
+}
+
+func plainFilesDir(spec wire.EngineSpec) string { return filepath.Join(spec.PrivateDir, "files") }
+
+// startInterpreter starts it in a session and process group of its own, as the engine's user, with nothing inherited but
+// descriptors 0, 1 and 2.
+func startInterpreter(spec wire.EngineSpec) (int, error) {
+	private := sandbox.PrivateDir
+	env := spec.Env
+	if spec.Plain {
+		private = plainFilesDir(spec)
+		env = append(env, "TMPDIR="+filepath.Join(spec.PrivateDir, "tmp"))
+	}
+	attr := &syscall.ProcAttr{
+		Dir:   spec.Dir,
+		Env:   replaceAll(env, private),
+		Files: []uintptr{0, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if !spec.Plain {
+		attr.Sys.Credential = credential(spec)
+	}
+	argv := replaceAll(spec.Argv, private)
+	return syscall.ForkExec(argv[0], argv, attr)
+}
+
+func credential(spec wire.EngineSpec) *syscall.Credential {
+	groups := make([]uint32, len(spec.Groups))
+	for i, g := range spec.Groups {
+		groups[i] = uint32(g)
+	}
+	return &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groups}
+}
+
+func replaceAll(list []string, private string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = strings.ReplaceAll(s, "{private}", private)
+	}
+	return out
+}
+
+func failure(err error) *wire.Failed {
+	name := "start"
+	var step *sandbox.Step
+	if errors.As(err, &step) {
+		name, err = step.Name, step.Err
+	}
+	message := err.Error()
+	if len(message) > 2000 { // the control socket carries small messages only
+		message = message[:2000] + "…"
+	}
+	return &wire.Failed{Step: name, Message: message}
+}

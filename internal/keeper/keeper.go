@@ -1,0 +1,258 @@
+// Package keeper is the small process that holds one session: it starts the inits of its engines, writes what they print
+// to the console log, knows how they ended, and holds the session's lease. It survives the server; a new server connects
+// to its socket and is told everything that happened so far. When the session ends, it ends all engines, whether a server
+// lives or not; when the keeper is killed, end of file on the control sockets ends them.
+//
+// It is a program of its own (cmd/muster-keeper), so small that it starts in a millisecond: standard library and x/sys
+// only. Nothing else imports this package.
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muster/internal/console"
+	"muster/internal/initproc"
+	"muster/internal/keeper/wire"
+)
+
+// endGrace is how long engines have between SIGTERM and SIGKILL when their session ends by itself. The promise is that
+// everything is gone within a second.
+const endGrace = 400 * time.Millisecond
+
+// syncDelay bounds what a power cut can take: output is on the disk's platter at most this much later.
+const syncDelay = time.Second
+
+// Keeper holds one session.
+type Keeper struct {
+	config  wire.KeeperConfig
+	console *console.Writer
+	hub     *os.File // nil on the plain rung
+	lock    *os.File // held until this process ends
+	done    chan struct{}
+
+	syncing atomic.Bool
+	cleanup sync.WaitGroup // folders being removed
+
+	mu      sync.Mutex
+	engines map[string]*engine
+	live    int
+	main    *engine
+	history []wire.Event // what a server that connects later is told first
+	servers map[*server]bool
+	ending  *wire.Exit // why the session ends; nil while it does not
+	ended   bool
+}
+
+// Main runs the keeper of the session whose folder is dir and returns its exit code.
+func Main(dir string) int {
+	k, err := open(dir)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "muster-keeper: %v\n", err)
+		return 1
+	}
+	if err := k.run(); err != nil {
+		fmt.Fprintf(os.Stderr, "muster-keeper: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func open(dir string) (*Keeper, error) {
+	b, err := os.ReadFile(filepath.Join(dir, wire.ConfigName))
+	if err != nil {
+		return nil, err
+	}
+	k := &Keeper{done: make(chan struct{}), engines: map[string]*engine{}, servers: map[*server]bool{}}
+	if err := json.Unmarshal(b, &k.config); err != nil {
+		return nil, fmt.Errorf("read %s: %w", wire.ConfigName, err)
+	}
+	// A relative name: the path of a unix socket must be short, the folder's may be long.
+	if err := os.Chdir(dir); err != nil {
+		return nil, err
+	}
+	if k.console, err = console.OpenWriter(k.config.ConsoleDir); err != nil {
+		return nil, err
+	}
+	for fd := wire.KeeperConnFD; fd <= wire.KeeperLockFD; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	k.lock = os.NewFile(wire.KeeperLockFD, "lock")
+	if k.config.HasHub {
+		k.hub = os.NewFile(wire.KeeperHubFD, "hub")
+	}
+	if k.config.Plain {
+		// Descendants of an init that was killed come to us.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return nil, fmt.Errorf("become subreaper: %w", err)
+		}
+	}
+	return k, nil
+}
+
+func (k *Keeper) run() error {
+	listener, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: wire.SocketName, Net: "unixpacket"})
+	if err != nil {
+		return err
+	}
+	conn, err := wire.FileConn(os.NewFile(wire.KeeperConnFD, "server"))
+	if err != nil {
+		return err
+	}
+	go k.serve(conn)
+	go k.accept(listener)
+	if k.config.HasLease {
+		go k.watchLease(os.NewFile(wire.KeeperLeaseFD, "lease"))
+	}
+	go k.watchSignals()
+	<-k.done
+	return k.finish(listener)
+}
+
+func (k *Keeper) accept(listener *net.UnixListener) {
+	for {
+		c, err := listener.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go k.serve(wire.NewConn(c))
+	}
+}
+
+// watchLease waits for the end of the process that holds the session.
+func (k *Keeper) watchLease(pidfd *os.File) {
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			break
+		}
+	}
+	k.end(endGrace, "the end of the process that held the session")
+}
+
+// watchSignals makes the keeper end its session when the machine shuts down. A terminal's signals are not meant for it.
+func (k *Keeper) watchSignals() {
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
+	k.end(endGrace, "a request to the keeper to terminate")
+}
+
+// end ends the session: every engine, then the keeper. Only the first call counts.
+func (k *Keeper) end(grace time.Duration, by string) {
+	k.mu.Lock()
+	if k.ending == nil {
+		k.ending = &wire.Exit{Reason: "session ended", By: by, Message: "ended by " + by, At: time.Now()}
+	}
+	engines := make([]*engine, 0, len(k.engines))
+	for _, e := range k.engines {
+		engines = append(engines, e)
+	}
+	k.mu.Unlock()
+	for _, e := range engines {
+		e.stop(grace, "session ended", by)
+	}
+	k.endIfEmpty()
+}
+
+// endIfEmpty tells the servers that the session is over when it is ending and its last engine is gone.
+func (k *Keeper) endIfEmpty() {
+	k.mu.Lock()
+	if k.ending == nil || k.live > 0 || k.ended {
+		k.mu.Unlock()
+		return
+	}
+	k.ended = true
+	exit := k.ending
+	if k.main != nil && k.main.exit != nil {
+		exit = k.main.exit
+	}
+	k.mu.Unlock()
+	k.cleanup.Wait()
+	k.sync()
+	k.tell(wire.Event{Kind: wire.EventEnded, Exit: exit})
+	close(k.done)
+}
+
+// finish lets the connected servers read the last events, then removes what is the keeper's to remove.
+func (k *Keeper) finish(listener *net.UnixListener) error {
+	listener.Close() // removes the socket file too
+	err := k.console.Close()
+	k.mu.Lock()
+	servers := make([]*server, 0, len(k.servers))
+	for s := range k.servers {
+		servers = append(servers, s)
+	}
+	k.mu.Unlock()
+	for _, s := range servers {
+		s.finish()
+	}
+	if k.config.Ephemeral && len(servers) == 0 {
+		err = errors.Join(err, os.RemoveAll(k.config.Dir))
+	}
+	return err
+}
+
+// wrote notes that the console log grew: readers are told, and the disk is asked to keep it within syncDelay.
+func (k *Keeper) wrote() {
+	k.mu.Lock()
+	for s := range k.servers {
+		s.wrote()
+	}
+	k.mu.Unlock()
+	if k.syncing.CompareAndSwap(false, true) {
+		time.AfterFunc(syncDelay, func() {
+			k.syncing.Store(false)
+			k.sync()
+		})
+	}
+}
+
+func (k *Keeper) sync() {
+	if err := k.console.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
+		k.notice(fmt.Sprintf("the console log could not be written through to the disk: %v", err))
+	}
+}
+
+// tell sends an event to all connected servers, and keeps it for later ones.
+func (k *Keeper) tell(e wire.Event) {
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.history = append(k.history, e)
+	for s := range k.servers {
+		s.put(e)
+	}
+}
+
+func (k *Keeper) notice(text string) { k.tell(wire.Event{Kind: wire.EventNotice, Text: text}) }
+
+// endStrays kills, on the plain rung, descendants of an init that was itself killed: they are the keeper's children now.
+func (k *Keeper) endStrays() {
+	if !k.config.Plain {
+		return
+	}
+	k.mu.Lock()
+	inits := map[int]bool{}
+	for _, e := range k.engines {
+		if e.exit == nil {
+			inits[e.pid] = true
+		}
+	}
+	k.mu.Unlock()
+	initproc.EndDescendants(inits)
+}

@@ -1,0 +1,153 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muster/internal/console"
+)
+
+// buffers are shared by all pumps: an engine that prints nothing holds none.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, console.HeaderSize+console.MaxPayload)
+	return &b
+}}
+
+// fullDiskRetry is how often an append is tried again while the disk is full. Nothing tells when room appears.
+const fullDiskRetry = 250 * time.Millisecond
+
+// lastRetries bounds the tries after the engine's end: a session must end although its disk stays full.
+const lastRetries = 20
+
+// pump carries what an engine writes to one stream into its log: read, append, tell. It holds the engine up while the disk
+// is full (the pipe fills and the engine waits) rather than lose a byte.
+type pump struct {
+	engine *engine
+	stream console.Stream
+	read   *os.File
+	done   chan struct{}
+	over   chan struct{} // closed by finish
+}
+
+// newPump returns a pump and the writing end of its pipe.
+func newPump(e *engine, stream console.Stream) (*pump, *os.File, error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("make pipe: %w", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, fmt.Errorf("make pipe: %w", err)
+	}
+	p := &pump{
+		engine: e, stream: stream, read: os.NewFile(uintptr(fds[0]), stream.String()),
+		done: make(chan struct{}), over: make(chan struct{}),
+	}
+	return p, os.NewFile(uintptr(fds[1]), stream.String()), nil
+}
+
+func (p *pump) close() { p.read.Close() }
+
+// run carries until the end of file, or, after finish, until the pipe is empty.
+func (p *pump) run() {
+	defer close(p.done)
+	defer p.read.Close()
+	raw, err := p.read.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		n := 0
+		var buf *[]byte
+		var readErr error
+		err := raw.Read(func(fd uintptr) bool {
+			buf = buffers.Get().(*[]byte)
+			n, readErr = p.readOnce(int(fd), *buf)
+			if readErr == unix.EAGAIN {
+				buffers.Put(buf)
+				return false // wait until there is something, without holding a buffer
+			}
+			return true
+		})
+		if err != nil { // the deadline that finish set
+			p.drain()
+			return
+		}
+		if n > 0 {
+			p.append((*buf)[:console.HeaderSize+n])
+		}
+		buffers.Put(buf)
+		if n <= 0 || readErr != nil {
+			return
+		}
+	}
+}
+
+func (p *pump) readOnce(fd int, buf []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, buf[console.HeaderSize:])
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// drain reads what is in the pipe already. Used when every process of the engine is gone but somebody else still holds the
+// pipe's other end, so that no end of file comes.
+func (p *pump) drain() {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	fd := int(p.read.Fd())
+	unix.SetNonblock(fd, true)
+	for {
+		n, err := p.readOnce(fd, *buf)
+		if n <= 0 || err != nil {
+			return
+		}
+		p.append((*buf)[:console.HeaderSize+n])
+	}
+}
+
+// append writes one record; while the disk is full it says so once and tries again.
+func (p *pump) append(buf []byte) {
+	k := p.engine.keeper
+	now := time.Now()
+	err := p.engine.log.AppendBuffer(p.stream, 0, now, buf)
+	if err != nil {
+		k.notice(fmt.Sprintf("the output of engine %s cannot be written (%v): it waits until there is room, nothing is lost", p.engine.id, reason(err)))
+	}
+	for tries := 0; err != nil; {
+		select {
+		case <-p.over:
+			if tries++; tries > lastRetries {
+				k.notice(fmt.Sprintf("%d bytes of output of engine %s were lost: %v", len(buf)-console.HeaderSize, p.engine.id, reason(err)))
+				return
+			}
+		default:
+		}
+		time.Sleep(fullDiskRetry)
+		err = p.engine.log.AppendBuffer(p.stream, 0, now, buf)
+	}
+	k.wrote()
+}
+
+func reason(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// finish is called when all processes of the engine are gone; it returns when everything they wrote is in the log.
+func (p *pump) finish() {
+	close(p.over)
+	p.read.SetReadDeadline(time.Now())
+	<-p.done
+}

@@ -1,0 +1,174 @@
+package keeper
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"muster/internal/keeper/wire"
+)
+
+// server is one connected server: its outbox is written by a goroutine of its own, so that a server that does not read
+// holds nobody up.
+type server struct {
+	conn *wire.Conn
+	sent chan struct{} // closed when the writer ended
+
+	mu     sync.Mutex
+	filled sync.Cond
+	outbox []outgoing
+	grew   bool // an EventWrote is due; many appends make one
+	closed bool
+}
+
+type outgoing struct {
+	event wire.Event
+	files []*os.File
+}
+
+func newServer(conn *wire.Conn) *server {
+	s := &server{conn: conn, sent: make(chan struct{})}
+	s.filled.L = &s.mu
+	return s
+}
+
+func (s *server) put(e wire.Event, files ...*os.File) {
+	s.mu.Lock()
+	s.outbox = append(s.outbox, outgoing{e, files})
+	s.mu.Unlock()
+	s.filled.Signal()
+}
+
+func (s *server) wrote() {
+	s.mu.Lock()
+	s.grew = true
+	s.mu.Unlock()
+	s.filled.Signal()
+}
+
+// finish lets the outbox run empty, but waits for a server that does not read no longer than a moment.
+func (s *server) finish() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.filled.Signal()
+	select {
+	case <-s.sent:
+	case <-time.After(2 * time.Second):
+	}
+	s.conn.Close()
+}
+
+// write sends the outbox until the connection breaks or finish was called.
+func (s *server) write() {
+	defer close(s.sent)
+	for {
+		s.mu.Lock()
+		for len(s.outbox) == 0 && !s.grew && !s.closed {
+			s.filled.Wait()
+		}
+		batch, grew, closed := s.outbox, s.grew, s.closed
+		s.outbox, s.grew = nil, false
+		s.mu.Unlock()
+		if grew {
+			batch = append([]outgoing{{event: wire.Event{Kind: wire.EventWrote}}}, batch...)
+		}
+		for _, o := range batch {
+			if s.conn.Send(o.event, o.files...) != nil {
+				return
+			}
+		}
+		if closed && len(batch) == 0 {
+			return
+		}
+	}
+}
+
+// serve talks to one server until the connection ends.
+func (k *Keeper) serve(conn *wire.Conn) {
+	s := newServer(conn)
+	k.mu.Lock()
+	for _, e := range k.history {
+		s.put(e)
+	}
+	s.put(wire.Event{Kind: wire.EventLive, At: time.Now()})
+	k.servers[s] = true
+	k.mu.Unlock()
+	go s.write()
+	for {
+		var r wire.Request
+		files, err := conn.Receive(&r)
+		if err != nil {
+			break
+		}
+		k.handle(s, r, files)
+	}
+	k.mu.Lock()
+	delete(k.servers, s)
+	k.mu.Unlock()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.filled.Signal()
+	select {
+	case <-k.done: // finish closes it when the outbox is empty
+	default:
+		conn.Close()
+	}
+}
+
+// handle carries out one request. What takes time runs beside the others.
+func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
+	answer := func(err error) {
+		e := wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}
+		if err != nil {
+			e.Error, e.ErrKind = err.Error(), kindOf(err)
+		}
+		s.put(e)
+	}
+	switch r.Op {
+	case wire.OpStart:
+		go func() { answer(k.start(r, files)) }()
+	case wire.OpSignal:
+		answer(k.with(r.Engine, func(e *engine) error { return e.signal(r.Signal) }))
+	case wire.OpStop:
+		answer(k.with(r.Engine, func(e *engine) error {
+			e.stop(time.Duration(r.GraceMillis)*time.Millisecond, r.Reason, r.By)
+			return nil
+		}))
+	case wire.OpNote:
+		answer(k.with(r.Engine, func(e *engine) error { return e.note(r.Note) }))
+	case wire.OpEnd:
+		answer(nil)
+		go k.end(time.Duration(r.GraceMillis)*time.Millisecond, r.By)
+	case wire.OpHub:
+		if k.hub == nil {
+			answer(errors.New("this session has no hub"))
+			return
+		}
+		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}, k.hub)
+	default:
+		answer(errors.New("this keeper does not know the operation " + r.Op))
+	}
+}
+
+// errNotFound is told apart on the wire; all other errors are internal.
+var errNotFound = errors.New("no such engine in this session")
+
+func kindOf(err error) string {
+	if errors.Is(err, errNotFound) {
+		return "not_found"
+	}
+	return "internal"
+}
+
+func (k *Keeper) with(id string, do func(*engine) error) error {
+	k.mu.Lock()
+	e := k.engines[id]
+	k.mu.Unlock()
+	if e == nil {
+		return errNotFound
+	}
+	return do(e)
+}

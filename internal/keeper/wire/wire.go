@@ -1,0 +1,168 @@
+// Package wire is what the server, the keeper and the init of an engine say to each other: JSON messages over unix
+// SOCK_SEQPACKET sockets, with file descriptors beside them where something is handed over. It carries a version and only
+// grows: a new server must understand an old keeper. The local driver, the keeper and the init import it; it uses the
+// standard library and x/sys only.
+//
+//	server ──Request──► keeper ──Order──► init
+//	server ◄──Event──── keeper ◄─Report── init
+package wire
+
+import (
+	"encoding/json"
+	"time"
+
+	"muster/internal/linux/cgroup"
+)
+
+// Version of the protocol.
+const Version = 1
+
+// SocketName and the others are files in a session's folder.
+const (
+	SocketName = "keeper.sock"
+	ConfigName = "keeper.json"
+	LockName   = "lock"
+)
+
+// Descriptors that a keeper inherits from the server that starts it.
+const (
+	KeeperConnFD  = 3 // its first connection to a server
+	KeeperHubFD   = 4 // the hub's network namespace, or /dev/null on the plain rung
+	KeeperLeaseFD = 5 // pidfd whose end is the session's end, or /dev/null
+	KeeperLockFD  = 6 // holds the lock of the session's folder: it tells a living session from what a dead one left
+)
+
+// Descriptors that an init inherits from its keeper (0, 1 and 2 become the interpreter's).
+const (
+	InitSpecFD    = 3 // the EngineSpec as JSON, in memory
+	InitControlFD = 4 // Orders in, Reports out; its end of file is the engine's end
+)
+
+// KeeperConfig is what a keeper is told at its start; it stands in ConfigName so that a later server can find it again.
+type KeeperConfig struct {
+	Version    int    `json:"version"`
+	Session    string `json:"session"`
+	ConsoleDir string `json:"console_dir"`
+	Dir        string `json:"dir"`       // the session's folder
+	Ephemeral  bool   `json:"ephemeral"` // remove Dir at the end if no server is connected
+	Plain      bool   `json:"plain"`     // no namespaces
+	HasHub     bool   `json:"has_hub"`
+	HasLease   bool   `json:"has_lease"`
+	Network    string `json:"network,omitempty"` // the hub's range
+}
+
+// Request is a message from the server to the keeper. Every Request is answered by one Event with the same Seq.
+type Request struct {
+	Seq    uint64 `json:"seq"`
+	Op     string `json:"op"`
+	Engine string `json:"engine,omitempty"`
+
+	// OpStart; descriptors: the EngineSpec, then the network namespace if HasNet, then stdin if HasStdin.
+	HasNet   bool          `json:"has_net,omitempty"`
+	HasStdin bool          `json:"has_stdin,omitempty"`
+	Cgroup   *cgroup.Paths `json:"cgroup,omitempty"`
+
+	Signal      int             `json:"signal,omitempty"`       // OpSignal
+	GraceMillis int64           `json:"grace_millis,omitempty"` // OpStop, OpEnd
+	Reason      string          `json:"reason,omitempty"`       // OpStop
+	By          string          `json:"by,omitempty"`           // OpStop, OpEnd
+	Note        json.RawMessage `json:"note,omitempty"`         // OpNote
+}
+
+// Operations.
+const (
+	OpStart  = "start"
+	OpSignal = "signal"
+	OpStop   = "stop"
+	OpNote   = "note"
+	OpEnd    = "end"
+	OpHub    = "hub" // answered with the hub's network namespace as a descriptor
+)
+
+// Event is a message from the keeper to the server: the answer to a Request (Seq not 0), or something that happened. A
+// server that connects is told all that happened so far, then "live", then what happens.
+type Event struct {
+	Seq     uint64    `json:"seq,omitempty"`
+	Kind    string    `json:"kind"`
+	Engine  string    `json:"engine,omitempty"`
+	At      time.Time `json:"at"`
+	Error   string    `json:"error,omitempty"` // EventReply: empty is success
+	ErrKind string    `json:"err_kind,omitempty"`
+	Exit    *Exit     `json:"exit,omitempty"` // EventExited, EventEnded
+	Pid     int       `json:"pid,omitempty"`  // EventStarted: the init, in the host's process namespace
+	Text    string    `json:"text,omitempty"` // EventNotice
+}
+
+// Kinds of events.
+const (
+	EventReply   = "reply"
+	EventStarted = "started"
+	EventExited  = "exited"
+	EventEnded   = "ended"  // the session is over; the keeper exits after this
+	EventWrote   = "wrote"  // the console log grew
+	EventNotice  = "notice" // a sentence for people
+	EventLive    = "live"
+)
+
+// Exit is engine.Exit on this wire (this package must not need package engine's dependencies in the keeper).
+type Exit struct {
+	Reason           string    `json:"reason"`
+	Code             int       `json:"code"`
+	Signal           int       `json:"signal,omitempty"`
+	Message          string    `json:"message"`
+	By               string    `json:"by,omitempty"`
+	Step             string    `json:"step,omitempty"`
+	MemoryLimitBytes int64     `json:"memory_limit_bytes,omitempty"`
+	MemoryPeakBytes  int64     `json:"memory_peak_bytes,omitempty"`
+	CPUNanos         int64     `json:"cpu_nanos,omitempty"`
+	At               time.Time `json:"at"`
+}
+
+// EngineSpec is everything that keeper and init need to start one engine.
+type EngineSpec struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Role        string            `json:"role"`
+	Main        bool              `json:"main"` // the session's own engine: its end is the session's end
+	Argv        []string          `json:"argv"`
+	Env         []string          `json:"env"`
+	Files       map[string][]byte `json:"files,omitempty"`
+	Dir         string            `json:"dir"`
+	Hostname    string            `json:"hostname"`
+	Address     string            `json:"address"`
+	Gateway     string            `json:"gateway,omitempty"` // name server; empty: the host's stays
+	UID         int               `json:"uid"`
+	GID         int               `json:"gid"`
+	Groups      []int             `json:"groups,omitempty"`
+	Plain       bool              `json:"plain,omitempty"`
+	PrivateDir  string            `json:"private_dir"`       // folder of the engine on the host: tmp/, and files/ on the plain rung
+	Visible     []string          `json:"visible,omitempty"` // stay visible in private folders such as /tmp
+	Hidden      []string          `json:"hidden,omitempty"`  // folders that the engine must not see
+	DeviceNodes []string          `json:"device_nodes,omitempty"`
+	ShmBytes    int64             `json:"shm_bytes"`
+	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+}
+
+// Order is a message from the keeper to an init.
+type Order struct {
+	Signal int `json:"signal,omitempty"` // to the interpreter's process group
+}
+
+// Report is a message from an init to its keeper: exactly one field is set.
+type Report struct {
+	Started bool    `json:"started,omitempty"`
+	Failed  *Failed `json:"failed,omitempty"`
+	Exited  *Exited `json:"exited,omitempty"`
+}
+
+// Failed says that the engine could not be started.
+type Failed struct {
+	Step    string `json:"step"`
+	Message string `json:"message"`
+}
+
+// Exited is the interpreter's wait status.
+type Exited struct {
+	Code   int `json:"code"`
+	Signal int `json:"signal,omitempty"`
+}

@@ -1,0 +1,184 @@
+// Package kernel knows how each language is started and fed code: which interpreter runs it, which script or code is good
+// input, and what must stand in its environment so that our clients can be imported. It makes the command line; it starts
+// nothing itself (but asks a wrapper script once which interpreter it stands for). The manager imports it; it looks only
+// at package engine.
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	"muster/engine"
+)
+
+// Request is what is to be run. If both Script and Code are empty the engine idles until it is stopped.
+type Request struct {
+	Kernel      engine.Kernel // empty: by the script's ending
+	Script      string        // relative to Project, or absolute
+	Code        string        // used if Script is empty
+	Args        []string
+	Project     string                   // absolute
+	Env         map[string]string        // the whole environment of the engine to be; PATH is searched
+	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
+}
+
+// Command is how it is run. "{private}" in Argv stands for the engine's private folder, which will hold Files.
+type Command struct {
+	Kernel      engine.Kernel
+	Interpreter string // absolute path, no wrapper
+	Argv        []string
+	Env         map[string]string // additions, to be laid over Request.Env
+	Files       map[string][]byte
+	Visible     []string // folders that the interpreter needs even if they lie in /tmp
+}
+
+// Language is an entry of the table.
+type Language struct {
+	Kernel   engine.Kernel
+	Endings  []string // of script names, with the dot, lower case
+	Commands []string // looked for on PATH, the first one that is there is taken
+	Missing  string   // what to do when there is none
+	CodeFile string   // name of the file that holds code
+	// Resolve asks a wrapper script (such as a version manager's shim) which interpreter it stands for; nil: taken as it is.
+	Resolve func(ctx context.Context, command string, r Request) (string, error)
+	// Command makes the command line for a file, and what it adds to the environment.
+	Command func(ctx context.Context, interpreter, file string, isCode bool, r Request) (argv []string, env map[string]string, err error)
+}
+
+// Table holds the languages. Its methods are safe for concurrent use.
+type Table struct {
+	languages map[engine.Kernel]Language
+	visible   []string
+	mu        sync.Mutex
+	resolved  map[string]string // wrapper → interpreter
+}
+
+// Config says where our own clients lie.
+type Config struct {
+	// Visible are folders that every engine must see, such as the one that holds the clients.
+	Visible []string
+	// PythonPath is the folder with the Python packages cdsw, cml and muster.
+	PythonPath string
+	// RLibrary returns the R library with the packages cdsw and cml, made for that R. It may take seconds the first time.
+	RLibrary func(ctx context.Context, rscript string) (string, error)
+}
+
+// NewTable returns the table of the languages that Muster knows by itself.
+func NewTable(c Config) *Table {
+	t := &Table{visible: c.Visible, languages: map[engine.Kernel]Language{}, resolved: map[string]string{}}
+	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
+		t.languages[l.Kernel] = l
+	}
+	return t
+}
+
+// Prepare checks the request and makes the command. Errors are *engine.Error: for the person who asked.
+func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
+	l, err := t.language(r)
+	if err != nil {
+		return Command{}, err
+	}
+	if r.Script == "" && r.Code == "" {
+		return Command{Kernel: l.Kernel, Argv: []string{"/bin/sleep", "infinity"}, Visible: t.visible}, nil
+	}
+	file, isCode := "{private}/"+l.CodeFile, true
+	if r.Script != "" {
+		isCode = false
+		if file, err = ScriptPath(r.Project, r.Script); err != nil {
+			return Command{}, err
+		}
+	}
+	interpreter, err := t.interpreter(ctx, l, r)
+	if err != nil {
+		return Command{}, err
+	}
+	argv, env, err := l.Command(ctx, interpreter, file, isCode, r)
+	if err != nil {
+		return Command{}, err
+	}
+	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env}
+	c.Visible = append(installation(interpreter), t.visible...)
+	if !isCode {
+		c.Visible = append(c.Visible, file)
+	}
+	if isCode {
+		c.Files = map[string][]byte{l.CodeFile: []byte(r.Code)}
+	}
+	return c, nil
+}
+
+// ByEnding returns the kernel that a script's name says.
+func (t *Table) ByEnding(script string) (engine.Kernel, bool) {
+	ending := strings.ToLower(filepath.Ext(script))
+	for _, name := range t.names() {
+		for _, e := range t.languages[engine.Kernel(name)].Endings {
+			if e == ending {
+				return engine.Kernel(name), true
+			}
+		}
+	}
+	return "", false
+}
+
+func (t *Table) names() []string {
+	var names []string
+	for k := range t.languages {
+		names = append(names, string(k))
+	}
+	// python3 before python2: both end in .py.
+	sort.Sort(sort.Reverse(sort.StringSlice(names)))
+	return names
+}
+
+func (t *Table) language(r Request) (Language, error) {
+	name := r.Kernel
+	if name == "" {
+		byEnding, ok := t.ByEnding(r.Script)
+		if !ok {
+			return Language{}, engine.Errorf(engine.Invalid, "cannot tell the kernel of script %q from its ending", r.Script).
+				WithHint("name one of the kernels %s", strings.Join(t.names(), ", "))
+		}
+		name = byEnding
+	}
+	l, ok := t.languages[name]
+	if !ok {
+		return Language{}, engine.Errorf(engine.Invalid, "unknown kernel %q", name).
+			WithHint("kernels are %s", strings.Join(t.names(), ", "))
+	}
+	return l, nil
+}
+
+// interpreter finds the real interpreter: the session's own, else the first command on the engine's PATH.
+func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string, error) {
+	if known := r.Interpreter[l.Kernel]; known != "" {
+		return known, nil
+	}
+	command := lookPath(l.Commands, r.Env["PATH"])
+	if command == "" {
+		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s is not on the PATH", l.Kernel, strings.Join(l.Commands, " or ")).
+			WithHint("%s", l.Missing)
+	}
+	if l.Resolve == nil || isBinary(command) {
+		return command, nil
+	}
+	key := fmt.Sprint(command, "\x00", r.Project, "\x00", r.Env["PYENV_VERSION"])
+	t.mu.Lock()
+	known := t.resolved[key]
+	t.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	real, err := l.Resolve(ctx, command, r)
+	if err != nil {
+		return "", engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
+			WithHint("put the interpreter itself first on the PATH")
+	}
+	t.mu.Lock()
+	t.resolved[key] = real
+	t.mu.Unlock()
+	return real, nil
+}

@@ -1,0 +1,230 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Paths are where a group is: all that another process needs to open it. The zero value is a group in no hierarchy.
+type Paths struct {
+	V1 map[string]string `json:"v1,omitempty"` // controller to folder
+	V2 string            `json:"v2,omitempty"`
+}
+
+// Group is the control group of one engine. Methods are safe for concurrent use.
+type Group struct {
+	paths Paths
+}
+
+// New makes a group in every hierarchy that has a usable controller for it: cpu, cpuacct, memory and pids. cpuset of
+// version 1 only where it is asked for, as extra: its groups need settings before a process may enter. Without any usable
+// controller the group is empty, and its methods do nothing. All or nothing.
+func (t *Tree) New(name string, extra ...string) (*Group, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	g := &Group{paths: t.where(name, extra)}
+	var made []string
+	for _, dir := range g.dirs() {
+		if err := t.make(dir); err != nil {
+			for _, d := range made {
+				unix.Rmdir(d)
+				unix.Rmdir(filepath.Dir(d))
+			}
+			return nil, err
+		}
+		made = append(made, dir)
+	}
+	return g, nil
+}
+
+// Open returns the group of that name in every hierarchy, whether it exists or not: for removing what was left behind.
+func (t *Tree) Open(name string) (*Group, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return &Group{paths: t.where(name, []string{CPUSet})}, nil
+}
+
+// Open opens a group that this or another process made.
+func Open(p Paths) *Group { return &Group{paths: p} }
+
+// Paths tells where the group is.
+func (g *Group) Paths() Paths { return g.paths }
+
+// where computes the paths of a group.
+func (t *Tree) where(name string, extra []string) Paths {
+	p := Paths{V1: map[string]string{}}
+	for _, c := range append([]string{CPU, CPUAcct, Memory, Pids}, extra...) {
+		if s := t.support[c]; s.Usable && s.Version == 1 {
+			p.V1[c] = filepath.Join(s.Dir, folder, name)
+		}
+	}
+	if len(t.v2Controllers()) > 0 {
+		p.V2 = filepath.Join(t.v2, folder, name)
+	}
+	return p
+}
+
+// make makes one folder and, where it is missing, the parent that all groups share. Another process may remove the empty
+// parent in between.
+func (t *Tree) make(dir string) error {
+	for range 10 {
+		parent := filepath.Dir(dir)
+		err := t.mkdir(parent)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make control group %s: %w", parent, err)
+		}
+		if err == nil {
+			if err := t.prepareParent(parent); err != nil {
+				unix.Rmdir(parent)
+				return err
+			}
+		}
+		err = t.mkdir(dir)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("make control group %s: %w", dir, err)
+		}
+		return inheritCPUSet(dir)
+	}
+	return fmt.Errorf("make control group %s: its parent vanishes again and again", dir)
+}
+
+// prepareParent makes a fresh parent ready for groups.
+func (t *Tree) prepareParent(parent string) error {
+	if t.v2 != "" && filepath.Dir(parent) == t.v2 {
+		if err := t.handOn(t.v2); err != nil {
+			return err
+		}
+		return t.handOn(parent)
+	}
+	return inheritCPUSet(parent)
+}
+
+// inheritCPUSet copies the parent's CPUs and memory nodes into a fresh group of version 1's cpuset: it starts without any.
+func inheritCPUSet(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "cpuset.mem_exclusive")); err != nil {
+		return nil // another hierarchy, or version 2, which inherits by itself
+	}
+	for _, f := range []string{"cpuset.cpus", "cpuset.mems"} {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), f))
+		if err == nil {
+			err = write(filepath.Join(dir, f), strings.TrimSpace(string(text)))
+		}
+		if err != nil {
+			return fmt.Errorf("inherit %s: %w", f, err)
+		}
+	}
+	return nil
+}
+
+func (t *Tree) mkdir(dir string) error {
+	err := unix.Mkdir(dir, 0o755)
+	if err == nil && t.made != nil {
+		t.made(dir)
+	}
+	return err
+}
+
+// dirs are the group's folders, each once: controllers of version 1 may share a hierarchy.
+func (g *Group) dirs() []string {
+	var dirs []string
+	for _, d := range g.paths.V1 {
+		if !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	slices.Sort(dirs)
+	if g.paths.V2 != "" {
+		dirs = append(dirs, g.paths.V2)
+	}
+	return dirs
+}
+
+// JoinThread puts the calling thread into the group's hierarchies of version 1, so that children which it forks are born
+// there. The caller is locked to a throwaway thread, which it never unlocks.
+func (g *Group) JoinThread() error {
+	for _, d := range g.dirs() {
+		if d == g.paths.V2 {
+			continue
+		}
+		if err := write(filepath.Join(d, "tasks"), strconv.Itoa(unix.Gettid())); err != nil {
+			return fmt.Errorf("enter the control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// FD opens the group's folder of version 2, for SysProcAttr.UseCgroupFD; nil if it has none. The caller closes it.
+func (g *Group) FD() (*os.File, error) {
+	if g.paths.V2 == "" {
+		return nil, nil
+	}
+	fd, err := unix.Open(g.paths.V2, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open control group %s: %w", g.paths.V2, err)
+	}
+	return os.NewFile(uintptr(fd), g.paths.V2), nil
+}
+
+// Processes returns the ids of the processes in the group, in any hierarchy.
+func (g *Group) Processes() ([]int, error) {
+	var pids []int
+	var errs []error
+	for _, d := range g.dirs() {
+		text, err := os.ReadFile(filepath.Join(d, "cgroup.procs"))
+		if err != nil && !gone(err) {
+			errs = append(errs, err)
+		}
+		for f := range strings.FieldsSeq(string(text)) {
+			if pid, err := strconv.Atoi(f); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids), errors.Join(errs...)
+}
+
+// removeFor is how long Remove waits for the kernel to take dead processes and threads out of a group.
+const removeFor = 2 * time.Second
+
+// Remove removes the group and, if it was the last one, the parent of all groups. Its processes must have ended; the
+// kernel may need a moment more, which Remove gives it. What is not there any more is no error.
+func (g *Group) Remove() error {
+	var errs []error
+	for _, d := range g.dirs() {
+		if err := rmdir(d, time.Now().Add(removeFor)); err != nil {
+			errs = append(errs, fmt.Errorf("remove control group %s: %w", d, err))
+			continue
+		}
+		unix.Rmdir(filepath.Dir(d)) // EBUSY and ENOTEMPTY: others are there
+	}
+	return errors.Join(errs...)
+}
+
+func rmdir(dir string, until time.Time) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := unix.Rmdir(dir)
+		switch {
+		case err == nil || errors.Is(err, unix.ENOENT):
+			return nil
+		case errors.Is(err, unix.EINTR):
+		case !errors.Is(err, unix.EBUSY) || time.Now().After(until):
+			return err
+		default:
+			time.Sleep(wait) // the kernel tells nobody when the last thread is out of a group of version 1
+		}
+	}
+}

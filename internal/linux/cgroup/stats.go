@@ -1,0 +1,56 @@
+package cgroup
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// Stats are what a group has used. A value is 0 where the machine does not count it.
+type Stats struct {
+	MemoryBytes     int64 // now, page cache included
+	MemoryPeakBytes int64 // the most there was
+	OOMKills        int64 // processes that the kernel killed at the memory limit
+	CPUNanos        int64 // CPU time
+	Pids            int64 // processes and threads, now
+}
+
+// ErrGone says that a group does not exist (any more).
+var ErrGone = errors.New("the control group does not exist")
+
+// Stats reads what the group has used. They stay readable until Remove, also when its processes have ended.
+func (g *Group) Stats() (Stats, error) {
+	if len(g.dirs()) == 0 {
+		return Stats{}, nil
+	}
+	for _, d := range g.dirs() {
+		if _, err := os.Stat(d); err != nil {
+			return Stats{}, ErrGone
+		}
+	}
+	var s Stats
+	read := func(to *int64, controller, v1, v2 string) {
+		if path, _, ok := g.file(controller, v1, v2); ok {
+			*to, _ = readInt(path) // a kernel that is too old for it
+		}
+	}
+	read(&s.MemoryBytes, Memory, "memory.usage_in_bytes", "memory.current")
+	read(&s.MemoryPeakBytes, Memory, "memory.max_usage_in_bytes", "memory.peak")
+	read(&s.CPUNanos, CPUAcct, "cpuacct.usage", "")
+	read(&s.Pids, Pids, "pids.current", "pids.current")
+	if g.paths.V1[CPUAcct] == "" && g.paths.V2 != "" {
+		µs, _ := readKey(filepath.Join(g.paths.V2, "cpu.stat"), "usage_usec")
+		s.CPUNanos = 1000 * µs
+	}
+	s.OOMKills, _ = g.oomKills()
+	return s, nil
+}
+
+// oomKills reads how many processes of the group were killed for its memory limit.
+func (g *Group) oomKills() (int64, error) {
+	path, _, ok := g.file(Memory, "memory.oom_control", "memory.events")
+	if !ok {
+		return 0, missing("memory", Memory)
+	}
+	return readKey(path, "oom_kill")
+}

@@ -1,0 +1,145 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// In version 2 a group either holds processes or hands controllers on to groups below it (the root may do both). So ours
+// are made below the nearest group, from the own one upwards, in which we may make groups and in which no process is but
+// the calling one, which Prepare can move to a leaf. A systemd service with Delegate=yes has such a group for its own; a
+// root shell's is found further up.
+
+// findV2 looks for that group. It returns its controllers, or a reason for people why there is none.
+func (t *Tree) findV2(mounts []mount, own map[string]string) (dir string, has []string, reason string) {
+	i := slices.IndexFunc(mounts, func(m mount) bool { return m.version == 2 })
+	if i < 0 {
+		return "", nil, "this machine has no such controller"
+	}
+	m := mounts[i]
+	start, err := m.below(own[""])
+	if err != nil {
+		return "", nil, err.Error()
+	}
+	self := true
+	if filepath.Base(start) == serverLeaf { // Prepare was called before, by this process or by its parent
+		start = filepath.Dir(start)
+	}
+	for dir = start; ; dir = filepath.Dir(dir) {
+		if err := usableV2(dir, dir == m.dir); err == nil {
+			t.v2Self = self
+			text, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+			return dir, strings.Fields(string(text)), ""
+		} else if reason == "" { // the own group's reason is the one that helps
+			reason = err.Error()
+		}
+		if dir == m.dir || len(dir) <= len(m.dir) {
+			return "", nil, reason
+		}
+		self = false
+	}
+}
+
+// usableV2 tells why our groups cannot be made below dir.
+func usableV2(dir string, root bool) error {
+	if err := try(dir); err != nil {
+		return fmt.Errorf("%w (a service needs Delegate=yes; from a shell: systemd-run --scope -p Delegate=yes …)", err)
+	}
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	if err := unix.Access(file, unix.W_OK); err != nil {
+		return fmt.Errorf("no right to hand controllers on in %s: %w", file, err)
+	}
+	if root && isRoot(dir) {
+		return nil
+	}
+	procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	for p := range strings.FieldsSeq(string(procs)) {
+		if p != strconv.Itoa(os.Getpid()) {
+			return fmt.Errorf("other processes are in %s, such as %s, so that it cannot hand controllers on", dir, p)
+		}
+	}
+	return nil
+}
+
+// isRoot reports whether dir is the hierarchy's real root, which alone has no type; a container's root is not.
+func isRoot(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "cgroup.type"))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+func findInV2(controller, dir string, has []string, reason string) Support {
+	s := Support{Controller: controller, Dir: dir, Reason: reason}
+	if dir != "" || reason == "" {
+		s.Version = 2
+	}
+	if reason != "" {
+		return s
+	}
+	name := controller
+	if name == CPUAcct {
+		name = CPU
+	}
+	switch {
+	case slices.Contains(has, name):
+		s.Usable = true
+	case controller == Devices:
+		s.Reason = "version 2 has no such controller"
+	default:
+		s.Reason = fmt.Sprintf("%s does not offer it (see cgroup.controllers there)", dir)
+	}
+	return s
+}
+
+// v2Controllers are the controllers that our groups get from version 2.
+func (t *Tree) v2Controllers() []string {
+	var names []string
+	for _, c := range controllers {
+		if s := t.support[c]; s.Usable && s.Version == 2 && c != CPUAcct {
+			names = append(names, c)
+		}
+	}
+	return names
+}
+
+// Prepare makes the own group of version 2 ready to have groups below it: it moves the calling process to a leaf
+// and hands the controllers on. Call it once, before New and before other processes are started. Without version 2 there
+// is nothing to do.
+func (t *Tree) Prepare() error {
+	if len(t.v2Controllers()) == 0 {
+		return nil
+	}
+	if t.v2Self && !isRoot(t.v2) {
+		leaf := filepath.Join(t.v2, serverLeaf)
+		if err := t.mkdir(leaf); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make the server's own control group %s: %w", leaf, err)
+		}
+		if err := write(filepath.Join(leaf, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
+			return fmt.Errorf("move to the server's own control group: %w", err)
+		}
+	}
+	return t.handOn(t.v2)
+}
+
+// handOn lets the groups below dir have our controllers.
+func (t *Tree) handOn(dir string) error {
+	for _, c := range t.v2Controllers() {
+		err := write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c)
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("hand the controller %s on in %s: processes are in that group (was Prepare called?): %w", c, dir, err)
+		}
+		if err != nil {
+			return fmt.Errorf("hand the controller %s on: %w", c, err)
+		}
+	}
+	return nil
+}

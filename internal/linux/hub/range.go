@@ -1,0 +1,146 @@
+package hub
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"muster/engine"
+)
+
+const otherRange = "choose another range with --network, such as --network 10.213.0.0/16"
+
+// use is a range that the host knows already.
+type use struct {
+	prefix netip.Prefix
+	what   string // "address 100.100.0.7/24 of eth1"
+}
+
+// PickRange chooses the range of addresses for engines. A configured one is taken if it can be used at all (Invalid if
+// not) and if the host has no address in it and no route to it (Conflict if it has). Without one it is the first free
+// of 100.100.0.0/16 to 100.127.0.0/16, shared address space (RFC 6598) that hardly anybody uses.
+func PickRange(configured string) (netip.Prefix, error) {
+	uses, err := hostUses()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return pickRange(configured, uses)
+}
+
+func pickRange(configured string, uses []use) (netip.Prefix, error) {
+	if configured != "" {
+		p, err := parseRange(configured)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		if u, taken := overlap(p, uses); taken {
+			return netip.Prefix{}, engine.Errorf(engine.Conflict,
+				"the network range %s is in use on this host: %s", p, u.what).WithHint(otherRange)
+		}
+		return p, nil
+	}
+	for i := byte(100); i < 128; i++ {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, i}), 16)
+		if _, taken := overlap(p, uses); !taken {
+			return p, nil
+		}
+	}
+	first := netip.MustParsePrefix("100.100.0.0/16")
+	u, _ := overlap(first, uses)
+	return netip.Prefix{}, engine.Errorf(engine.Conflict,
+		"none of 100.100.0.0/16 to 100.127.0.0/16 is free on this host; %s is in use: %s", first, u.what).WithHint(otherRange)
+}
+
+func parseRange(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, engine.Errorf(engine.Invalid, "the network range %q is not of the form 100.100.0.0/16", text).
+			WithHint(otherRange)
+	}
+	if p != p.Masked() {
+		return p, engine.Errorf(engine.Invalid, "the network range %s has bits set beyond its /%d", text, p.Bits()).
+			WithHint("write %s", p.Masked())
+	}
+	return p, checkRange(p)
+}
+
+// neverEngines are ranges in which Linux routes no engine.
+var neverEngines = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+func checkRange(p netip.Prefix) error {
+	switch {
+	case !p.IsValid() || !p.Addr().Is4():
+		return engine.Errorf(engine.Invalid, "the network range %s is not IPv4", p).WithHint(otherRange)
+	case p != p.Masked():
+		return engine.Errorf(engine.Invalid, "the network range %s has bits set beyond its /%d", p, p.Bits()).
+			WithHint("use %s", p.Masked())
+	case p.Bits() > 24:
+		return engine.Errorf(engine.Invalid, "the network range %s is too small: /24 is the smallest", p).WithHint(otherRange)
+	case p.Bits() < 8:
+		return engine.Errorf(engine.Invalid, "the network range %s is too large: /8 is the largest", p).WithHint(otherRange)
+	}
+	for _, never := range neverEngines {
+		if never.Overlaps(p) {
+			return engine.Errorf(engine.Invalid, "the network range %s lies in %s, which cannot be routed", p, never).
+				WithHint(otherRange)
+		}
+	}
+	return nil
+}
+
+func overlap(p netip.Prefix, uses []use) (use, bool) {
+	for _, u := range uses {
+		if u.prefix.Overlaps(p) {
+			return u, true
+		}
+	}
+	return use{}, false
+}
+
+// hostUses lists the addresses and routes of the calling thread's namespace. Default routes do not count, and neither do
+// the halves and quarters of everything with which VPNs replace them.
+func hostUses() ([]use, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's links: %w", err)
+	}
+	name := map[int]string{}
+	for _, l := range links {
+		name[l.Attrs().Index] = l.Attrs().Name
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	var uses []use
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.IPNet.String()); err == nil {
+			uses = append(uses, use{p.Masked(), fmt.Sprintf("address %s of %s", p, name[a.LinkIndex])})
+		}
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4,
+		&netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("list the host's routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil || r.Table == unix.RT_TABLE_LOCAL {
+			continue
+		}
+		p, err := netip.ParsePrefix(r.Dst.String())
+		if err != nil || p.Bits() <= 2 {
+			continue
+		}
+		what := fmt.Sprintf("route to %s", p)
+		if via := name[r.LinkIndex]; via != "" {
+			what += " by " + via
+		}
+		uses = append(uses, use{p, what})
+	}
+	return uses, nil
+}

@@ -1,0 +1,79 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// harmlessNodes are the device nodes that every engine gets.
+var harmlessNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
+
+type node struct {
+	path string
+	mode uint32
+	dev  uint64
+	uid  uint32
+	gid  uint32
+}
+
+// statNodes reads the numbers of the nodes before /dev is covered. A missing one is an error: it was asked for by name.
+func statNodes(paths []string) ([]node, error) {
+	nodes := make([]node, 0, len(paths))
+	for _, p := range paths {
+		var st unix.Stat_t
+		if err := unix.Stat(p, &st); err != nil {
+			return nil, &os.PathError{Op: "stat", Path: p, Err: err}
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFCHR && st.Mode&unix.S_IFMT != unix.S_IFBLK {
+			return nil, fmt.Errorf("%s is no device node", p)
+		}
+		nodes = append(nodes, node{p, st.Mode, st.Rdev, st.Uid, st.Gid})
+	}
+	return nodes, nil
+}
+
+func makeDev(nodes []node, shmBytes int64) error {
+	if err := mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "size=1m,mode=0755"); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := n.make(); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"/dev/pts", "/dev/shm", "/dev/mqueue"} {
+		if err := mkdirMode(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	shm := fmt.Sprintf("mode=1777,size=%d", shmBytes)
+	if err := errors.Join(
+		mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"),
+		mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, shm),
+		mount("mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
+	); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.Symlink("pts/ptmx", "/dev/ptmx"),
+		os.Symlink("/proc/self/fd", "/dev/fd"),
+		os.Symlink("/proc/self/fd/0", "/dev/stdin"),
+		os.Symlink("/proc/self/fd/1", "/dev/stdout"),
+		os.Symlink("/proc/self/fd/2", "/dev/stderr"),
+	)
+}
+
+// make makes the node with the host's numbers, rights and owner. It stays below the /dev that was just mounted.
+func (n node) make() error {
+	if err := os.MkdirAll(filepath.Dir(n.path), 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mknod(n.path, n.mode, int(n.dev)); err != nil {
+		return &os.PathError{Op: "mknod", Path: n.path, Err: err}
+	}
+	return errors.Join(unix.Chmod(n.path, n.mode&0o777), unix.Chown(n.path, int(n.uid), int(n.gid)))
+}

@@ -1,0 +1,68 @@
+package sandbox
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// readOnlyProc and maskedProc are the parts of /proc through which a process with uid 0 could change or read the host.
+// The lists follow what container runtimes cover (the OCI runtime specification's defaults).
+var (
+	readOnlyProc = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"}
+	maskedProc   = []string{
+		"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kmsg",
+	}
+	maskedSys = []string{"/sys/firmware", "/sys/kernel/security", "/sys/devices/virtual/powercap"}
+)
+
+// coverProc mounts the /proc of the engine's own process namespace.
+func coverProc() error {
+	if err := mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
+	for _, p := range readOnlyProc {
+		if err := makeReadOnly(p); err != nil {
+			return err
+		}
+	}
+	return mask(maskedProc)
+}
+
+// coverSys mounts a fresh /sys, read-only: it shows the engine's own network devices and has no cgroup mount in it.
+func coverSys() error {
+	if err := mount("sysfs", "/sys", "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
+	return mask(maskedSys)
+}
+
+func makeReadOnly(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return nil // this kernel does not have it
+	}
+	if err := mount(path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	return mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+}
+
+// mask covers files by /dev/null and folders by an empty read-only one.
+func mask(paths []string) error {
+	for _, p := range paths {
+		st, err := os.Stat(p)
+		switch {
+		case err != nil: // this kernel does not have it
+		case st.IsDir():
+			if err := hide([]string{p}); err != nil {
+				return err
+			}
+		default:
+			if err := mount("/dev/null", p, "", unix.MS_BIND, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

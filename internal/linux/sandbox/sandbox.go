@@ -1,0 +1,187 @@
+// Package sandbox turns a process that stands in fresh mount, PID, IPC and UTS namespaces into the first process of an
+// isolated engine: its own /proc, /dev, /tmp and /run, read-only kernel settings, no cgroup files, and a container's
+// rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Standard library and
+// x/sys only.
+//
+// Everything is made in the mount namespace of the caller, so that nothing has to be undone: it ends with the engine.
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config says what the sandbox holds.
+type Config struct {
+	Hostname    string
+	Hosts       string            // content of /etc/hosts
+	ResolvConf  string            // content of /etc/resolv.conf; empty: the host's stays
+	TmpDir      string            // host folder that becomes /tmp: on disk, so that large files do not count as memory
+	Visible     []string          // paths that stay visible even where a private folder covers them
+	Hidden      []string          // folders that are covered by an empty one
+	DeviceNodes []string          // device nodes besides the harmless ones
+	ShmBytes    int64             // size of /dev/shm
+	Files       map[string][]byte // content of the private folder
+	UID, GID    int               // owner of the private folder
+}
+
+// PrivateDir is the folder that only the engine sees. It lies in the engine's own /dev, so that no mount point is
+// needed on the host.
+const PrivateDir = "/dev/muster"
+
+// Step names the part of Enter that failed.
+type Step struct {
+	Name string
+	Err  error
+}
+
+func (s *Step) Error() string { return s.Name + ": " + s.Err.Error() }
+func (s *Step) Unwrap() error { return s.Err }
+
+// Enter builds the sandbox. An error is a *Step. The caller must be root in its user namespace and alone in a new mount
+// namespace.
+func Enter(c Config) error {
+	keep, err := openVisible(c.Visible, coveredDirs)
+	if err != nil {
+		return &Step{"visible paths", err}
+	}
+	defer keep.close()
+	nodes, err := statNodes(append(append([]string{}, harmlessNodes...), c.DeviceNodes...))
+	if err != nil {
+		return &Step{"device nodes", err}
+	}
+	resolv := resolved("/etc/resolv.conf")
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"private mounts", func() error { return mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
+		{"/tmp", func() error { return coverTmp(c.TmpDir) }}, // before its source is hidden
+		{"/run", coverRun},
+		{"hidden folders", func() error { return hide(c.Hidden) }},
+		{"visible paths", keep.mount},
+		{"/dev", func() error { return makeDev(nodes, c.ShmBytes) }},
+		{"private folder", func() error { return makePrivate(c) }},
+		{"/etc", func() error { return coverEtc(c, resolv) }},
+		{"/sys", coverSys},
+		{"/proc", coverProc},
+		{"hostname", func() error { return unix.Sethostname([]byte(c.Hostname)) }},
+	} {
+		if err := step.do(); err != nil {
+			return &Step{step.name, err}
+		}
+	}
+	return nil
+}
+
+func mount(source, target, fstype string, flags uintptr, data string) error {
+	if err := unix.Mount(source, target, fstype, flags, data); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", orElse(fstype, source), target, err)
+	}
+	return nil
+}
+
+func orElse(s, other string) string {
+	if s != "" {
+		return s
+	}
+	return other
+}
+
+// hide covers folders by empty ones that nobody can write to. A folder that does not exist needs no cover.
+func hide(dirs []string) error {
+	for _, d := range dirs {
+		if _, err := os.Stat(d); err != nil {
+			continue
+		}
+		if err := mount("tmpfs", d, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=4k,mode=0555"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func coverTmp(dir string) error {
+	if err := mount(dir, "/tmp", "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return mount("", "/tmp", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, "")
+}
+
+// coverRun gives a private /run: the host's sockets (container engines, init systems, keyrings, our own) are no way out.
+func coverRun() error {
+	if err := mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=64m,mode=0755"); err != nil {
+		return err
+	}
+	return mkdirMode("/run/lock", 0o1777)
+}
+
+func mkdirMode(dir string, mode uint32) error {
+	if err := unix.Mkdir(dir, mode); err != nil {
+		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return unix.Chmod(dir, mode) // the umask took its part
+}
+
+func makePrivate(c Config) error {
+	if err := mkdirMode(PrivateDir, 0o700); err != nil {
+		return err
+	}
+	if err := mount("tmpfs", PrivateDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64m,mode=0700"); err != nil {
+		return err
+	}
+	for name, content := range c.Files {
+		if err := writeFile(filepath.Join(PrivateDir, name), content, 0o600, c); err != nil {
+			return err
+		}
+	}
+	return os.Chown(PrivateDir, c.UID, c.GID)
+}
+
+func writeFile(path string, content []byte, mode os.FileMode, c Config) error {
+	if err := os.WriteFile(path, content, mode); err != nil {
+		return err
+	}
+	return os.Chown(path, c.UID, c.GID)
+}
+
+// resolved follows symbolic links before /run is covered: /etc/resolv.conf is often a link into it.
+func resolved(path string) string {
+	p, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return ""
+	}
+	return p
+}
+
+// coverEtc puts the engine's own name files over the host's. The sources lie in /dev, hidden below names of their own, and
+// are read-only to everybody but root.
+func coverEtc(c Config, resolv string) error {
+	files := []struct{ target, content string }{
+		{"/etc/hostname", c.Hostname + "\n"},
+		{"/etc/hosts", c.Hosts},
+	}
+	if c.ResolvConf != "" && resolv != "" {
+		files = append(files, struct{ target, content string }{resolv, c.ResolvConf})
+	}
+	for _, f := range files {
+		source := "/dev/.muster" + strings.ReplaceAll(f.target, "/", "-")
+		if err := os.WriteFile(source, []byte(f.content), 0o644); err != nil {
+			return err
+		}
+		if _, err := os.Stat(f.target); err != nil {
+			// A target below the private /run can be made; one that the host lacks is left out.
+			if !strings.HasPrefix(f.target, "/run/") || os.MkdirAll(filepath.Dir(f.target), 0o755) != nil || os.WriteFile(f.target, nil, 0o644) != nil {
+				continue
+			}
+		}
+		if err := mount(source, f.target, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}

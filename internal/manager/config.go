@@ -1,0 +1,94 @@
+package manager
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/kernel"
+)
+
+// Kernels makes the commands of engines: *kernel.Table. An error of another kind than Internal is the request's fault.
+type Kernels interface {
+	Prepare(ctx context.Context, r kernel.Request) (kernel.Command, error)
+	ByEnding(script string) (engine.Kernel, bool)
+}
+
+// Capacity is what this machine gives to engines.
+type Capacity struct {
+	MemoryBytes int64
+	CPU         float64 // cores
+	GPUs        []driver.GPU
+}
+
+// Config of a Manager. Driver, Kernels, Capacity, StateDir and OwnerToken are needed.
+type Config struct {
+	Driver     driver.Driver // stays the caller's: close it after the Manager
+	Kernels    Kernels
+	Capacity   Capacity
+	HardCPU    bool   // CPU is admitted and capped like memory, not shared
+	StateDir   string // consoles are kept beneath it
+	Ephemeral  bool   // Close ends all sessions and removes what they left
+	OwnerToken string
+	APIPort    int // where engines find the API in their hub; 0: any free port
+	// Serve serves the API on a session's listener, to its engines, until the listener is closed. Nil: nothing is served.
+	Serve     func(net.Listener)
+	Domain    string            // host and port of the web app; "": the address at which a session's engines find the API
+	Variables map[string]string // the project's variables, for every engine
+	User      string            // owner's name; "": muster
+	Home      string            // HOME of engines whose caller has none
+	UID, GID  int
+	Groups    []int
+	Now       func() time.Time // nil: time.Now
+	Log       *slog.Logger     // nil: silent
+}
+
+const (
+	// stopGrace is the time between SIGTERM and SIGKILL for whoever is stopped on request: enough to write a file, short
+	// for a person who waits.
+	stopGrace = 2 * time.Second
+	// endGrace is the same at a session's end, all of which must be over within a second.
+	endGrace = 500 * time.Millisecond
+	// maxLaunch is the largest n of one launch.
+	maxLaunch = 10_000
+	// defaultWorkerName is the original's.
+	defaultWorkerName = "Untitled Worker"
+)
+
+func (c Config) check() (Config, error) {
+	switch {
+	case c.Driver == nil || c.Kernels == nil:
+		return c, engine.Errorf(engine.Internal, "manager: Driver and Kernels are needed")
+	case c.StateDir == "":
+		return c, engine.Errorf(engine.Invalid, "no folder for the state: set one")
+	case c.OwnerToken == "":
+		return c, engine.Errorf(engine.Invalid, "no owner token: set one")
+	case c.Capacity.MemoryBytes <= 0:
+		return c, engine.Errorf(engine.Invalid, "capacity: memory must be more than 0 bytes, not %d", c.Capacity.MemoryBytes)
+	case !(c.Capacity.CPU > 0):
+		return c, engine.Errorf(engine.Invalid, "capacity: CPU must be more than 0 cores, not %g", c.Capacity.CPU)
+	}
+	if caps := c.Driver.Capabilities(); c.HardCPU && !caps.CPUCap {
+		return c, engine.Errorf(engine.Invalid, "CPU cannot be capped by the %s driver on this machine", caps.Name).
+			WithHint("leave the hard CPU setting off: CPU is then a share")
+	}
+	if c.User == "" {
+		c.User = "muster"
+	}
+	if c.Home == "" {
+		c.Home = "/"
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Serve == nil {
+		c.Serve = func(l net.Listener) {}
+	}
+	return c, nil
+}

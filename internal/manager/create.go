@@ -1,0 +1,226 @@
+package manager
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+	"muster/internal/driver"
+	"muster/internal/kernel"
+)
+
+// undo is what has to be taken back if a later step fails, in reverse order.
+type undo []func()
+
+func (u *undo) add(f func()) { *u = append(*u, f) }
+
+func (u undo) run() {
+	for i := len(u) - 1; i >= 0; i-- {
+		u[i]()
+	}
+}
+
+// CreateSession starts a session: all of it, or nothing.
+func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (reply api.Session, err error) {
+	s, err := m.newSession(ctx, req)
+	if err != nil {
+		return api.Session{}, wrap("create session", err)
+	}
+	var back undo
+	defer func() {
+		if err != nil {
+			back.run()
+			err = wrap("create session", err)
+		}
+	}()
+	if !m.room.take(&s.main.ticket) {
+		return api.Session{}, noRoom(s.main.ticket.want, m.room.standing())
+	}
+	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
+	if err := m.open(ctx, s, req, &back); err != nil {
+		return api.Session{}, err
+	}
+	if err := m.startMain(ctx, s, req, &back); err != nil {
+		return api.Session{}, err
+	}
+	d := s.describe()
+	d.Token = s.key
+	return d, nil
+}
+
+// newSession makes everything that needs no undoing, which is where most requests that cannot be right end.
+func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*session, error) {
+	if err := checkSession(&req); err != nil {
+		return nil, err
+	}
+	key := newToken()
+	s := &session{
+		m: m, id: engine.NewID(), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
+		key: key, token: sha256.Sum256([]byte(key)), baseEnv: req.BaseEnv, bell: console.NewBell(),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
+	}
+	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
+	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, env: req.Env}
+	s.main = newWorker(s, b, s.id, gatewayUnknown, s.created)
+	var err error
+	b.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
+		Kernel: m.kernelOf(req.Kernel, req.Script, engine.Python3), Script: req.Script, Code: req.Code, Args: req.Args,
+		Project: s.project, Env: m.environment(s, s.main),
+	})
+	return s, err
+}
+
+// kernelOf is the kernel asked for, else what the script's ending says, else the given one.
+func (m *Manager) kernelOf(asked, script string, otherwise engine.Kernel) engine.Kernel {
+	if asked != "" {
+		return engine.Kernel(asked)
+	}
+	if script == "" {
+		return otherwise
+	}
+	if k, ok := m.cfg.Kernels.ByEnding(script); ok {
+		return k
+	}
+	return otherwise
+}
+
+// open makes the session's place, in which nothing runs yet, and the API's listener in it.
+func (m *Manager) open(ctx context.Context, s *session, req api.CreateSession, back *undo) error {
+	owner, err := pidfd(req.OwnerPID)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		if owner != nil {
+			owner.Close()
+		}
+		return engine.Errorf(engine.Unavailable, "make the folder of the session: %v", err)
+	}
+	back.add(func() { os.RemoveAll(s.dir) })
+	place, err := m.cfg.Driver.Open(ctx, driver.SessionSpec{
+		ID: s.id, ConsoleDir: s.consoleDir(), Ephemeral: m.cfg.Ephemeral, Owner: owner,
+		Observe: s.observe, Wrote: s.bell.Ring,
+	})
+	if err != nil {
+		return err
+	}
+	s.place = place
+	// What was opened is ended even if the request that asked for it was given up.
+	back.add(func() { m.logged("end a session that could not be created", place.End(context.WithoutCancel(ctx), 0, "server")) })
+	l, at, err := place.Listen(ctx, m.cfg.APIPort)
+	if err != nil {
+		return err
+	}
+	s.api, s.url = l, "http://"+at.String()
+	s.serving.Go(func() { m.cfg.Serve(l) })
+	back.add(func() { l.Close(); s.serving.Wait() })
+	addrs, err := place.Reserve(1)
+	if err != nil {
+		return err
+	}
+	s.main.addr = addrs[0]
+	s.site = m.newSite(s)
+	return nil
+}
+
+// startMain enters the session and starts its own engine.
+func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSession, back *undo) error {
+	var stdin *os.File
+	if req.Stdin {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return engine.Errorf(engine.Unavailable, "make a pipe for stdin: %v", err)
+		}
+		back.add(func() { w.Close() })
+		stdin, s.stdin, s.stdinEnd = r, w, w
+	}
+	if err := m.enter(s); err != nil {
+		if stdin != nil {
+			stdin.Close()
+		}
+		return err
+	}
+	back.add(func() { m.leave(s) })
+	s.mu.Lock()
+	s.main.becomeLocked(engine.Starting, m.now())
+	s.mu.Unlock()
+	spec := s.spec(s.main)
+	spec.Stdin = stdin
+	if err := s.place.Start(ctx, []driver.Spec{spec})[0]; err != nil {
+		return err
+	}
+	m.group.Add(1) // entered: Close has not begun to wait, or sees the session
+	go s.run()
+	return nil
+}
+
+// enter makes the session known; nothing is entered once the manager closes.
+func (m *Manager) enter(s *session) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return engine.Errorf(engine.Unavailable, "the server is going down")
+	}
+	m.sessions[s.id] = s
+	m.order = append(m.order, s)
+	m.tokens[s.token] = engine.Identity{Session: s.id}
+	return nil
+}
+
+func (m *Manager) leave(s *session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.sessions, s.id)
+	delete(m.tokens, s.token)
+	for i := range m.order {
+		if m.order[i] == s {
+			m.order = append(m.order[:i:i], m.order[i+1:]...)
+			break
+		}
+	}
+}
+
+// pidfd opens the process whose end is to be the session's; nil for none.
+func pidfd(pid int) (*os.File, error) {
+	if pid == 0 {
+		return nil, nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, engine.Errorf(engine.Invalid, "owner_pid %d: there is no such process on this machine (%v)", pid, err)
+	}
+	return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd of %d", pid)), nil
+}
+
+// Stdin returns the writing end of the session's stdin, to one caller.
+func (m *Manager) Stdin(id engine.ID) (io.WriteCloser, error) {
+	s, err := m.session(id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.askedStdin:
+		return nil, engine.Errorf(engine.Conflict, "session %s was created without stdin", id.Short())
+	case s.ended:
+		return nil, engine.Errorf(engine.Conflict, "session %s has ended", id.Short())
+	case s.stdin == nil:
+		return nil, engine.Errorf(engine.Conflict, "the stdin of session %s is taken already", id.Short())
+	}
+	w := s.stdin
+	s.stdin = nil
+	return w, nil
+}
+
+func (s *session) consoleDir() string { return filepath.Join(s.dir, "console") }
+

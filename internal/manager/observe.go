@@ -1,0 +1,85 @@
+package manager
+
+import (
+	"time"
+
+	"muster/engine"
+	"muster/internal/driver"
+)
+
+// observe takes what the driver saw. It is called in order, but believes nothing of it: an observation that comes twice,
+// late or never leads at most to a status that comes later.
+func (s *session) observe(o driver.Observation) {
+	at := o.At
+	if at.IsZero() {
+		at = s.m.now()
+	}
+	switch o.Kind {
+	case driver.Started:
+		s.change(func(fx *effects) {
+			if w := s.findLocked(o.Engine); w != nil {
+				w.becomeLocked(engine.Starting, at)
+				w.becomeLocked(engine.Running, at)
+			}
+		})
+	case driver.Exited:
+		exit := engine.Exit{Reason: engine.ReasonSignal, Code: 255, Message: "ended for an unknown reason", At: at}
+		if o.Exit != nil {
+			exit = *o.Exit
+		}
+		s.change(func(fx *effects) {
+			w := s.findLocked(o.Engine)
+			if w == nil {
+				return
+			}
+			if w.finishLocked(exit, at) {
+				fx.freed = append(fx.freed, &w.ticket)
+			}
+			if w == s.main {
+				s.dropWaitingLocked(fx)
+			}
+		})
+	case driver.Ended:
+		s.gone(o, at)
+	case driver.Notice:
+		s.m.cfg.Log.Warn("driver notice", "session", s.id, "engine", o.Engine, "text", o.Text)
+	}
+}
+
+// gone makes everything final that is not: nothing of the session exists any more.
+func (s *session) gone(o driver.Observation, at time.Time) {
+	exit := engine.Exit{Reason: engine.ReasonSessionEnded, Message: "its session ended", At: at}
+	if o.Exit != nil {
+		exit.By = o.Exit.By
+		if o.Exit.Reason == engine.ReasonKeeperLost {
+			exit = *o.Exit
+		}
+	}
+	first := false
+	s.change(func(fx *effects) {
+		first, s.ended = !s.ended, true
+		s.dropWaitingLocked(fx)
+		for _, w := range append([]*worker{s.main}, s.workers...) {
+			if w.finishLocked(exit, at) {
+				fx.freed = append(fx.freed, &w.ticket)
+			}
+		}
+	})
+	if first {
+		close(s.done)
+	}
+}
+
+// dropWaitingLocked ends the workers that the driver does not have: nobody else will.
+func (s *session) dropWaitingLocked(fx *effects) {
+	s.ending = true
+	s.pending = nil
+	now := s.m.now()
+	for _, w := range s.workers {
+		if w.status == engine.Scheduling && w.finishLocked(engine.Exit{
+			Reason: engine.ReasonSessionEnded, Message: "its session ended before it started", At: now,
+		}, now) {
+			fx.freed = append(fx.freed, &w.ticket)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package manager
+
+import (
+	"container/list"
+	"math"
+	"sync"
+
+	"muster/internal/driver"
+)
+
+// amount is how much of the machine a request takes. CPU is in billionths of a core: sums of fractions come back to 0.
+type amount struct {
+	memory int64
+	cpu    int64
+	gpus   int
+}
+
+func nanoCores(cores float64) int64 {
+	if n := math.Round(cores * 1e9); n < math.MaxInt64/1e6 {
+		return int64(n)
+	}
+	return math.MaxInt64 / 1e6 // absurd, but a share: it must not overflow a sum of 10,000
+}
+
+func (a amount) plus(b amount) amount {
+	return amount{a.memory + b.memory, a.cpu + b.cpu, a.gpus + b.gpus}
+}
+
+func (a amount) minus(b amount) amount {
+	return amount{a.memory - b.memory, a.cpu - b.cpu, a.gpus - b.gpus}
+}
+
+// fits reports whether a is within b; CPU counts in hard mode only.
+func (a amount) fits(b amount, hard bool) bool {
+	return a.memory <= b.memory && a.gpus <= b.gpus && (!hard || a.cpu <= b.cpu)
+}
+
+// ticket is one engine's request for room.
+type ticket struct {
+	want   amount
+	worker *worker
+	// Guarded by room.mu:
+	state ticketState
+	place *list.Element // in the queue
+	gpus  []driver.GPU  // written once, before the worker is told of its admission
+}
+
+type ticketState uint8
+
+const (
+	ticketNew ticketState = iota
+	ticketWaits
+	ticketAdmitted
+	ticketGone // gave its room back, or never got any
+)
+
+// room is what the machine has and who holds or waits for it. Requests are admitted strictly in the order in which they
+// came, over all sessions: a small one does not overtake a large one, which would otherwise wait for ever.
+type room struct {
+	all  amount
+	gpus []driver.GPU
+	hard bool
+
+	mu      sync.Mutex
+	used    amount
+	taken   []bool // by index of gpus
+	queue   list.List
+	crowded bool // more CPU is given to workers than there is
+}
+
+func newRoom(c Capacity, hard bool) *room {
+	return &room{
+		all:  amount{c.MemoryBytes, nanoCores(c.CPU), len(c.GPUs)},
+		gpus: c.GPUs, hard: hard, taken: make([]bool, len(c.GPUs)),
+	}
+}
+
+// take gives room at once or not at all: sessions do not wait.
+func (r *room) take(t *ticket) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !t.want.fits(r.all.minus(r.used), r.hard) {
+		return false
+	}
+	r.admitLocked(t)
+	return true
+}
+
+// enter queues tickets and returns those that are admitted at once. crowded tells that with them more CPU is given than
+// there is, which was not so before.
+func (r *room) enter(ts []*ticket) (admitted []*ticket, crowded bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range ts {
+		if t.state == ticketNew { // else its worker was stopped already
+			t.state = ticketWaits
+			t.place = r.queue.PushBack(t)
+		}
+	}
+	was := r.crowded
+	return r.serveLocked(), r.crowded && !was
+}
+
+// release takes tickets back, whatever became of them, and returns those that are admitted in their place.
+func (r *room) release(ts []*ticket) (admitted []*ticket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range ts {
+		switch t.state {
+		case ticketWaits:
+			r.queue.Remove(t.place)
+		case ticketAdmitted:
+			r.used = r.used.minus(t.want)
+			for i := range r.gpus {
+				for _, g := range t.gpus {
+					if r.gpus[i].Index == g.Index {
+						r.taken[i] = false
+					}
+				}
+			}
+		}
+		t.state, t.place = ticketGone, nil
+	}
+	return r.serveLocked()
+}
+
+// serveLocked admits from the head of the queue while there is room.
+func (r *room) serveLocked() (admitted []*ticket) {
+	for e := r.queue.Front(); e != nil; e = r.queue.Front() {
+		t := e.Value.(*ticket)
+		if !t.want.fits(r.all.minus(r.used), r.hard) {
+			break
+		}
+		r.queue.Remove(e)
+		r.admitLocked(t)
+		admitted = append(admitted, t)
+	}
+	r.crowded = r.used.cpu > r.all.cpu
+	return admitted
+}
+
+func (r *room) admitLocked(t *ticket) {
+	t.state, t.place = ticketAdmitted, nil
+	r.used = r.used.plus(t.want)
+	for i := 0; i < len(r.gpus) && len(t.gpus) < t.want.gpus; i++ {
+		if !r.taken[i] {
+			r.taken[i] = true
+			t.gpus = append(t.gpus, r.gpus[i])
+		}
+	}
+}
+
+// standing is the room at one moment, for messages.
+type standing struct {
+	all, free amount
+	hard      bool
+	waiting   int
+	head      *ticket // first in the queue; nil: nobody waits
+	headWants amount
+}
+
+func (r *room) standing() standing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := standing{all: r.all, free: r.all.minus(r.used), hard: r.hard, waiting: r.queue.Len()}
+	if e := r.queue.Front(); e != nil {
+		s.head = e.Value.(*ticket)
+		s.headWants = s.head.want
+	}
+	return s
+}

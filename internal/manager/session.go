@@ -1,0 +1,193 @@
+package manager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+	"muster/internal/driver"
+)
+
+// session is a session and its workers. Fields below the line are guarded by mu.
+type session struct {
+	m       *Manager
+	id      engine.ID
+	name    string
+	project string
+	created time.Time
+	token   [sha256.Size]byte
+	key     string // the token itself: its engines get it
+	dir     string // where its console is
+	baseEnv map[string]string
+	site    site
+	place   driver.Session
+	api     net.Listener
+	url     string // of the API, for its engines
+	main    *worker
+	bell    *console.Bell
+	done    chan struct{} // closed when the place is gone
+	wake    chan struct{} // pending has something
+	serving sync.WaitGroup
+	// ----
+	mu         sync.Mutex
+	workers    []*worker // in launch order
+	byID       map[engine.ID]*worker
+	pending    []*worker // admitted and released: to be started
+	ending     bool      // nothing is launched any more
+	ended      bool
+	stdin      *os.File // nil: not asked for, or taken
+	askedStdin bool
+	stdinEnd   *os.File // the same, however it was taken: closed at the end
+}
+
+// effects is what a change under session.mu causes beyond the session, done when the lock is open again.
+type effects struct {
+	freed []*ticket
+}
+
+// change runs fn with the lock held, then gives room back and tells those whom it admits.
+func (s *session) change(fn func(fx *effects)) {
+	var fx effects
+	s.mu.Lock()
+	fn(&fx)
+	s.mu.Unlock()
+	if len(fx.freed) > 0 {
+		admit(s.m.room.release(fx.freed))
+	}
+}
+
+// admit tells workers, of whatever sessions, that they have their room. The caller holds no lock.
+func admit(ts []*ticket) {
+	for len(ts) > 0 {
+		s := ts[0].worker.session
+		n := 0
+		s.mu.Lock()
+		for n < len(ts) && ts[n].worker.session == s {
+			ts[n].worker.admitted = true
+			s.readyLocked(ts[n].worker)
+			n++
+		}
+		s.mu.Unlock()
+		ts = ts[n:]
+	}
+}
+
+// readyLocked hands a worker to the starter if it may start.
+func (s *session) readyLocked(w *worker) {
+	if !w.admitted || !w.released || w.status != engine.Scheduling {
+		return
+	}
+	s.pending = append(s.pending, w)
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// run starts what is pending until the session or the manager ends, then lets go of what this process holds.
+func (s *session) run() {
+	defer s.m.group.Done()
+	for {
+		select {
+		case <-s.wake:
+			s.startPending()
+			continue
+		case <-s.done:
+		case <-s.m.ctx.Done():
+		}
+		break
+	}
+	s.api.Close()
+	s.serving.Wait()
+	if s.stdinEnd != nil {
+		s.stdinEnd.Close()
+	}
+	s.m.forget(s.token)
+}
+
+// startPending starts everything that is pending in one call of the driver.
+func (s *session) startPending() {
+	s.mu.Lock()
+	var batch []*worker
+	for _, w := range s.pending {
+		if w.becomeLocked(engine.Starting, s.m.now()) {
+			batch = append(batch, w)
+		}
+	}
+	s.pending = nil
+	s.mu.Unlock()
+	if len(batch) == 0 {
+		return
+	}
+	specs := make([]driver.Spec, len(batch))
+	for i, w := range batch {
+		specs[i] = s.spec(w)
+	}
+	errs := s.place.Start(s.m.ctx, specs)
+	s.started(batch, errs)
+}
+
+// started takes the driver's answer: refused engines are final, and those whom somebody stopped meanwhile are stopped now.
+func (s *session) started(batch []*worker, errs []error) {
+	var stop []*worker
+	s.change(func(fx *effects) {
+		for i, w := range batch {
+			if errs[i] == nil {
+				w.accepted = true
+				if w.stopBy != "" && !w.status.Final() {
+					stop = append(stop, w)
+				}
+				continue
+			}
+			if w.finishLocked(engine.Exit{
+				Reason: engine.ReasonLaunchFailed, Step: "start", Message: "launch failed: " + errs[i].Error(), At: s.m.now(),
+			}, s.m.now()) {
+				fx.freed = append(fx.freed, &w.ticket)
+			}
+		}
+	})
+	for i, w := range batch {
+		if errs[i] != nil {
+			s.place.Release(w.addr)
+		}
+	}
+	for _, w := range stop {
+		s.m.logged("stop "+string(w.id), s.place.Stop(s.m.ctx, w.id, stopGrace, engine.ReasonStopped, w.stopBy))
+	}
+}
+
+// spec is what the driver needs to start a worker. Everything it looks at is fixed once a worker is admitted.
+func (s *session) spec(w *worker) driver.Spec {
+	b := w.batch
+	return driver.Spec{
+		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
+		Argv: b.command.Argv, Env: s.m.environment(s, w).list(), Files: b.command.Files,
+		Dir: s.project, Visible: append([]string{s.project}, b.command.Visible...),
+		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU, GPUs: w.ticket.gpus,
+		UID: s.m.cfg.UID, GID: s.m.cfg.GID, Groups: s.m.cfg.Groups,
+	}
+}
+
+// note writes an event to the session's console, under its own engine: workers that wait have no console yet.
+func (s *session) note(ctx context.Context, e api.Event) {
+	b, err := json.Marshal(e)
+	if err == nil {
+		err = s.place.Note(ctx, s.main.id, b)
+	}
+	s.m.logged("note in the console of "+string(s.id), err)
+}
+
+// find returns a worker, or the session's own engine.
+func (s *session) findLocked(id engine.ID) *worker {
+	if id == s.main.id {
+		return s.main
+	}
+	return s.byID[id]
+}

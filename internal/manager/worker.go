@@ -1,0 +1,96 @@
+package manager
+
+import (
+	"net/netip"
+	"time"
+
+	"muster/engine"
+	"muster/internal/kernel"
+)
+
+// batch is what the engines of one launch have in common. It is not changed once it is made.
+type batch struct {
+	name    string
+	role    engine.Role
+	cpu     float64 // as asked
+	memory  float64 // as asked, gigabytes
+	gpus    int     // as asked
+	command kernel.Command
+	env     map[string]string // what the caller gave for these engines
+}
+
+func (b *batch) resources() engine.Resources {
+	return engine.Resources{CPU: b.cpu, MemoryBytes: bytesOf(b.memory), GPUs: b.gpus}
+}
+
+func (b *batch) amount() amount {
+	return amount{memory: bytesOf(b.memory), cpu: nanoCores(b.cpu), gpus: b.gpus}
+}
+
+// worker is one engine: a worker, or a session's own. Fields below the line are guarded by session.mu.
+type worker struct {
+	id      engine.ID
+	session *session
+	batch   *batch
+	addr    netip.Addr
+	created time.Time
+	ticket  ticket
+	// ----
+	status   engine.Status
+	released bool // the reply that tells of it is written
+	admitted bool // it has its room
+	accepted bool // the driver has it: only the driver ends it
+	starting time.Time
+	running  time.Time
+	stopping time.Time
+	finished time.Time
+	exit     *engine.Exit
+	stopBy   string // who asked for its end while the driver was just taking it; "": nobody
+	waiters  []*waiter
+}
+
+func newWorker(s *session, b *batch, id engine.ID, addr netip.Addr, now time.Time) *worker {
+	w := &worker{id: id, session: s, batch: b, addr: addr, created: now, status: engine.Scheduling}
+	w.ticket.want = b.amount()
+	w.ticket.worker = w
+	return w
+}
+
+// become moves the status forward and stamps the time; false if that is no step forward.
+func (w *worker) becomeLocked(next engine.Status, at time.Time) bool {
+	if !w.status.CanBecome(next) {
+		return false
+	}
+	w.status = next
+	at = latest(at, w.created, w.starting, w.running, w.stopping) // a clock that was set back makes no life of negative length
+	switch {
+	case next == engine.Starting:
+		w.starting = at
+	case next == engine.Running:
+		w.running = at
+	case next == engine.Stopping:
+		w.stopping = at
+	case next.Final():
+		w.finished = at
+	}
+	w.tellLocked()
+	return true
+}
+
+// finishLocked makes the engine's end known, once.
+func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
+	if w.status.Final() {
+		return false
+	}
+	w.exit = &exit
+	return w.becomeLocked(exit.Status(), at)
+}
+
+func latest(first time.Time, others ...time.Time) time.Time {
+	for _, t := range others {
+		if t.After(first) {
+			first = t
+		}
+	}
+	return first
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"muster/api"
+	"muster/engine"
+)
+
+type awaitInput struct {
+	SessionPath
+	Accept string `header:"Accept" doc:"application/x-ndjson: lines of AwaitLine, progress as it happens"`
+	Body   api.Await
+}
+
+// await answers when the manager does: as one object, or line by line.
+func (s *Server) await(ctx context.Context, in *awaitInput) (*huma.StreamResponse, error) {
+	id, err := sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return plain(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := s.streamContext(r.Context())
+		defer cancel()
+		if accepts(in.Accept, typeNDJSON) {
+			s.awaitLines(ctx, w, id, in.Body)
+			return
+		}
+		awaited, err := s.manager.Await(ctx, id, in.Body, nil)
+		if err != nil {
+			writeError(w, s.awaitError(err))
+			return
+		}
+		writeJSON(w, http.StatusOK, noNulls(awaited))
+	}), nil
+}
+
+// awaitLines sends the counts as they change. The manager is never held up by a slow client: only the newest counts
+// wait to be sent.
+func (s *Server) awaitLines(ctx context.Context, w http.ResponseWriter, id engine.ID, req api.Await) {
+	newest := make(chan api.AwaitProgress, 1)
+	type outcome struct {
+		awaited api.Awaited
+		err     error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		awaited, err := s.manager.Await(ctx, id, req, func(p api.AwaitProgress) {
+			for {
+				select {
+				case newest <- p:
+					return
+				default:
+				}
+				select {
+				case <-newest: // the older one
+				default:
+				}
+			}
+		})
+		done <- outcome{awaited, err}
+	}()
+	begun := false
+	line := func(l api.AwaitLine) {
+		if !begun {
+			w.Header().Set("Content-Type", typeNDJSON)
+			begun = true
+		}
+		json.NewEncoder(w).Encode(l)
+		http.NewResponseController(w).Flush()
+	}
+	for {
+		select {
+		case p := <-newest:
+			line(api.AwaitLine{Progress: &p})
+		case out := <-done:
+			switch {
+			case out.err == nil:
+				result := noNulls(out.awaited)
+				line(api.AwaitLine{Result: &result})
+			case begun:
+				e := problem(s.awaitError(out.err)).body
+				line(api.AwaitLine{Error: &e})
+			default:
+				writeError(w, s.awaitError(out.err))
+			}
+			return
+		}
+	}
+}
+
+// awaitError explains a wait that was broken off because the server ends.
+func (s *Server) awaitError(err error) error {
+	if s.closing.Err() != nil {
+		return engine.Errorf(engine.Unavailable, "the server ends")
+	}
+	return err
+}
+
+func noNulls(a api.Awaited) api.Awaited {
+	a.Workers = append([]api.Worker{}, a.Workers...)
+	a.Failures = append([]api.Worker{}, a.Failures...)
+	return a
+}
+
+// accepts reports whether an Accept header names the media type itself.
+func accepts(header, mediaType string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		t, _, _ := strings.Cut(part, ";")
+		if strings.EqualFold(strings.TrimSpace(t), mediaType) {
+			return true
+		}
+	}
+	return false
+}

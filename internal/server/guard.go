@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"muster/api"
+	"muster/engine"
+)
+
+type identityKey struct{}
+
+// identity tells who sends the request; guard has put it there.
+func identity(ctx context.Context) Identity {
+	id, _ := ctx.Value(identityKey{}).(Identity)
+	return id
+}
+
+// guard holds everything back that does not come from a client of ours with a token: web pages that found the port
+// (by Origin, or by Host when they made their own name point here), other versions of the API, strangers.
+func (s *Server) guard(next http.Handler) http.Handler {
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, &apiError{status: http.StatusForbidden, body: api.Error{Kind: string(engine.Unauthorized),
+			Message: fmt.Sprintf("requests from web pages of another origin (%s) are refused", r.Header.Get("Origin"))}})
+	}))
+	inner := origin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := checkVersion(r); err != nil {
+			writeError(w, err)
+			return
+		}
+		r, err := s.authenticate(r)
+		if err != nil {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="muster"`)
+			writeError(w, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.HeaderVersion, strconv.Itoa(api.Version))
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		defer s.recovered(w, r)
+		if !s.hostAllowed(r) {
+			writeError(w, &apiError{status: http.StatusForbidden, body: api.Error{Kind: string(engine.Unauthorized),
+				Message: fmt.Sprintf("this server does not go by the name %q", r.Host),
+				Hint:    "use localhost or the address that the server listens on"}})
+			return
+		}
+		inner.ServeHTTP(w, r)
+	})
+}
+
+// recovered answers a request whose handler panicked. A reply that had begun is broken off.
+func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler {
+		s.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+		if w.Header().Get("Content-Type") == "" {
+			writeError(w, engine.Errorf(engine.Internal, "a mistake of the server: %v", p))
+			return
+		}
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// hostAllowed keeps pages away that reach us through a name of their own (DNS rebinding).
+func (s *Server) hostAllowed(r *http.Request) bool {
+	host := hostName(r.Host)
+	if s.hosts[host] {
+		return true
+	}
+	ip := net.ParseIP(host)
+	if ip == nil {
+		return false
+	}
+	if ip.IsLoopback() {
+		return true
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && local.IP.Equal(ip)
+}
+
+// hostName is a Host header without port and brackets.
+func hostName(hostport string) string {
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		hostport = h
+	}
+	return strings.ToLower(strings.Trim(hostport, "[]"))
+}
+
+func checkVersion(r *http.Request) error {
+	v := r.Header.Get(api.HeaderVersion)
+	if v == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		return engine.Errorf(engine.Invalid, "the header %s is %q: it must be a number, at most %d", api.HeaderVersion, v, api.Version)
+	}
+	if n > api.Version {
+		return engine.Errorf(engine.Invalid, "the client speaks version %d of the API, this server only version %d", n, api.Version).
+			WithHint("use a client as old as the server, or a newer server")
+	}
+	return nil
+}
+
+// authenticate finds out who sends r. Only GET /version may be asked without a token.
+func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
+	if r.URL.Path == api.Base+"/version" {
+		return r, nil
+	}
+	token := tokenOf(r)
+	if token == "" {
+		return nil, engine.Errorf(engine.Unauthorized, "the request has no token").
+			WithHint(`send "Authorization: Bearer TOKEN"`)
+	}
+	id, ok := s.manager.Authenticate(token)
+	if !ok {
+		return nil, engine.Errorf(engine.Unauthorized, "the token is not known to this server").
+			WithHint("tokens change when a server starts, and a session's token ends with the session")
+	}
+	return r.WithContext(context.WithValue(r.Context(), identityKey{}, id)), nil
+}
+
+// tokenOf takes the token from Bearer, or from Basic as the user's name, which clients of the original send.
+func tokenOf(r *http.Request) string {
+	if user, _, ok := r.BasicAuth(); ok {
+		return user
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return ""
+}

@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"muster/api"
+)
+
+// Media types of the streams.
+const (
+	typeJSON   = "application/json"
+	typeNDJSON = "application/x-ndjson"
+	typeFrames = "application/vnd.muster.console"
+	typeBytes  = "application/octet-stream"
+)
+
+// register is the table of all routes.
+func (s *Server) register() {
+	add(s, "GET", "/version", "getVersion", "Versions of the server; needs no token", s.getVersion)
+	add(s, "GET", "/openapi.json", "getOpenAPI", "This document", s.getOpenAPI, replies(typeJSON))
+
+	add(s, "GET", "/sessions", "listSessions", "All sessions (owner only)", s.listSessions)
+	add(s, "POST", "/sessions", "createSession", "Start a session (owner only)", s.createSession, created)
+	add(s, "GET", "/sessions/{id}", "getSession", "One session", s.getSession)
+	add(s, "DELETE", "/sessions/{id}", "endSession", "End a session and everything of it; returns when it is gone", s.endSession)
+	add(s, "POST", "/sessions/{id}/interrupt", "interruptSession", "Send SIGINT to the session's own engine", s.interrupt)
+	add(s, "POST", "/sessions/{id}/stdin", "writeStdin", "The session's stdin: the body is written as it comes, its end closes stdin",
+		s.stdin, takes(typeBytes), noContent)
+	add(s, "GET", "/sessions/{id}/console", "readConsole", "The console from a position on, and what follows",
+		s.console, replies(typeFrames), repliesSchema[api.ConsoleRecord](typeNDJSON))
+
+	add(s, "POST", "/sessions/{id}/workers", "launchWorkers", "Launch workers; they start when this reply was sent", s.launch,
+		repliesSchema[api.Workers](typeJSON))
+	add(s, "GET", "/sessions/{id}/workers", "listWorkers", "The session's workers, newest first", s.workers)
+	add(s, "POST", "/sessions/{id}/await", "awaitWorkers", "Wait for workers; as NDJSON with progress (lines of AwaitLine)",
+		s.await, repliesSchema[api.Awaited](typeJSON), repliesSchema[api.AwaitLine](typeNDJSON))
+	add(s, "POST", "/sessions/{id}/stop", "stopWorkers", "Stop workers", s.stop)
+
+	add(s, "GET", "/engines/{id}", "getEngine", "A worker or a session's own engine, by id or by the beginning of one", s.getEngine)
+	add(s, "GET", "/engines/{id}/log", "readLog", "What one engine printed", s.engineLog,
+		replies(typeFrames, typeBytes), repliesSchema[api.ConsoleRecord](typeNDJSON))
+}
+
+// option adds to an operation's entry in the document.
+type option func(s *Server, op *huma.Operation)
+
+// add registers one route.
+func add[I, O any](s *Server, method, path, id, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
+	op := huma.Operation{
+		Method: method, Path: api.Base + path, OperationID: id, Summary: summary,
+		MaxBodyBytes: maxBodyBytes,
+		// No deadline: net/http takes a read deadline that passes while a handler works for the client's going away,
+		// and would break off every await after it.
+		BodyReadTimeout: -1,
+		Security:        []map[string][]string{{"bearer": {}}, {"basic": {}}},
+		Responses:       map[string]*huma.Response{},
+	}
+	if path == "/version" {
+		op.Security = []map[string][]string{}
+	}
+	for _, o := range options {
+		o(s, &op)
+	}
+	op.Responses["default"] = &huma.Response{
+		Description: "Error: kind says which, message what, hint what to do next",
+		Content:     content(typeJSON, s.api.OpenAPI().Components.Schemas.Schema(typeOf[api.Error](), true, "Error")),
+	}
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, problem(err)
+		}
+		return out, nil
+	})
+}
+
+func created(_ *Server, op *huma.Operation)   { op.DefaultStatus = http.StatusCreated }
+func noContent(_ *Server, op *huma.Operation) { op.DefaultStatus = http.StatusNoContent }
+
+// takes documents a body that the handler reads itself.
+func takes(mediaType string) option {
+	return func(_ *Server, op *huma.Operation) {
+		op.RequestBody = &huma.RequestBody{Content: content(mediaType, binary())}
+	}
+}
+
+// replies documents a body that the handler writes itself.
+func replies(mediaTypes ...string) option {
+	return func(_ *Server, op *huma.Operation) {
+		for _, t := range mediaTypes {
+			reply(op).Content[t] = &huma.MediaType{Schema: binary()}
+		}
+	}
+}
+
+// repliesSchema is replies for a body of type T.
+func repliesSchema[T any](mediaType string) option {
+	return func(s *Server, op *huma.Operation) {
+		schema := s.api.OpenAPI().Components.Schemas.Schema(typeOf[T](), true, "")
+		reply(op).Content[mediaType] = &huma.MediaType{Schema: schema}
+	}
+}
+
+func reply(op *huma.Operation) *huma.Response {
+	if op.Responses["200"] == nil {
+		op.Responses["200"] = &huma.Response{Description: "OK", Content: map[string]*huma.MediaType{}}
+	}
+	return op.Responses["200"]
+}
+
+func content(mediaType string, schema *huma.Schema) map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{mediaType: {Schema: schema}}
+}
+
+func binary() *huma.Schema { return &huma.Schema{Type: huma.TypeString, Format: "binary"} }

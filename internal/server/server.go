@@ -1,0 +1,105 @@
+// Package server speaks HTTP: Muster's own API under /muster/v1, over a unix socket or TCP. A handler decodes, calls one
+// method of the Manager, and encodes; what is allowed and what happens is decided there, not here.
+//
+// Three ideas. Every route, streaming ones too, is registered once (routes.go), and that registration is also its
+// entry in the OpenAPI document. Every error, also one of routing or decoding, is an api.Error (errors.go). Every
+// request passes the same guards before it meets a route: host, origin, API version, token (guard.go).
+//
+// Only package app, which wires the parts, imports it.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"muster/api"
+)
+
+// Limits of what a request may be.
+const (
+	maxBodyBytes   = 16 << 20 // code and environments are text; files travel through the project folder
+	maxHeaderBytes = 64 << 10
+	headerTimeout  = 10 * time.Second
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Manager Manager
+	Version string       // of the program, told by GET /version
+	Driver  string       // name of the driver, told by GET /version
+	Log     *slog.Logger // nil: slog.Default
+	// AllowedHosts are further names by which clients may address the server in the Host header. Always allowed:
+	// localhost, "muster" (what clients of the unix socket say) and the address that the connection came in on.
+	AllowedHosts []string
+}
+
+// Server answers the API's requests. Its methods are safe for concurrent use.
+type Server struct {
+	manager Manager
+	version api.VersionInfo
+	log     *slog.Logger
+	hosts   map[string]bool
+	handler http.Handler
+	api     huma.API
+
+	// closing ends the streams: they would otherwise last as long as the sessions that they show.
+	closing context.Context
+	close   context.CancelFunc
+}
+
+// New makes a server. It starts nothing: hand Handler to a listener, or use HTTP.
+func New(c Config) *Server {
+	s := &Server{
+		manager: c.Manager,
+		log:     c.Log,
+		hosts:   map[string]bool{"localhost": true, "muster": true},
+		version: api.VersionInfo{
+			API: api.Version, Muster: c.Version, Driver: c.Driver,
+			Started: time.Now().UTC().Format(time.RFC3339),
+		},
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	for _, h := range c.AllowedHosts {
+		s.hosts[hostName(h)] = true
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	mux := http.NewServeMux()
+	s.api = humago.New(mux, humaConfig(c.Version))
+	s.register()
+	s.handler = s.guard(routed(mux))
+	return s
+}
+
+// Handler answers all requests.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// HTTP returns an http.Server with the limits that belong to Handler. Its Shutdown ends the streams.
+func (s *Server) HTTP() *http.Server {
+	h := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return s.closing },
+	}
+	h.RegisterOnShutdown(s.Close)
+	return h
+}
+
+// Close ends all streams that are being served, and those that come. Other requests are answered as before.
+func (s *Server) Close() { s.close() }
+
+// streamContext is ctx, ended also by Close.
+func (s *Server) streamContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.closing, cancel)
+	return ctx, func() { stop(); cancel() }
+}

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"context"
+
+	"muster/api"
+	"muster/engine"
+)
+
+// The inputs and outputs of the routes under /sessions. What is embedded is exported: huma fills no other fields.
+type (
+	SessionPath struct {
+		ID string `path:"id" doc:"a session's id, or self for the session that the token belongs to"`
+	}
+	sessionReply  struct{ Body api.Session }
+	sessionsReply struct{ Body []api.Session }
+	createInput   struct{ Body api.CreateSession }
+	empty         struct{}
+)
+
+// sessionID resolves the {id} of a path, and refuses what the sender may not touch as if it did not exist.
+func sessionID(ctx context.Context, id string) (engine.ID, error) {
+	who := identity(ctx)
+	if who.Owner {
+		if id == "self" {
+			return "", engine.Errorf(engine.NotFound, `"self" is the session that a token was made for, and this token is the owner's`).
+				WithHint("give the session's id; GET %s/sessions lists them", api.Base)
+		}
+		return engine.ID(id), nil
+	}
+	if id == "self" || engine.ID(id) == who.Session {
+		return who.Session, nil
+	}
+	return "", engine.Errorf(engine.NotFound, "there is no session %q", id)
+}
+
+// ownerOnly refuses sessions' tokens.
+func ownerOnly(ctx context.Context) error {
+	if identity(ctx).Owner {
+		return nil
+	}
+	return engine.Errorf(engine.NotFound, "only the server's owner may list or start sessions, and this token is a session's").
+		WithHint("the session that the token belongs to is %s/sessions/self", api.Base)
+}
+
+// by names the sender, for the evidence of an end.
+func by(ctx context.Context) string {
+	who := identity(ctx)
+	if who.Owner {
+		return "user"
+	}
+	return "session " + who.Session.Short()
+}
+
+func (s *Server) listSessions(ctx context.Context, _ *struct{}) (*sessionsReply, error) {
+	if err := ownerOnly(ctx); err != nil {
+		return nil, err
+	}
+	list := append([]api.Session{}, s.manager.Sessions()...)
+	for i := range list {
+		list[i].Token = ""
+	}
+	return &sessionsReply{Body: list}, nil
+}
+
+func (s *Server) createSession(ctx context.Context, in *createInput) (*sessionReply, error) {
+	if err := ownerOnly(ctx); err != nil {
+		return nil, err
+	}
+	session, err := s.manager.CreateSession(ctx, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &sessionReply{Body: session}, nil
+}
+
+func (s *Server) getSession(ctx context.Context, in *SessionPath) (*sessionReply, error) {
+	id, err := sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	session, err := s.manager.Session(id)
+	if err != nil {
+		return nil, err
+	}
+	session.Token = "" // only the reply to its creation tells it
+	return &sessionReply{Body: session}, nil
+}
+
+func (s *Server) endSession(ctx context.Context, in *SessionPath) (*empty, error) {
+	id, err := sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.manager.EndSession(ctx, id, by(ctx))
+}
+
+func (s *Server) interrupt(ctx context.Context, in *SessionPath) (*empty, error) {
+	id, err := sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.manager.Interrupt(ctx, id)
+}

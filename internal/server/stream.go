@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+)
+
+// batchBytes is how much of a console is sent at once when much is there to be sent.
+const batchBytes = 256 << 10
+
+type (
+	consoleInput struct {
+		SessionPath
+		StreamInput
+	}
+	logInput struct {
+		EnginePath
+		StreamInput
+		Raw    bool   `query:"raw" doc:"the bytes of stdout and stderr as they were printed, and nothing else"`
+		Stream string `query:"stream" enum:"stdout,stderr,stdin,event,display" doc:"only this stream"`
+	}
+	StreamInput struct {
+		From   string `query:"from" doc:"a position from an earlier record; absent or 0: the beginning"`
+		Follow bool   `query:"follow" doc:"wait for what comes, until the end of the session or engine"`
+		Accept string `header:"Accept" doc:"application/x-ndjson: lines of ConsoleRecord; otherwise binary frames"`
+	}
+)
+
+// console streams a session's console.
+func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamResponse, error) {
+	id, err := sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	log, bell, done, err := s.manager.Console(id)
+	if err != nil {
+		return nil, err
+	}
+	cursor, err := log.Session(console.Position(in.From))
+	if err != nil {
+		return nil, positionError(err)
+	}
+	return s.stream(stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}), nil
+}
+
+// engineLog streams what one engine printed.
+func (s *Server) engineLog(ctx context.Context, in *logInput) (*huma.StreamResponse, error) {
+	w, session, err := s.findEngine(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	log, bell, done, err := s.manager.Console(session)
+	if err != nil {
+		return nil, err
+	}
+	cursor, err := log.Engine(w.ID, console.Position(in.From))
+	if err != nil {
+		return nil, positionError(err)
+	}
+	st := stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}
+	if in.Raw {
+		st.format = raw
+		st.only = []console.Stream{console.Stdout, console.Stderr}
+	}
+	if in.Stream != "" {
+		only, err := console.ParseStream(in.Stream)
+		if err != nil {
+			cursor.Close()
+			return nil, engine.Errorf(engine.Invalid, "%w", err)
+		}
+		st.only = []console.Stream{only}
+	}
+	if in.Follow && engine.ID(w.ID) != session {
+		st.end = func(ctx context.Context) { // a worker's output is complete when it has its final status
+			_, err := s.manager.Await(ctx, session, api.Await{IDs: []string{w.ID}, Completion: true}, nil)
+			if err == nil {
+				return
+			}
+			select {
+			case <-done:
+			case <-ctx.Done():
+			}
+		}
+	}
+	return s.stream(st), nil
+}
+
+func positionError(err error) error {
+	if errors.Is(err, console.ErrPosition) {
+		return engine.Errorf(engine.Invalid, "%w", err)
+	}
+	return err
+}
+
+// stream is one reading of a console. It pulls from the files at the pace at which its client reads, so a slow client
+// costs one batch of memory and holds up nobody.
+type stream struct {
+	cursor *console.Cursor
+	bell   *console.Bell
+	done   <-chan struct{}
+	end    func(context.Context) // if set: returns when nothing follows, or ctx ended
+	follow bool
+	only   []console.Stream // empty: all
+	format format
+}
+
+// format appends a record to a reply.
+type format struct {
+	mediaType string
+	append    func(dst []byte, r console.Record, p console.Position) []byte
+}
+
+var (
+	frames = format{typeFrames, console.AppendFrame}
+	lines  = format{typeNDJSON, appendLine}
+	raw    = format{typeBytes, func(dst []byte, r console.Record, _ console.Position) []byte { return append(dst, r.Payload...) }}
+)
+
+func formatFor(accept string) format {
+	if accepts(accept, typeNDJSON) {
+		return lines
+	}
+	return frames
+}
+
+func appendLine(dst []byte, r console.Record, p console.Position) []byte {
+	line := api.ConsoleRecord{
+		Position: string(p), Engine: r.Engine, Stream: r.Stream.String(), Time: r.Time.UTC().Format(time.RFC3339Nano),
+	}
+	if utf8.Valid(r.Payload) {
+		line.Text = string(r.Payload)
+	} else {
+		line.Base64 = base64.StdEncoding.EncodeToString(r.Payload)
+	}
+	b, _ := json.Marshal(line) // strings only
+	return append(append(dst, b...), '\n')
+}
+
+// stream makes the reply. It ends properly only where nothing more can follow; otherwise it is broken off, so that the
+// client can tell the end of the output from the end of a connection.
+func (s *Server) stream(st stream) *huma.StreamResponse {
+	return plain(func(w http.ResponseWriter, r *http.Request) {
+		defer st.cursor.Close()
+		ctx, cancel := s.streamContext(r.Context())
+		defer cancel()
+		if st.end != nil {
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				st.end(ctx)
+			}()
+			defer func() { cancel(); <-ended }()
+			st.done = ended
+		}
+		w.Header().Set("Content-Type", st.format.mediaType)
+		if err := st.copy(ctx, w); err != nil {
+			if ctx.Err() == nil {
+				s.log.Warn("a console stream broke off", "path", r.URL.Path, "error", err)
+			}
+			panic(http.ErrAbortHandler)
+		}
+	})
+}
+
+// copy sends records until the end, flushing whenever it has caught up.
+func (st *stream) copy(ctx context.Context, w http.ResponseWriter) error {
+	flusher := http.NewResponseController(w)
+	payload := make([]byte, console.HeaderSize+console.MaxPayload)
+	var batch []byte
+	send := func() error {
+		if _, err := w.Write(batch); err != nil {
+			return err
+		}
+		batch = batch[:0]
+		return nil
+	}
+	for {
+		last := !st.follow || closed(st.done) // before reading: what was written before done is read below
+		rung := st.bell.Chan()
+		for {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			r, pos, err := st.cursor.Next(payload)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if !st.wants(r.Stream) {
+				continue
+			}
+			if batch = st.format.append(batch, r, pos); len(batch) >= batchBytes {
+				if err := send(); err != nil {
+					return err
+				}
+			}
+		}
+		if err := send(); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+		if err := flusher.Flush(); err != nil {
+			return err
+		}
+		select {
+		case <-rung:
+		case <-st.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (st *stream) wants(s console.Stream) bool {
+	for _, o := range st.only {
+		if o == s {
+			return true
+		}
+	}
+	return len(st.only) == 0
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+)
+
+// patience is how long a test waits for something that must happen.
+const patience = 30 * time.Second
+
+const (
+	ownerToken = "owner-token"
+	tokenA     = "token-a"
+	tokenB     = "token-b"
+	sessionA   = engine.ID("aaaaaaaaaaaaaaaa")
+	sessionB   = engine.ID("bbbbbbbbbbbbbbbb")
+	workerA    = engine.ID("wa11111111111111")
+	workerA2   = engine.ID("wa22222222222222")
+	workerB    = engine.ID("wb11111111111111")
+)
+
+// stub is a Manager with two sessions, whose answers a test can replace.
+type stub struct {
+	launch func(ctx context.Context, session engine.ID, req api.LaunchWorkers) (api.Workers, func(), error)
+	await  func(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error)
+	create func(req api.CreateSession) (api.Session, error)
+	stdin  func() (io.WriteCloser, error)
+
+	mu    sync.Mutex
+	calls []string
+
+	reader *console.Reader
+	bell   *console.Bell
+	done   chan struct{}
+}
+
+func (m *stub) called(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, what)
+}
+
+func (m *stub) Authenticate(token string) (Identity, bool) {
+	id, ok := map[string]Identity{ownerToken: {Owner: true}, tokenA: {Session: sessionA}, tokenB: {Session: sessionB}}[token]
+	return id, ok
+}
+
+func (m *stub) CreateSession(_ context.Context, req api.CreateSession) (api.Session, error) {
+	if m.create != nil {
+		return m.create(req)
+	}
+	s, err := m.Session(sessionA)
+	s.Token = tokenA
+	return s, err
+}
+
+func (m *stub) Sessions() []api.Session {
+	a, _ := m.Session(sessionA)
+	b, _ := m.Session(sessionB)
+	return []api.Session{a, b}
+}
+
+func (m *stub) Session(id engine.ID) (api.Session, error) {
+	if id != sessionA && id != sessionB {
+		return api.Session{}, engine.Errorf(engine.NotFound, "there is no session %q", id)
+	}
+	return api.Session{ID: string(id), Token: "secret", Engine: worker(id)}, nil
+}
+
+func worker(id engine.ID) api.Worker { return api.Worker{ID: string(id), Status: "running"} }
+
+func (m *stub) EndSession(_ context.Context, id engine.ID, by string) error {
+	m.called("end " + string(id) + " by " + by)
+	_, err := m.Session(id)
+	return err
+}
+
+func (m *stub) Interrupt(_ context.Context, id engine.ID) error {
+	m.called("interrupt " + string(id))
+	_, err := m.Session(id)
+	return err
+}
+
+func (m *stub) Stdin(id engine.ID) (io.WriteCloser, error) {
+	if m.stdin != nil {
+		return m.stdin()
+	}
+	return nil, engine.Errorf(engine.Conflict, "stdin was not asked for")
+}
+
+func (m *stub) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {
+	if m.launch != nil {
+		return m.launch(ctx, id, req)
+	}
+	return api.Workers{}, func() {}, nil
+}
+
+func (m *stub) Workers(id engine.ID) (api.Workers, error) {
+	if id == sessionA {
+		return api.Workers{Workers: []api.Worker{worker(workerA2), worker(workerA)}}, nil
+	}
+	return api.Workers{Workers: []api.Worker{worker(workerB)}}, nil
+}
+
+func (m *stub) Await(ctx context.Context, id engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
+	if m.await != nil {
+		return m.await(ctx, id, req, progress)
+	}
+	return api.Awaited{}, nil
+}
+
+func (m *stub) Stop(_ context.Context, id engine.ID, _ api.Stop, by string) (api.Stopped, error) {
+	m.called("stop in " + string(id) + " by " + by)
+	return api.Stopped{}, nil
+}
+
+func (m *stub) Engine(id string) (api.Worker, engine.ID, error) {
+	for session, engines := range map[engine.ID][]engine.ID{
+		sessionA: {sessionA, workerA, workerA2}, sessionB: {sessionB, workerB},
+	} {
+		for _, e := range engines {
+			if id != "" && strings.HasPrefix(string(e), id) {
+				return worker(e), session, nil
+			}
+		}
+	}
+	return api.Worker{}, "", engine.Errorf(engine.NotFound, "there is no engine %q", id)
+}
+
+func (m *stub) Console(engine.ID) (*console.Reader, *console.Bell, <-chan struct{}, error) {
+	if m.reader == nil {
+		return nil, nil, nil, engine.Errorf(engine.Unavailable, "no console in this test")
+	}
+	return m.reader, m.bell, m.done, nil
+}
+
+// start serves m and returns the address of the API.
+func start(t *testing.T, m *stub) (*Server, string) {
+	t.Helper()
+	s := New(Config{Manager: m, Version: "test", Driver: "fake"})
+	ts := httptest.NewUnstartedServer(nil)
+	ts.Config = s.HTTP()
+	ts.Start()
+	t.Cleanup(func() {
+		s.Close()
+		ts.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return s, ts.URL + api.Base
+}
+
+// ask sends a request and returns status and body.
+func ask(t *testing.T, method, url, token, body string, headers ...string) (int, string) {
+	t.Helper()
+	resp := send(t, t.Context(), method, url, token, strings.NewReader(body), headers...)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func send(t *testing.T, ctx context.Context, method, url, token string, body io.Reader, headers ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+		}
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	return resp
+}
