@@ -27,7 +27,7 @@ const dialTimeout = 10 * time.Second
 
 // Config says where the server is and who asks.
 type Config struct {
-	Address string // "unix:///path/to/socket" or "http://host:port"
+	Address string // "unix:///path/to/socket" ("unix:///@name": an abstract one) or "http://host:port"
 	Token   string
 }
 
@@ -52,6 +52,9 @@ func New(c Config) (*Client, error) {
 	switch {
 	case err == nil && u.Scheme == "unix" && u.Host == "" && strings.HasPrefix(u.Path, "/"):
 		path := u.Path
+		if name, abstract := strings.CutPrefix(path, "/@"); abstract {
+			path = "@" + name
+		}
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", path)
 		}

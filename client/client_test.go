@@ -201,6 +201,25 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+func TestAbstractSocket(t *testing.T) {
+	name := fmt.Sprintf("@muster-client-test-%d", os.Getpid())
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.HeaderVersion, "1")
+		io.WriteString(w, `{"api":1,"muster":"here"}`)
+	}))
+	ts.Listener.Close()
+	ts.Listener = l
+	ts.Start()
+	defer ts.Close()
+	if v, err := dial(t, "unix:///"+name).Version(t.Context()); err != nil || v.Muster != "here" {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
 func TestEndedContextIsItsOwnError(t *testing.T) {
 	in := make(chan struct{})
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) { close(in); <-r.Context().Done() })

@@ -31,8 +31,8 @@ func newWorld(t *testing.T) *world {
 	requireRoot(t)
 	root := t.TempDir()
 	w := &world{t: t, root: root, project: filepath.Join(root, "project")}
-	for _, d := range []string{w.project, filepath.Join(root, "run"), filepath.Join(root, "state")} {
-		if err := os.Mkdir(d, 0o700); err != nil {
+	for _, d := range []string{w.project, filepath.Join(root, "run"), filepath.Join(root, "state", "sessions")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

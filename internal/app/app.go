@@ -90,7 +90,7 @@ func open(c config) (_ *app, err error) {
 	a := &app{token: rand.Text(), driver: drv}
 	who := caller()
 	a.manager, err = manager.New(manager.Config{
-		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.sessions, Ephemeral: c.ephemeral,
+		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, User: who.Username, Home: who.HomeDir,
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
 	})

@@ -10,7 +10,8 @@ import (
 
 // paths are the folders of an installation.
 type paths struct {
-	sessions string // a folder for each session: engines must not see it
+	state    string
+	sessions string // in state, a folder for each session: engines must not see it
 	cache    string // keeper, clients, R library: engines need it, and it can be deleted at any time
 	runtime  string // socket and token: engines must not see it
 }
@@ -21,23 +22,22 @@ func findPaths(stateDir string) (paths, error) {
 		stateDir = folder("MUSTER_STATE_DIR", "/var/lib/muster", "XDG_STATE_HOME", ".local/state")
 	}
 	cache := folder("MUSTER_CACHE_DIR", "/var/cache/muster", "XDG_CACHE_HOME", ".cache")
-	p := paths{sessions: filepath.Join(stateDir, "sessions"), cache: cache, runtime: cli.RuntimeDir(os.Getenv)}
+	var p paths
+	var err error
+	if p.state, err = filepath.Abs(stateDir); err != nil {
+		return p, err
+	}
+	if p.cache, err = filepath.Abs(cache); err != nil {
+		return p, err
+	}
+	p.sessions, p.runtime = filepath.Join(p.state, "sessions"), cli.RuntimeDir(os.Getenv)
 	for dir, mode := range map[string]os.FileMode{p.sessions: 0o700, p.cache: 0o755} {
-		abs, err := filepath.Abs(dir)
-		if err == nil {
-			err = os.MkdirAll(abs, mode)
-		}
-		if err != nil {
+		if err := os.MkdirAll(dir, mode); err != nil {
 			return p, engine.Errorf(engine.Unavailable, "the folder %s cannot be made: %v", dir, err).
 				WithHint("set MUSTER_STATE_DIR and MUSTER_CACHE_DIR to folders that you may write to")
 		}
 	}
-	var err error
-	if p.sessions, err = filepath.Abs(p.sessions); err != nil {
-		return p, err
-	}
-	p.cache, err = filepath.Abs(p.cache)
-	return p, err
+	return p, nil
 }
 
 // folder is the one that the variable names, else root's, else the user's.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -149,5 +148,3 @@ func peer(c *net.UnixConn) (uid int, err error) {
 	}
 	return int(cred.Uid), nil
 }
-
-var _ = strconv.Itoa

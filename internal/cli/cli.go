@@ -22,6 +22,9 @@ import (
 	"golang.org/x/term"
 )
 
+// Version of the program. Builds of a release set it: -ldflags "-X muster/internal/cli.Version=1.2.3".
+var Version = "0.1.0-dev"
+
 // Streams are a command's input and outputs.
 type Streams struct {
 	In       io.Reader

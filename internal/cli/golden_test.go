@@ -90,7 +90,7 @@ func TestWrongUsage(t *testing.T) {
 		hint    string
 	}{
 		{[]string{"luanch"}, `there is no command "luanch"`, "muster launch"},
-		{[]string{"p"}, `there is no command "p"`, "muster ps"},
+		{[]string{"p"}, `there is no command "p"`, "muster up, muster ps"},
 		{[]string{"xyzzy"}, `there is no command "xyzzy"`, "muster --help"},
 		{[]string{"ps", "--nope"}, "unknown flag: --nope", "muster ps --help"},
 		{[]string{"ps", "x"}, `ps takes no arguments, and was given "x"`, "muster ps --help"},

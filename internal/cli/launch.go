@@ -38,7 +38,7 @@ refused are told on stderr, and the exit code is 1.`,
 	}
 	cmd.RunE = a.action(func(ctx context.Context, args []string) error { return o.run(ctx, a, cmd, args) })
 	f := cmd.Flags()
-	f.IntVarP(&o.req.N, "number", "n", 1, "how many")
+	f.IntVarP(&o.req.N, "number", "n", 1, "how `many`")
 	f.StringVarP(&o.req.Code, "code", "c", "", "run this `code` instead of a file")
 	workloadFlags(cmd, &o.req.Kernel, &o.req.CPU, &o.req.Memory, &o.req.GPUs, &o.env, &o.req.Name)
 	sessionFlag(cmd, &o.session)

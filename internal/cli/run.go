@@ -60,20 +60,20 @@ A running server is used; without one, run carries a server inside.`,
 	f.StringVar(&o.project, "project", "", "the project's `folder` (default: the current one)")
 	f.StringVar(&a.server, "server", "auto", "`address` of the server, auto, or none for one inside")
 	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")
-	f.StringVar(&o.inside.Rung, "rung", "auto", "isolation: auto, root or plain (server inside)")
-	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as JSON or a file with it (server inside)")
+	f.StringVar(&o.inside.Rung, "rung", "auto", "`isolation`: auto, root or plain (server inside)")
+	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (server inside)")
 	return cmd
 }
 
 // workloadFlags are the flags that run and launch share.
 func workloadFlags(cmd *cobra.Command, kernel *string, cpu, memory *float64, gpus *int, env *[]string, name *string) {
 	f := cmd.Flags()
-	f.StringVar(kernel, "kernel", "", "python3, python2, r or scala (default: by the file's ending)")
+	f.StringVar(kernel, "kernel", "", "`language`: python3, python2, r or scala (default: by the file's ending)")
 	f.Float64Var(cpu, "cpu", *cpu, "CPU `cores`")
 	f.Float64Var(memory, "memory", *memory, "memory limit in `GB`")
-	f.IntVar(gpus, "gpu", 0, "GPUs, for itself alone")
+	f.IntVar(gpus, "gpu", 0, "`number` of GPUs, for itself alone")
 	f.StringArrayVar(env, "env", nil, "set a variable, `K=V`; K alone takes your value (repeatable)")
-	f.StringVar(name, "name", "", "a name, for tables and labels")
+	f.StringVar(name, "name", "", "a `name`, for tables and labels")
 }
 
 // take splits the arguments into file and script arguments.

@@ -37,7 +37,7 @@ func newUp(a *app) *cobra.Command {
 	f.BoolVar(&o.serve.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share")
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
-	f.StringVar(&o.serve.Rung, "rung", "auto", "isolation: auto, root or plain")
+	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
 	return cmd
 }
 

@@ -260,7 +260,10 @@ func (m *manager) Launch(_ context.Context, id engine.ID, req api.LaunchWorkers)
 	return w, func() {}, err
 }
 
-func (m *manager) Workers(engine.ID) (api.Workers, error) {
+func (m *manager) Workers(id engine.ID) (api.Workers, error) {
+	if id != sessionA {
+		return api.Workers{}, nil
+	}
 	return api.Workers{Workers: m.workers}, nil
 }
 

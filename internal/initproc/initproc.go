@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -158,6 +159,9 @@ func startInterpreter(spec wire.EngineSpec) (int, error) {
 	if !spec.Plain {
 		attr.Sys.Credential = credential(spec)
 	}
+	// Whatever the caller of muster ignored (nohup, a shell's background job), the interpreter starts with defaults: signals
+	// that are handled here are reset by its exec, ignored ones would stay ignored.
+	signal.Notify(make(chan os.Signal, 1))
 	argv := replaceAll(spec.Argv, private)
 	return syscall.ForkExec(argv[0], argv, attr)
 }

@@ -143,7 +143,8 @@ func (k *Keeper) watchLease(pidfd *os.File) {
 
 // watchSignals makes the keeper end its session when the machine shuts down. A terminal's signals are not meant for it.
 func (k *Keeper) watchSignals() {
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	// Not ignored but not listened to: what a process ignores its children ignore too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
 	<-c

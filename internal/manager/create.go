@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -70,10 +70,17 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	}
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
 	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, env: req.Env}
-	s.main = newWorker(s, b, s.id, gatewayUnknown, s.created)
+	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
+	if !m.cfg.HardCPU {
+		s.main.ticket.want.cpu = 0 // a session mostly waits for its workers: the sum that is told is theirs
+	}
+	otherwise := engine.Python3
+	if req.Script != "" {
+		otherwise = "" // whose ending says nothing: package kernel says what to do
+	}
 	var err error
 	b.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
-		Kernel: m.kernelOf(req.Kernel, req.Script, engine.Python3), Script: req.Script, Code: req.Code, Args: req.Args,
+		Kernel: m.kernelOf(req.Kernel, req.Script, otherwise), Script: req.Script, Code: req.Code, Args: req.Args,
 		Project: s.project, Env: m.environment(s, s.main),
 	})
 	return s, err
@@ -115,7 +122,9 @@ func (m *Manager) open(ctx context.Context, s *session, req api.CreateSession, b
 	}
 	s.place = place
 	// What was opened is ended even if the request that asked for it was given up.
-	back.add(func() { m.logged("end a session that could not be created", place.End(context.WithoutCancel(ctx), 0, "server")) })
+	back.add(func() {
+		m.logged("end a session that could not be created", place.End(context.WithoutCancel(ctx), 0, "server"))
+	})
 	l, at, err := place.Listen(ctx, m.cfg.APIPort)
 	if err != nil {
 		return err
@@ -158,24 +167,25 @@ func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSessi
 	if err := s.place.Start(ctx, []driver.Spec{spec})[0]; err != nil {
 		return err
 	}
-	m.group.Add(1) // entered: Close has not begun to wait, or sees the session
-	go s.run()
+	go s.run() // counted by enter
 	return nil
 }
 
-// enter makes the session known; nothing is entered once the manager closes.
+// enter makes the session known and counts its goroutine; nothing is entered once the manager closes.
 func (m *Manager) enter(s *session) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return engine.Errorf(engine.Unavailable, "the server is going down")
 	}
+	m.group.Add(1) // for session.run
 	m.sessions[s.id] = s
 	m.order = append(m.order, s)
 	m.tokens[s.token] = engine.Identity{Session: s.id}
 	return nil
 }
 
+// leave undoes enter, for a session whose goroutine was not started.
 func (m *Manager) leave(s *session) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,6 +197,7 @@ func (m *Manager) leave(s *session) {
 			break
 		}
 	}
+	m.group.Done()
 }
 
 // pidfd opens the process whose end is to be the session's; nil for none.
@@ -223,4 +234,3 @@ func (m *Manager) Stdin(id engine.ID) (io.WriteCloser, error) {
 }
 
 func (s *session) consoleDir() string { return filepath.Join(s.dir, "console") }
-

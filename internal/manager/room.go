@@ -16,10 +16,8 @@ type amount struct {
 }
 
 func nanoCores(cores float64) int64 {
-	if n := math.Round(cores * 1e9); n < math.MaxInt64/1e6 {
-		return int64(n)
-	}
-	return math.MaxInt64 / 1e6 // absurd, but a share: it must not overflow a sum of 10,000
+	// Absurd requests are shares as well: 100,000 cores are more than any machine, and sums of them do not overflow.
+	return int64(math.Round(math.Min(cores, 1e5) * 1e9))
 }
 
 func (a amount) plus(b amount) amount {
@@ -168,4 +166,12 @@ func (r *room) standing() standing {
 		s.headWants = s.head.want
 	}
 	return s
+}
+
+// crowd is the sentence for when more CPU is given than there is, which is no reason to wait where CPU is a share.
+func (r *room) crowd() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return "workers ask for " + cores(float64(r.used.cpu)/1e9) + " in all, this machine has " +
+		number(float64(r.all.cpu)/1e9) + ": they share them"
 }

@@ -146,9 +146,12 @@ func (s *session) started(batch []*worker, errs []error) {
 				}
 				continue
 			}
-			if w.finishLocked(engine.Exit{
-				Reason: engine.ReasonLaunchFailed, Step: "start", Message: "launch failed: " + errs[i].Error(), At: s.m.now(),
-			}, s.m.now()) {
+			exit := engine.Exit{Reason: engine.ReasonLaunchFailed, Step: "start", Message: "launch failed: " + errs[i].Error()}
+			if s.ending {
+				exit = engine.Exit{Reason: engine.ReasonSessionEnded, Message: "its session ended before it started"}
+			}
+			exit.At = s.m.now()
+			if w.finishLocked(exit, exit.At) {
 				fx.freed = append(fx.freed, &w.ticket)
 			}
 		}

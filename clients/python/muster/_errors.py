@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Type
+    from typing import Any, Dict, Tuple, Type
 
 
 class MusterError(Exception):
@@ -22,7 +22,7 @@ class MusterError(Exception):
     def __str__(self) -> str:
         return self.message + "; " + self.hint if self.hint else self.message
 
-    def __reduce__(self) -> object:  # so that it crosses a multiprocessing pool whole
+    def __reduce__(self) -> Tuple[Any, ...]:  # so that it crosses a multiprocessing pool whole
         return type(self), (self.message, self.hint, self.kind)
 
 

@@ -83,11 +83,11 @@ func (t *Tree) make(dir string) error {
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("make control group %s: %w", parent, err)
 		}
-		if err == nil {
-			if err := t.prepareParent(parent); err != nil {
-				unix.Rmdir(parent)
-				return err
-			}
+		if err := t.prepareParent(parent, err == nil); errors.Is(err, unix.ENOENT) {
+			continue
+		} else if err != nil {
+			unix.Rmdir(parent) // if it is empty
+			return err
 		}
 		err = t.mkdir(dir)
 		if errors.Is(err, unix.ENOENT) {
@@ -101,15 +101,19 @@ func (t *Tree) make(dir string) error {
 	return fmt.Errorf("make control group %s: its parent vanishes again and again", dir)
 }
 
-// prepareParent makes a fresh parent ready for groups.
-func (t *Tree) prepareParent(parent string) error {
-	if t.v2 != "" && filepath.Dir(parent) == t.v2 {
-		if err := t.handOn(t.v2); err != nil {
-			return err
+// prepareParent makes the parent ready for groups. In version 2 that is looked at each time: an earlier process may have
+// been satisfied with fewer controllers.
+func (t *Tree) prepareParent(parent string, fresh bool) error {
+	if t.v2 == "" || filepath.Dir(parent) != t.v2 {
+		if fresh {
+			return inheritCPUSet(parent)
 		}
-		return t.handOn(parent)
+		return nil
 	}
-	return inheritCPUSet(parent)
+	if err := t.handOn(t.v2); err != nil {
+		return err
+	}
+	return t.handOn(parent)
 }
 
 // inheritCPUSet copies the parent's CPUs and memory nodes into a fresh group of version 1's cpuset: it starts without any.
@@ -153,8 +157,12 @@ func (g *Group) dirs() []string {
 }
 
 // JoinThread puts the calling thread into the group's hierarchies of version 1, so that children which it forks are born
-// there. The caller is locked to a throwaway thread, which it never unlocks.
+// there. The caller is locked to a throwaway thread, which it never unlocks (netns.Do gives such a thread). On the main
+// thread it is an error: Go cannot end that one, and it would stay in the group for ever.
 func (g *Group) JoinThread() error {
+	if unix.Gettid() == unix.Getpid() {
+		return errors.New("enter the control group: not on the main thread")
+	}
 	for _, d := range g.dirs() {
 		if d == g.paths.V2 {
 			continue
@@ -178,7 +186,8 @@ func (g *Group) FD() (*os.File, error) {
 	return os.NewFile(uintptr(fd), g.paths.V2), nil
 }
 
-// Processes returns the ids of the processes in the group, in any hierarchy.
+// Processes returns the ids of the processes in the group, in any hierarchy. For a moment after JoinThread the caller's is
+// among them, until its throwaway thread has ended.
 func (g *Group) Processes() ([]int, error) {
 	var pids []int
 	var errs []error

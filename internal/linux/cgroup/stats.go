@@ -39,8 +39,8 @@ func (g *Group) Stats() (Stats, error) {
 	read(&s.CPUNanos, CPUAcct, "cpuacct.usage", "")
 	read(&s.Pids, Pids, "pids.current", "pids.current")
 	if g.paths.V1[CPUAcct] == "" && g.paths.V2 != "" {
-		µs, _ := readKey(filepath.Join(g.paths.V2, "cpu.stat"), "usage_usec")
-		s.CPUNanos = 1000 * µs
+		micros, _ := readKey(filepath.Join(g.paths.V2, "cpu.stat"), "usage_usec")
+		s.CPUNanos = 1000 * micros
 	}
 	s.OOMKills, _ = g.oomKills()
 	return s, nil

@@ -78,13 +78,10 @@ func isRoot(dir string) bool {
 }
 
 func findInV2(controller, dir string, has []string, reason string) Support {
-	s := Support{Controller: controller, Dir: dir, Reason: reason}
-	if dir != "" || reason == "" {
-		s.Version = 2
-	}
 	if reason != "" {
-		return s
+		return Support{Controller: controller, Reason: reason}
 	}
+	s := Support{Controller: controller, Version: 2, Dir: dir}
 	name := controller
 	if name == CPUAcct {
 		name = CPU
@@ -130,10 +127,18 @@ func (t *Tree) Prepare() error {
 	return t.handOn(t.v2)
 }
 
-// handOn lets the groups below dir have our controllers.
+// handOn lets the groups below dir have our controllers, as far as they do not have them yet.
 func (t *Tree) handOn(dir string) error {
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("hand controllers on: %w", err)
+	}
 	for _, c := range t.v2Controllers() {
-		err := write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c)
+		if slices.Contains(strings.Fields(string(text)), c) {
+			continue
+		}
+		err := write(file, "+"+c)
 		if errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("hand the controller %s on in %s: processes are in that group (was Prepare called?): %w", c, dir, err)
 		}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"muster/internal/linux/netns"
 )
 
@@ -65,6 +67,10 @@ func (h *Hub) ServeDNS(opts DNSOptions) error {
 	udp, err := netns.ListenUDP(h.ns, netip.AddrPortFrom(h.gateway, dnsPort))
 	if err != nil {
 		return fmt.Errorf("serve DNS: %w", err)
+	}
+	if raw, err := udp.SyscallConn(); err == nil {
+		// Hundreds of engines may start and ask at once; a lost question costs its client five seconds.
+		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) })
 	}
 	tcp, err := h.Listen(dnsPort)
 	if err != nil {

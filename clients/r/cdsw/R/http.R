@@ -1,12 +1,10 @@
-# Requests to the server. Launching and stopping are never sent twice: they use a connection of their own (libcurl sends a
-# request again by itself when a kept connection turns out to be closed). All else shares a kept one.
+# Requests to the server. Each has a connection of its own: when a kept one turns out to be closed libcurl sends a request
+# again by itself, and a launch must never be sent twice; a forked child must not talk on its parent's; and to a server on
+# this machine a connection costs next to nothing.
 
 api_version <- "1"
 client_version <- "0.1.0"
 line_type <- "application/x-ndjson"
-
-state <- new.env(parent = emptyenv())
-state$listeners <- list()
 
 # Stops with a condition whose classes tell the kind: c("muster_error_<kind>", "muster_error", "error", "condition").
 muster_stop <- function(kind, message, hint = "") {
@@ -19,39 +17,42 @@ muster_stop <- function(kind, message, hint = "") {
 
 # Sends a request and returns the reply as a list.
 request <- function(method, path, body = NULL) {
-  careful <- !is.null(body)
-  handle <- new_request(method, body, "application/json", careful)
+  handle <- new_request(method, body, "application/json")
   # Launching thousands of workers on a busy machine takes its time; a server that is silent for longer is broken.
   curl::handle_setopt(handle, timeout = 300)
   response <- tryCatch(
     curl::curl_fetch_memory(paste0(base_url(), path), handle),
-    error = function(e) server_down(e, careful)
+    error = function(e) server_down(conditionMessage(e), method == "GET")
   )
-  if (!careful) keep_handle(handle)
   decode(response, response$content)
 }
 
 # Sends an await and returns its result; shows progress on a terminal meanwhile.
 await_lines <- function(path, body) {
-  handle <- new_request("POST", body, paste0(line_type, ", application/json"), FALSE)
+  handle <- new_request("POST", body, paste0(line_type, ", application/json"))
   if (body$timeout_seconds > 0) curl::handle_setopt(handle, timeout = body$timeout_seconds + 60)
   line <- progress_line()
   on.exit(line$clear())
-  if (line$terminal) {
-    curl::handle_setopt(handle, noprogress = FALSE, progressfunction = function(down, up) {
-      line$draw()
-      TRUE
-    })
-  }
+  curl::handle_setopt(handle, url = paste0(base_url(), path))
+  pool <- curl::new_pool()
   pieces <- list()
-  response <- tryCatch(
-    curl::curl_fetch_stream(paste0(base_url(), path), function(bytes) {
+  response <- NULL
+  failure <- NULL
+  curl::multi_add(handle,
+    done = function(r) response <<- r,
+    fail = function(message) failure <<- message,
+    data = function(bytes, ...) {
       pieces[[length(pieces) + 1L]] <<- bytes
       line$update(bytes)
-    }, handle),
-    error = function(e) server_down(e, FALSE)
+    },
+    pool = pool
   )
-  keep_handle(handle)
+  on.exit(if (is.null(response) && is.null(failure)) curl::multi_cancel(handle), add = TRUE) # Ctrl-C only ends the waiting
+  while (is.null(response) && is.null(failure)) {
+    curl::multi_run(timeout = 1, pool = pool)
+    line$draw()
+  }
+  if (!is.null(failure)) server_down(failure, TRUE)
   content <- if (length(pieces)) do.call(c, pieces) else raw()
   if (response$status_code != 200 || !isTRUE(startsWith(as.character(response$type), line_type))) {
     return(decode(response, content))
@@ -90,7 +91,7 @@ workers_of <- function(reply, key) {
   found
 }
 
-new_request <- function(method, body, accept, own_connection) {
+new_request <- function(method, body, accept) {
   for (package in c("curl", "jsonlite")) {
     if (!requireNamespace(package, quietly = TRUE)) {
       muster_stop(
@@ -99,11 +100,11 @@ new_request <- function(method, body, accept, own_connection) {
       )
     }
   }
-  handle <- if (own_connection) curl::new_handle() else kept_handle()
+  handle <- curl::new_handle()
   # No proxy: the server is on this machine or next to it.
   curl::handle_setopt(handle,
     customrequest = method, noproxy = "*", connecttimeout = 10, tcp_keepalive = 1L,
-    useragent = paste0("muster-r/", client_version), fresh_connect = own_connection, forbid_reuse = own_connection
+    useragent = paste0("muster-r/", client_version), fresh_connect = TRUE, forbid_reuse = TRUE
   )
   if (!is.null(body)) {
     payload <- charToRaw(enc2utf8(as.character(jsonlite::toJSON(body, auto_unbox = TRUE, digits = NA, null = "null"))))
@@ -114,20 +115,6 @@ new_request <- function(method, body, accept, own_connection) {
     "Accept" = accept, "Content-Type" = "application/json", "Expect" = ""
   )
   handle
-}
-
-# Returns the handle that keeps a connection, and forgets it until keep_handle() says that its request ended well: one that
-# was broken off, also by Ctrl-C, cannot be used again.
-kept_handle <- function() {
-  usable <- !is.null(state$handle) && identical(state$pid, Sys.getpid()) # a forked child must not use its parent's
-  handle <- if (usable) curl::handle_reset(state$handle) else curl::new_handle()
-  state$handle <- NULL
-  handle
-}
-
-keep_handle <- function(handle) {
-  state$pid <- Sys.getpid()
-  state$handle <- handle
 }
 
 server_url <- function() {
@@ -201,10 +188,8 @@ bad_reply <- function(what) {
   )
 }
 
-# Says why libcurl got no answer.
-server_down <- function(e, careful) {
-  if (inherits(e, "muster_error")) stop(e)
-  message <- conditionMessage(e)
+# Says why libcurl got no answer; harmless: the request changes nothing.
+server_down <- function(message, harmless) {
   if (grepl("HTTP/0.9", message, fixed = TRUE)) bad_reply("no HTTP")
   if (grepl("connect", message, ignore.case = TRUE)) {
     muster_stop(
@@ -214,6 +199,6 @@ server_down <- function(e, careful) {
   }
   muster_stop(
     "server_down", sprintf("the Muster server at %s broke the connection before it had answered: %s", server_url(), message),
-    if (careful) "the request may have been carried out: list.workers() tells" else "list.workers() tells whether it still lives"
+    if (harmless) "list.workers() tells whether it still lives" else "the request may have been carried out: list.workers() tells"
   )
 }

@@ -9,7 +9,6 @@ progress_line <- function(terminal = isatty(stderr()), out = stderr()) {
   width <- 0L
   drawn <- -1
   list(
-    terminal = terminal,
     # Takes what the server sent; a line that is not whole yet is left out.
     update = function(bytes) {
       if (!terminal) {
@@ -20,8 +19,11 @@ progress_line <- function(terminal = isatty(stderr()), out = stderr()) {
         if (is.list(item$progress)) last <<- item$progress
       }
     },
-    # Called about once a second while libcurl waits.
+    # Called at least once a second while we wait.
     draw = function() {
+      if (!terminal) {
+        return(invisible())
+      }
       seconds <- floor(proc.time()[["elapsed"]] - begun)
       if (seconds < progress_after || seconds == drawn) {
         return(invisible())

@@ -13,6 +13,10 @@
 # Replaced in .onLoad; here so that the package can export it.
 socketConnection <- function(...) NULL
 
+# The listeners by process and port.
+state <- new.env(parent = emptyenv())
+state$listeners <- list()
+
 # Seconds: how long a refused connect to the master is tried again, in which age of the process, and how often.
 retry_seconds <- 15
 retry_age <- 30

@@ -146,7 +146,7 @@ Sys.setenv(MUSTER_URL = base)
 # After a fork.
 invisible(list.workers())
 job <- parallel::mcparallel(length(list.workers()))
-stopifnot(parallel::mccollect(job)[[1]] == length(all), length(list.workers()) == length(all))
+stopifnot(parallel::mccollect(job)[[1]] == length(list.workers()))
 
 # Many.
 stopifnot(length(launch.workers(10000, 1, 1)) == 10000)

@@ -1,0 +1,208 @@
+package clients
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"muster/engine"
+)
+
+const (
+	rPackages = "apt-get install r-base-core r-cran-jsonlite r-cran-curl"
+	// Installing takes two seconds; a machine that needs longer than this has another problem.
+	installTimeout = 5 * time.Minute
+)
+
+var (
+	// One installation at a time: the second launch then finds what the first one made.
+	installing = make(chan struct{}, 1)
+
+	known   = map[rIdentity]string{} // libraries by the R that they were made for
+	knownMu sync.Mutex
+)
+
+// rIdentity tells one installation of R from another without starting it.
+type rIdentity struct {
+	path, cacheDir string
+	size           int64
+	changed        time.Time
+}
+
+// RLibrary returns a library folder under cacheDir in which the R packages cdsw and cml are installed, made by the R that
+// rBin (the path of R or Rscript) belongs to. The first call for a version of R takes seconds, others a few microseconds.
+// Errors are *engine.Error, with the Debian packages that are missing.
+func RLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
+	info, err := os.Stat(rBin)
+	if err != nil {
+		return "", engine.Errorf(engine.Unavailable, "R is not installed: %v", err).WithHint("install it, on Debian: %s", rPackages)
+	}
+	id := rIdentity{rBin, cacheDir, info.Size(), info.ModTime()}
+	knownMu.Lock()
+	dir := known[id]
+	knownMu.Unlock()
+	if dir != "" && installed(dir) {
+		return dir, nil
+	}
+	select {
+	case installing <- struct{}{}:
+		defer func() { <-installing }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	dir, err = makeLibrary(ctx, rBin, cacheDir)
+	if err != nil {
+		return "", err
+	}
+	knownMu.Lock()
+	known[id] = dir
+	knownMu.Unlock()
+	return dir, nil
+}
+
+// makeLibrary installs the packages, unless that was done before for this version of R.
+func makeLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
+	version, err := rVersion(ctx, rBin)
+	if err != nil {
+		return "", err
+	}
+	tree, err := fs.Sub(files, "r")
+	if err != nil {
+		return "", err
+	}
+	hash, err := contentHash(tree)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cacheDir, "r-"+hash+"-"+version)
+	if installed(dir) {
+		return dir, nil
+	}
+	tmp, err := tempDir(cacheDir)
+	if err != nil {
+		return "", engine.Errorf(engine.Unavailable, "no place for the R packages: %v", err)
+	}
+	defer os.RemoveAll(tmp)
+	sources, library := filepath.Join(tmp, "sources"), filepath.Join(tmp, "library")
+	if err := errors.Join(extract(tree, sources), os.Mkdir(library, 0o755)); err != nil {
+		return "", engine.Errorf(engine.Unavailable, "unpack the R packages: %v", err)
+	}
+	if err := install(ctx, rBin, sources, library); err != nil {
+		return "", err
+	}
+	if err := readable(library); err != nil {
+		return "", engine.Errorf(engine.Unavailable, "open the R packages to everyone: %v", err)
+	}
+	if err := appear(library, dir, func() bool { return installed(dir) }); err != nil {
+		return "", engine.Errorf(engine.Unavailable, "put the R packages into %s: %v", dir, err)
+	}
+	return dir, nil
+}
+
+// installed reports whether both packages are in the library: somebody may have cleaned up in the cache.
+func installed(library string) bool {
+	for _, p := range []string{"cdsw", "cml"} {
+		for _, f := range []string{"DESCRIPTION", "NAMESPACE", "R/" + p + ".rdb", "R/" + p + ".rdx", "Meta/package.rds"} {
+			if _, err := os.Stat(filepath.Join(library, p, f)); err != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+var versionPattern = regexp.MustCompile(`version (\d+\.\d+\.\d+)`)
+
+// rVersion asks R or Rscript for its version.
+func rVersion(ctx context.Context, rBin string) (string, error) {
+	out, err := exec.CommandContext(ctx, rBin, "--version").CombinedOutput()
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	found := versionPattern.FindSubmatch(out)
+	if err != nil || found == nil {
+		return "", engine.Errorf(engine.Unavailable, "%s does not tell the version of R: %s", rBin, firstLine(out, err)).
+			WithHint("install R, on Debian: %s", rPackages)
+	}
+	return string(found[1]), nil
+}
+
+// install runs R CMD INSTALL, with all that it starts in a process group of its own: cancelled, nothing of it goes on.
+func install(ctx context.Context, rBin, sources, library string) error {
+	r := rBin
+	if filepath.Base(rBin) != "R" {
+		r = filepath.Join(filepath.Dir(rBin), "R")
+	}
+	ctx, cancel := context.WithTimeout(ctx, installTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, r, "CMD", "INSTALL", "--no-docs", "--no-test-load", "--no-multiarch", "--no-staged-install",
+		"--library="+library, "cdsw", "cml") // in this order: cml looks for cdsw
+	cmd.Dir = sources
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "R_DEFAULT_PACKAGES=", "TMPDIR="+filepath.Dir(library),
+		"R_LIBS="+strings.TrimSuffix(library+":"+os.Getenv("R_LIBS"), ":"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("install the R packages: %w", ctx.Err())
+	}
+	if missing := missingPackages(out.String()); missing != "" {
+		return engine.Errorf(engine.Unavailable, "R needs the packages %s, which are not installed", missing).
+			WithHint("install them, on Debian: %s", rPackages)
+	}
+	return engine.Errorf(engine.Unavailable, "R CMD INSTALL of the packages cdsw and cml: %v: %s", err, lastLines(out.String(), 5)).
+		WithHint("R 4.0 or newer is needed, with jsonlite and curl; on Debian: %s", rPackages)
+}
+
+var missingPattern = regexp.MustCompile(`(?m)^ERROR: dependenc(?:y|ies) (.*?) (?:is|are) not available`)
+
+// missingPackages returns those that R CMD INSTALL found missing, such as "curl, jsonlite".
+func missingPackages(out string) string {
+	found := missingPattern.FindStringSubmatch(out)
+	if found == nil {
+		return ""
+	}
+	return strings.NewReplacer("'", "", "‘", "", "’", "").Replace(found[1])
+}
+
+// readable lets everyone read what is in dir, whatever the umask was.
+func readable(dir string) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(name, 0o755)
+		}
+		return os.Chmod(name, 0o644)
+	})
+}
+
+func firstLine(out []byte, err error) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if line == "" && err != nil {
+		return err.Error()
+	}
+	return line
+}
+
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+}

@@ -1,0 +1,144 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"muster/engine"
+)
+
+// requireR returns the path of Rscript, or skips.
+func requireR(t *testing.T) string {
+	t.Helper()
+	r, err := exec.LookPath("Rscript")
+	if err != nil {
+		t.Skip("no Rscript on the PATH")
+	}
+	return r
+}
+
+func TestRLibrary(t *testing.T) {
+	rscript, cache := requireR(t), t.TempDir()
+	begun := time.Now()
+	dir, err := RLibrary(t.Context(), rscript, cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("installed in %v", time.Since(begun).Round(time.Millisecond))
+	cmd := exec.Command(rscript, "-e", `library(cml); stopifnot(identical(cml::launch.workers, cdsw::launch_workers)); cat(.libPaths()[1])`)
+	cmd.Env = append(os.Environ(), "R_LIBS="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != dir {
+		t.Fatalf("%v: %s", err, out)
+	}
+	onlyEntry(t, cache, filepath.Base(dir))
+
+	// As the kernel does it: attached without library() in the script.
+	cmd = exec.Command(rscript, "-e", `cat(environmentName(environment(socketConnection)))`)
+	cmd.Env = append(os.Environ(), "R_LIBS="+dir, "R_DEFAULT_PACKAGES=datasets,utils,grDevices,graphics,stats,methods,cdsw")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "cdsw" {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		info, statErr := os.Stat(name)
+		if err != nil || statErr != nil || info.Mode().Perm()&0o044 != 0o044 {
+			t.Errorf("%s cannot be read by others: %v %v", name, err, statErr)
+		}
+		return nil
+	})
+
+	// Known, found, and found by the other name of the same R.
+	for _, bin := range []string{rscript, filepath.Join(filepath.Dir(rscript), "R")} {
+		before, _ := os.Stat(dir)
+		again, err := RLibrary(t.Context(), bin, cache)
+		if after, _ := os.Stat(dir); err != nil || again != dir || !os.SameFile(before, after) {
+			t.Errorf("%s: made again: %q, %v", bin, again, err)
+		}
+	}
+
+	// Damaged, it is made again.
+	if err := os.RemoveAll(filepath.Join(dir, "cml")); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := RLibrary(t.Context(), rscript, cache); err != nil || again != dir || !installed(dir) {
+		t.Errorf("not repaired: %q, %v", again, err)
+	}
+	onlyEntry(t, cache, filepath.Base(dir))
+}
+
+// Two processes at once: makeLibrary is what each of them runs, without the lock that one process has.
+func TestRLibraryAtOnce(t *testing.T) {
+	rscript, cache := requireR(t), t.TempDir()
+	dirs := make([]string, 2)
+	var wg sync.WaitGroup
+	for i := range dirs {
+		wg.Go(func() {
+			var err error
+			if dirs[i], err = makeLibrary(t.Context(), rscript, cache); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if dirs[0] != dirs[1] || !installed(dirs[0]) {
+		t.Fatal(dirs)
+	}
+	onlyEntry(t, cache, filepath.Base(dirs[0]))
+}
+
+func TestRLibraryWithoutR(t *testing.T) {
+	_, err := RLibrary(t.Context(), filepath.Join(t.TempDir(), "Rscript"), t.TempDir())
+	wantHint(t, err, "R is not installed")
+}
+
+func TestRLibraryWithoutJsonlite(t *testing.T) {
+	requireR(t)
+	// A plausible R whose INSTALL says what R says (translations off) when packages are missing.
+	dir := t.TempDir()
+	fake := "#!/bin/sh\n[ \"$1\" = --version ] && echo 'R version 4.2.2 (2022-10-31)' && exit\n" +
+		"echo \"ERROR: dependencies 'curl', 'jsonlite' are not available for package 'cdsw'\" >&2\nexit 1\n"
+	for _, name := range []string{"R", "Rscript"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(fake), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cache := t.TempDir()
+	_, err := RLibrary(t.Context(), filepath.Join(dir, "Rscript"), cache)
+	wantHint(t, err, "curl, jsonlite")
+	onlyEntry(t, cache, "")
+}
+
+func TestRThatIsNone(t *testing.T) {
+	_, err := RLibrary(t.Context(), "/bin/true", t.TempDir())
+	wantHint(t, err, "/bin/true does not tell the version of R")
+}
+
+func TestRLibraryCancelled(t *testing.T) {
+	rscript, cache := requireR(t), t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := RLibrary(ctx, rscript, cache); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	onlyEntry(t, cache, "")
+}
+
+func wantHint(t *testing.T, err error, words string) {
+	t.Helper()
+	if engine.KindOf(err) != engine.Unavailable || !strings.Contains(err.Error(), words) {
+		t.Fatalf("%v: want %q", err, words)
+	}
+	for _, p := range []string{"r-base-core", "r-cran-jsonlite", "r-cran-curl"} {
+		if !strings.Contains(engine.HintOf(err), p) {
+			t.Errorf("hint %q does not name %s", engine.HintOf(err), p)
+		}
+	}
+}

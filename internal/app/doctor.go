@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"muster/engine"
+	"muster/internal/cli"
+	"muster/internal/driver/local"
+	"muster/internal/kernel"
+	"muster/internal/linux/cgroup"
+	"muster/internal/linux/hub"
+	"muster/internal/linux/netns"
+)
+
+// doctor examines what this machine can isolate and limit, and what is missing for each language.
+func doctor(ctx context.Context) cli.Report {
+	var rows []cli.Row
+	rows = append(rows, systemRow(), rightsRow(), networkRow())
+	rows = append(rows, cgroupRows()...)
+	rows = append(rows, gpuRow(), foldersRow())
+	return cli.Report{Rows: append(rows, languageRows(ctx)...)}
+}
+
+func systemRow() cli.Row {
+	var u unix.Utsname
+	unix.Uname(&u)
+	memory, _ := totalMemory()
+	return cli.Row{What: "machine", OK: true, Detail: fmt.Sprintf("Linux %s, %s, %d CPUs, %.1f GB memory",
+		unix.ByteSliceToString(u.Release[:]), runtime.GOARCH, runtime.NumCPU(), float64(memory)/1e9)}
+}
+
+func rightsRow() cli.Row {
+	if os.Geteuid() == 0 {
+		return cli.Row{What: "rung", OK: true, Detail: "root: engines get namespaces, own addresses and limits"}
+	}
+	return cli.Row{What: "rung", Detail: "plain: engines are processes without isolation, own addresses or limits", Fix: "sudo muster up"}
+}
+
+func networkRow() cli.Row {
+	row := cli.Row{What: "network namespaces"}
+	ns, err := netns.New()
+	if err != nil {
+		row.Detail, row.Fix = err.Error(), "run as root, on a kernel with network namespaces"
+		return row
+	}
+	ns.Close()
+	network, err := hub.PickRange("")
+	if err != nil {
+		row.Detail, row.Fix = err.Error(), engine.HintOf(err)
+		return row
+	}
+	h, err := hub.New(network)
+	if err != nil {
+		row.Detail, row.Fix = err.Error(), "load the kernel modules veth and nf_tables"
+		return row
+	}
+	h.Close()
+	row.OK, row.Detail = true, fmt.Sprintf("engines' addresses are in %s", network)
+	return row
+}
+
+func cgroupRows() []cli.Row {
+	tree, err := cgroup.Detect("", "")
+	if err != nil {
+		return []cli.Row{{What: "cgroups", Detail: err.Error(), Fix: "mount cgroups at /sys/fs/cgroup"}}
+	}
+	rows := []cli.Row{{What: "cgroups", OK: tree.Mode() != cgroup.None, Detail: "mode " + tree.Mode()}}
+	for _, s := range tree.Supports() {
+		row := cli.Row{What: "limit " + s.Controller, OK: s.Usable, Detail: s.Reason}
+		if s.Usable {
+			row.Detail = fmt.Sprintf("version %d, below %s", s.Version, s.Dir)
+		} else {
+			row.Fix = "run as root, or ask for the controller to be delegated"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func gpuRow() cli.Row {
+	gpus := local.GPUs()
+	if len(gpus) == 0 {
+		return cli.Row{What: "GPUs", OK: true, Detail: "none that the NVIDIA driver shows"}
+	}
+	var names []string
+	for _, g := range gpus {
+		names = append(names, fmt.Sprintf("%d (%s)", g.Index, g.UUID))
+	}
+	return cli.Row{What: "GPUs", OK: true, Detail: strings.Join(names, ", ")}
+}
+
+func foldersRow() cli.Row {
+	p, err := findPaths("")
+	if err != nil {
+		return cli.Row{What: "folders", Detail: err.Error(), Fix: engine.HintOf(err)}
+	}
+	return cli.Row{What: "folders", OK: true, Detail: fmt.Sprintf("sessions in %s, cache in %s", p.sessions, p.cache)}
+}
+
+// languageRows asks the table for each kernel as a session would.
+func languageRows(ctx context.Context) []cli.Row {
+	table := kernel.NewTable(kernel.Config{RLibrary: func(_ context.Context, rscript string) (string, error) { return "", checkR(ctx, rscript) }})
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
+	env := map[string]string{}
+	for _, kv := range os.Environ() {
+		k, v, _ := strings.Cut(kv, "=")
+		env[k] = v
+	}
+	var rows []cli.Row
+	for _, k := range []engine.Kernel{engine.Python3, engine.R, engine.Scala, engine.Python2} {
+		row := cli.Row{What: "kernel " + string(k)}
+		c, err := table.Prepare(ctx, kernel.Request{Kernel: k, Code: "1", Project: dir, Env: env})
+		if err != nil {
+			row.Detail, row.Fix = err.Error(), engine.HintOf(err)
+		} else {
+			row.OK, row.Detail = true, c.Interpreter
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// checkR asks R for the packages that our R client needs.
+func checkR(ctx context.Context, rscript string) error {
+	cmd := exec.CommandContext(ctx, rscript, "--vanilla", "-e", `quit(status = !all(c("jsonlite", "curl") %in% rownames(installed.packages())))`)
+	if err := cmd.Run(); err != nil {
+		return engine.Errorf(engine.Unavailable, "the R packages jsonlite and curl are missing").
+			WithHint("apt-get install r-cran-jsonlite r-cran-curl")
+	}
+	return nil
+}

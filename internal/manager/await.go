@@ -1,0 +1,212 @@
+package manager
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"muster/api"
+	"muster/engine"
+)
+
+// waiter is one Await. The workers that it covers count themselves off it as they change: nobody polls, and a change costs
+// the same however many are awaited.
+type waiter struct {
+	completion bool
+	news       chan struct{} // buffered: something changed
+	done       int           // session.mu: workers that reached it, or never will
+}
+
+// tellLocked counts the worker off all waiters for which it is decided.
+func (w *worker) tellLocked() {
+	rest := w.waiters[:0]
+	for _, a := range w.waiters {
+		if !w.decidedLocked(a.completion) {
+			rest = append(rest, a)
+			continue
+		}
+		a.done++
+		select {
+		case a.news <- struct{}{}:
+		default: // it has not looked yet
+		}
+	}
+	clear(w.waiters[len(rest):])
+	w.waiters = rest
+}
+
+// decidedLocked reports whether the worker has reached what is awaited, or never will.
+func (w *worker) decidedLocked(completion bool) bool {
+	if completion {
+		return w.status.Final()
+	}
+	return !w.running.IsZero() || w.status == engine.Stopping || w.status.Final()
+}
+
+// awaited is one worker of an Await.
+type awaited struct {
+	worker *worker
+	could  bool // it had not ended, nor begun to, when the wait began
+}
+
+func (a awaited) reachedLocked(completion bool) bool {
+	if completion {
+		return a.worker.status == engine.Succeeded
+	}
+	return a.could && !a.worker.running.IsZero()
+}
+
+// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx ended.
+func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
+	s, err := m.session(id)
+	if err != nil {
+		return api.Awaited{}, err
+	}
+	if !finite(req.Timeout) || req.Timeout < 0 {
+		return api.Awaited{}, invalid("timeout_seconds must be 0 (no timeout) or more, not %v", req.Timeout)
+	}
+	a := &waiter{completion: req.Completion, news: make(chan struct{}, 1)}
+	targets, strangers := s.join(a, req)
+	defer s.leave(a, targets)
+	if err := s.wait(ctx, a, targets, timeout(req.Timeout), progress); err != nil {
+		return api.Awaited{}, err
+	}
+	return s.result(a, targets, strangers), nil
+}
+
+// join finds the workers, each once, in the order asked or in launch order, and enters the waiter with those that are not
+// decided yet.
+func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ws []*worker
+	if req.All || len(req.IDs) == 0 {
+		ws = s.workers
+	} else {
+		seen := map[string]bool{}
+		for _, id := range req.IDs {
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			if w := s.byID[engine.ID(id)]; w != nil {
+				ws = append(ws, w)
+			} else {
+				strangers = append(strangers, id)
+			}
+		}
+	}
+	for _, w := range ws {
+		targets = append(targets, awaited{w, w.status != engine.Stopping && !w.status.Final()})
+		if w.decidedLocked(a.completion) {
+			a.done++
+		} else {
+			w.waiters = append(w.waiters, a)
+		}
+	}
+	return targets, strangers
+}
+
+// leave takes the waiter out of the workers that it still waits for.
+func (s *session) leave(a *waiter, targets []awaited) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.done == len(targets) {
+		return
+	}
+	for _, t := range targets {
+		for i, other := range t.worker.waiters {
+			if other == a {
+				last := len(t.worker.waiters) - 1
+				t.worker.waiters[i] = t.worker.waiters[last]
+				t.worker.waiters[last] = nil
+				t.worker.waiters = t.worker.waiters[:last]
+				break
+			}
+		}
+	}
+}
+
+// timeout is 0 for none; longer than anybody's life is none.
+func timeout(seconds float64) time.Duration {
+	if seconds > math.MaxInt64/1e9/2 {
+		return 0
+	}
+	return time.Duration(math.Ceil(seconds * 1e9))
+}
+
+// wait returns nil when all are decided or the time is over, else why ctx ended.
+func (s *session) wait(ctx context.Context, a *waiter, targets []awaited, limit time.Duration, progress func(api.AwaitProgress)) error {
+	var over <-chan time.Time
+	if limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		over = t.C
+	}
+	told, waits := -1, 0
+	for {
+		s.mu.Lock()
+		done := a.done
+		var waiting *worker
+		for ; waits < len(targets); waits++ { // who has its room keeps it: no need to look from the beginning again
+			if w := targets[waits].worker; w.status == engine.Scheduling && !w.admitted {
+				waiting = w
+				break
+			}
+		}
+		s.mu.Unlock()
+		if progress != nil && done != told {
+			p := api.AwaitProgress{Done: done, Of: len(targets)}
+			if waiting != nil {
+				p.Waiting = waitsFor(waiting.ticket.want, s.m.room.standing())
+			}
+			progress(p)
+			told = done
+		}
+		if done == len(targets) {
+			return nil
+		}
+		select {
+		case <-a.news:
+		case <-over:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// result describes the workers as they are now.
+func (s *session) result(a *waiter, targets []awaited, strangers []string) api.Awaited {
+	r := api.Awaited{Workers: []api.Worker{}, Failures: []api.Worker{}}
+	now, st := s.m.now(), s.m.room.standing()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range targets {
+		d := describe(t.worker.viewLocked(st), s.site, now)
+		if t.reachedLocked(a.completion) {
+			r.Workers = append(r.Workers, d)
+		} else {
+			r.Failures = append(r.Failures, d)
+		}
+	}
+	for _, id := range strangers {
+		r.Failures = append(r.Failures, unknown(id, s.site, s.id))
+	}
+	return r
+}
+
+// Workers lists the session's workers, newest first.
+func (m *Manager) Workers(id engine.ID) (api.Workers, error) {
+	s, err := m.session(id)
+	if err != nil {
+		return api.Workers{}, err
+	}
+	s.mu.Lock()
+	ws := make([]*worker, len(s.workers))
+	for i, w := range s.workers {
+		ws[len(ws)-1-i] = w
+	}
+	s.mu.Unlock()
+	return api.Workers{Workers: m.describe(ws)}, nil
+}

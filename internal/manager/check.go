@@ -1,0 +1,188 @@
+package manager
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"maps"
+
+	"muster/api"
+	"muster/engine"
+)
+
+const (
+	// minMemory is less than any interpreter needs to start.
+	minMemory = 4e6
+	// maxMemory keeps gigabytes within what an int64 of bytes can say, far beyond any machine.
+	maxMemory = 1e9
+	// maxEnvString is the kernel's limit for one KEY=VALUE with its final zero byte (MAX_ARG_STRLEN).
+	maxEnvString = 128 << 10
+	// maxEnv leaves room below the kernel's 2 MB for arguments and environment together at the usual stack limit of 8 MB.
+	maxEnv = 1 << 20
+	// maxName is what still fits a table and a log line.
+	maxName = 200
+)
+
+func bytesOf(gigabytes float64) int64 { return int64(math.Round(gigabytes * 1e9)) }
+
+func invalid(format string, args ...any) *engine.Error {
+	return engine.Errorf(engine.Invalid, format, args...)
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+// checkSession checks a session's request and fills its defaults in. The script and the kernel are for package kernel.
+func checkSession(req *api.CreateSession) error {
+	if req.CPU == 0 {
+		req.CPU = 1
+	}
+	if err := checkProject(req.Project); err != nil {
+		return err
+	}
+	if req.OwnerPID < 0 {
+		return invalid("owner_pid must be the id of a process, not %d", req.OwnerPID)
+	}
+	if req.Memory != 0 { // 0 is no limit
+		if err := checkMemory(req.Memory); err != nil {
+			return err
+		}
+	}
+	for _, arg := range req.Args {
+		if strings.Contains(arg, "\x00") {
+			return invalid("the argument %q has a NUL byte", arg)
+		}
+	}
+	if err := checkEnv("base_env", req.BaseEnv); err != nil {
+		return err
+	}
+	return checkCommon(req.Name, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
+}
+
+// checkWorkers checks what the workers of a launch ask for.
+func checkWorkers(req *api.LaunchWorkers) error {
+	if err := checkMemory(req.Memory); err != nil {
+		return err
+	}
+	return checkCommon(req.Name, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
+}
+
+func checkCommon(name string, cpu float64, gpus int, code, script string, env map[string]string) error {
+	switch {
+	case !finite(cpu) || cpu <= 0:
+		return invalid("cpu must be a number of cores above 0, not %v", cpu)
+	case gpus < 0:
+		return invalid("nvidia_gpu must be 0 or more, not %d", gpus)
+	case len(name) > maxName:
+		return invalid("the name has %d bytes: at most %d are allowed", len(name), maxName)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		return invalid("the name %q has characters that cannot be printed", name)
+	case strings.Contains(script, "\x00"):
+		return invalid("the script's name %q has a NUL byte", script)
+	}
+	if script == "" {
+		if err := checkCode(code); err != nil {
+			return err
+		}
+	}
+	return checkEnv("env", env)
+}
+
+func checkProject(dir string) error {
+	if dir == "" {
+		return invalid("no project folder is given")
+	}
+	if !filepath.IsAbs(dir) {
+		return invalid("the project folder %q is no absolute path", dir)
+	}
+	info, err := os.Stat(dir)
+	if os.IsNotExist(err) {
+		return invalid("the project folder %s does not exist", dir)
+	}
+	if err != nil {
+		return invalid("the project folder cannot be used: %v", err)
+	}
+	if !info.IsDir() {
+		return invalid("the project %s is no folder", dir)
+	}
+	return nil
+}
+
+func checkMemory(gb float64) error {
+	switch {
+	case !finite(gb) || gb <= 0:
+		return invalid("memory must be a number of gigabytes above 0, not %v", gb)
+	case gb > maxMemory:
+		return invalid("memory must be a number of gigabytes, %v is too large to be one", gb)
+	case bytesOf(gb) < minMemory:
+		return invalid("memory is %s GB (%s): an interpreter needs at least 0.004 GB (4 MB) to start", number(gb), size(bytesOf(gb)))
+	}
+	return nil
+}
+
+func checkCode(code string) error {
+	if i := strings.IndexByte(code, 0); i >= 0 {
+		return invalid("the code has a NUL byte at offset %d", i)
+	}
+	if !utf8.ValidString(code) {
+		i := 0
+		for i < len(code) {
+			r, n := utf8.DecodeRuneInString(code[i:])
+			if r == utf8.RuneError && n == 1 {
+				break
+			}
+			i += n
+		}
+		return invalid("the code is not UTF-8: byte %#x at offset %d", code[i], i)
+	}
+	return nil
+}
+
+// checkEnv names the first key, in order of names, with which something is wrong.
+func checkEnv(what string, env map[string]string) error {
+	total := 0
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		v := env[k]
+		switch {
+		case k == "":
+			return invalid("%s has a variable without a name", what)
+		case strings.ContainsAny(k, "=\x00"):
+			return invalid("%s: %q cannot be the name of a variable", what, shorten(k))
+		case strings.Contains(v, "\x00"):
+			return invalid("%s: the value of %s has a NUL byte", what, shorten(k))
+		case len(k)+len(v)+2 > maxEnvString:
+			return invalid("%s: the value of %s has %s, the system's limit is %s", what, shorten(k), size(int64(len(v))), size(maxEnvString)).
+				WithHint("write it to a file in the project")
+		}
+		total += len(k) + len(v) + 2
+	}
+	if total > maxEnv {
+		return invalid("%s has %s in all, at most %s are allowed", what, size(int64(total)), size(maxEnv)).
+			WithHint("write large values to a file in the project")
+	}
+	return nil
+}
+
+// shorten keeps a name in a message from filling the screen.
+func shorten(s string) string {
+	if len(s) > 60 {
+		return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:60], ""), len(s))
+	}
+	return s
+}
+
+func sessionName(req api.CreateSession) string {
+	switch {
+	case req.Name != "":
+		return req.Name
+	case req.Script != "":
+		return filepath.Base(req.Script)
+	default:
+		return "session"
+	}
+}

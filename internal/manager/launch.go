@@ -1,0 +1,184 @@
+package manager
+
+import (
+	"context"
+	"sync"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/kernel"
+)
+
+// Launch validates, admits and answers at once; one description for each worker asked, refused ones without id. The
+// workers begin when release is called, after the reply was written.
+func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {
+	nothing := func() {}
+	s, err := m.session(id)
+	if err != nil {
+		return api.Workers{}, nothing, err
+	}
+	if req.N < 0 || req.N > maxLaunch {
+		return api.Workers{}, nothing, invalid("n must be from 0 to %d, not %d", maxLaunch, req.N)
+	}
+	if err := s.open(); err != nil {
+		return api.Workers{}, nothing, err
+	}
+	if req.N == 0 {
+		return api.Workers{Workers: []api.Worker{}}, nothing, nil
+	}
+	b, err := m.prepare(ctx, s, req)
+	if err == nil {
+		if never := neverFits(b.amount(), s.main.ticket.want, m.room.all, m.cfg.HardCPU); never != "" {
+			err = engine.Errorf(engine.NoCapacity, "%s", never)
+		}
+	}
+	var ws []*worker
+	if err == nil {
+		ws, err = s.accept(b, req.N)
+	}
+	switch kind := engine.KindOf(err); {
+	case err == nil:
+	case kind == engine.Internal || kind == engine.Conflict:
+		return api.Workers{}, nothing, wrap("launch workers", err)
+	default:
+		return s.refuse(ctx, b, req.N, err), nothing, nil
+	}
+	s.admitNew(ctx, ws)
+	return api.Workers{Workers: m.describe(ws)}, sync.OnceFunc(func() { s.release(ws) }), nil
+}
+
+// open is an error if nothing can be launched any more.
+func (s *session) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
+	}
+	return nil
+}
+
+// prepare checks what is asked and makes what all workers of the launch have in common. The batch is for descriptions even
+// with an error.
+func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers) (*batch, error) {
+	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, env: req.Env}
+	if b.name == "" {
+		b.name = defaultWorkerName
+	}
+	own := s.main.batch.command
+	b.command.Kernel = m.kernelOf(req.Kernel, req.Script, own.Kernel)
+	if err := checkWorkers(&req); err != nil {
+		if !finite(b.cpu) {
+			b.cpu = 0 // JSON cannot say it, and the message does
+		}
+		if !finite(b.memory) {
+			b.memory = 0
+		}
+		return b, err
+	}
+	r := kernel.Request{
+		Kernel: b.command.Kernel, Script: req.Script, Code: req.Code, Project: s.project,
+		Env: m.environment(s, newWorker(s, b, s.id, s.main.addr, s.created)), // who it is does not matter to its kernel
+	}
+	if own.Interpreter != "" {
+		r.Interpreter = map[engine.Kernel]string{own.Kernel: own.Interpreter}
+	}
+	c, err := m.cfg.Kernels.Prepare(ctx, r)
+	if err != nil {
+		return b, err
+	}
+	b.command = c
+	return b, nil
+}
+
+// refuse answers a launch of which nothing can be accepted, and says so in the console.
+func (s *session) refuse(ctx context.Context, b *batch, n int, err error) api.Workers {
+	message := err.Error()
+	if hint := engine.HintOf(err); hint != "" {
+		message += " (" + hint + ")"
+	}
+	now := s.m.now()
+	reply := api.Workers{Workers: make([]api.Worker, 0, n)}
+	for range n {
+		reply.Workers = append(reply.Workers, refused(b, s.site, s.id, message, now))
+	}
+	s.note(ctx, api.Event{
+		Type: "refused", Name: b.name, Role: string(engine.RoleWorker), Message: count(n, "worker") + " refused: " + message,
+	})
+	return reply
+}
+
+// accept gives the workers ids and addresses and enters them.
+func (s *session) accept(b *batch, n int) ([]*worker, error) {
+	addrs, err := s.place.Reserve(n)
+	if err != nil {
+		return nil, err
+	}
+	now := s.m.now()
+	ws := make([]*worker, n)
+	for i := range ws {
+		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
+	}
+	if !s.add(ws) {
+		s.place.Release(addrs...)
+		return nil, engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
+	}
+	return ws, nil
+}
+
+// add enters workers; false if the session has ended meanwhile.
+func (s *session) add(ws []*worker) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	for _, w := range ws {
+		s.byID[w.id] = w
+	}
+	s.workers = append(s.workers, ws...)
+	return true
+}
+
+// admitNew asks for the workers' room and says in the console what is to be said of it.
+func (s *session) admitNew(ctx context.Context, ws []*worker) {
+	ts := make([]*ticket, len(ws))
+	for i, w := range ws {
+		ts[i] = &w.ticket
+	}
+	admitted, crowded := s.m.room.enter(ts)
+	admit(admitted)
+	var first *worker
+	waiting := 0
+	s.mu.Lock()
+	for _, w := range ws {
+		if !w.admitted && w.status == engine.Scheduling {
+			if waiting++; first == nil {
+				first = w
+			}
+		}
+	}
+	s.mu.Unlock()
+	if waiting > 0 {
+		verb := " wait: each "
+		if waiting == 1 {
+			verb = " waits: it "
+		}
+		s.note(ctx, api.Event{
+			Type: "waiting", Engine: string(first.id), Name: first.batch.name, Role: string(engine.RoleWorker),
+			Message: count(waiting, "worker") + verb + waitsFor(first.ticket.want, s.m.room.standing()),
+		})
+	}
+	if crowded && !s.m.cfg.HardCPU {
+		s.note(ctx, api.Event{Type: "notice", Message: s.m.room.crowd()})
+	}
+}
+
+// release lets the workers of a launch begin: those that have their room now, the others when they get it.
+func (s *session) release(ws []*worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range ws {
+		w.released = true
+		s.readyLocked(w)
+	}
+}

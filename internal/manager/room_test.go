@@ -1,0 +1,140 @@
+package manager_test
+
+import (
+	"slices"
+	"testing"
+
+	"muster/api"
+	"muster/internal/console"
+	"muster/internal/driver"
+	"muster/internal/driver/fake"
+	"muster/internal/manager"
+)
+
+func TestWaitingForMemory(t *testing.T) {
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 2.5e9, CPU: 4}))
+	one, two := b.session(), b.session()
+	first := b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 2, Code: "hang"})
+	waiting := b.launch(two, api.LaunchWorkers{N: 2, CPU: 1, Memory: 2, Code: "hang"})
+	small := b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 0.1, Code: "hang"})
+	b.awaitRunning(one, first[0].ID)
+	for _, c := range []struct{ id, want string }{
+		{waiting[0].ID, "waits for 2 GB memory: 0.5 GB of 2.5 GB is free"},
+		{waiting[1].ID, "waits for 2 GB memory: 0.5 GB of 2.5 GB is free"},
+		{small[0].ID, "waits for its turn: the first in the queue waits for 2 GB memory: 0.5 GB of 2.5 GB is free"},
+	} {
+		w := b.engine(c.id)
+		if w.Status != "scheduling" || text(w.K8s.Reason) != "Unschedulable" || text(w.K8s.Message) != c.want {
+			t.Errorf("%s, %s: %q, want %q", w.Status, text(w.K8s.Reason), text(w.K8s.Message), c.want)
+		}
+	}
+	if got, want := b.messages(two, "waiting"), "2 workers wait: each waits for 2 GB memory: 0.5 GB of 2.5 GB is free"; !slices.Equal(got, []string{want}) {
+		t.Errorf("console: %q, want %q", got, want)
+	}
+	b.stop(one, first[0].ID)
+	if a := b.awaitRunning(two, waiting[0].ID); len(a.Workers) != 1 {
+		t.Errorf("%+v", a)
+	}
+	b.stop(two, waiting[1].ID) // while it waits: the small one behind it fits now
+	if a := b.awaitRunning(one, small[0].ID); len(a.Workers) != 1 {
+		t.Errorf("%+v", a)
+	}
+	w := b.engine(waiting[1].ID)
+	if w.Status != "stopped" || w.Evidence.By != "session" || w.ExitCode != nil || text(w.K8s.Message) != "stopped by session before it started" {
+		t.Errorf("stopped while it waited: %+v", w)
+	}
+}
+
+// Whoever waits in a session that ends is gone from the queue.
+func TestSessionEndFreesTheQueue(t *testing.T) {
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 2e9, CPU: 4}))
+	one, two := b.session(), b.session()
+	b.launch(one, api.LaunchWorkers{N: 3, CPU: 1, Memory: 2, Code: "hang"})
+	ws := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 2, Code: "exit 0"})
+	if err := b.EndSession(t.Context(), one, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.awaitEnd(two); len(a.Workers) != 1 || a.Workers[0].ID != ws[0].ID {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestNeverFitsBesidesItsSession(t *testing.T) {
+	b := newBench(t)
+	id := b.sessionOf(api.CreateSession{Code: "hang", Memory: 20})
+	ws := b.launch(id, api.LaunchWorkers{N: 1, CPU: 1, Memory: 8, Code: "hang"})
+	if want := "asks for 8 GB, this machine has 24 GB, of which the session itself holds 20 GB"; ws[0].Message != want {
+		t.Errorf("%q, want %q", ws[0].Message, want)
+	}
+}
+
+// CPU is a share: it never refuses or delays, and is mentioned once.
+func TestCPUIsAShare(t *testing.T) {
+	b := newBench(t)
+	id := b.session()
+	b.launch(id, api.LaunchWorkers{N: 3, CPU: 2, Memory: 0.1, Code: "hang"})
+	b.launch(id, api.LaunchWorkers{N: 2, CPU: 1e300, Memory: 0.1, Code: "hang"})
+	if a := b.awaitRunning(id); len(a.Workers) != 5 {
+		t.Errorf("%+v", a.Failures)
+	}
+	if got, want := b.messages(id, "notice"), "workers ask for 6 cores in all, this machine has 4: they share them"; !slices.Equal(got, []string{want}) {
+		t.Errorf("console: %q, want %q", got, want)
+	}
+}
+
+func TestHardCPU(t *testing.T) {
+	b := newBench(t, hard, capacity(manager.Capacity{MemoryBytes: 24e9, CPU: 3}))
+	id := b.session() // holds a core
+	if w := b.launch(id, api.LaunchWorkers{N: 1, CPU: 8, Memory: 1}); w[0].Message != "asks for 8 cores, this machine has 3" {
+		t.Errorf("%q", w[0].Message)
+	}
+	if w := b.launch(id, api.LaunchWorkers{N: 1, CPU: 2.5, Memory: 1}); w[0].Message != "asks for 2.5 cores, this machine has 3, of which the session itself holds 1" {
+		t.Errorf("%q", w[0].Message)
+	}
+	ws := b.launch(id, api.LaunchWorkers{N: 2, CPU: 1.5, Memory: 1, Code: "hang"})
+	b.awaitRunning(id, ws[0].ID)
+	if w := b.engine(ws[1].ID); text(w.K8s.Message) != "waits for 1.5 cores: 0.5 of 3 are free" {
+		t.Errorf("%q", text(w.K8s.Message))
+	}
+	b.stop(id, ws[0].ID)
+	if a := b.awaitRunning(id, ws[1].ID); len(a.Workers) != 1 {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestHardCPUNeedsADriverThatCaps(t *testing.T) {
+	d := fake.New(fake.Options{})
+	defer d.Close()
+	_, err := manager.New(manager.Config{
+		Driver: d, Kernels: scripts{}, Capacity: manager.Capacity{MemoryBytes: 1e9, CPU: 1}, StateDir: "x", OwnerToken: "x", HardCPU: true,
+	})
+	if want := "CPU cannot be capped by the fake driver on this machine"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func TestGPUsAreExclusive(t *testing.T) {
+	gpus := []driver.GPU{{Index: 0, UUID: "GPU-a"}, {Index: 1, UUID: "GPU-b"}, {Index: 2, UUID: "GPU-c"}}
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 24e9, CPU: 4, GPUs: gpus}))
+	id := b.session()
+	gpu := func(n, each int, code string) []api.Worker {
+		return b.launch(id, api.LaunchWorkers{N: n, CPU: 1, Memory: 1, GPUs: each, Code: code})
+	}
+	const show = "print $CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES\n"
+	two, one, waits := gpu(1, 2, show+"hang"), gpu(1, 1, show+"hang"), gpu(1, 1, show)
+	b.awaitRunning(id, two[0].ID, one[0].ID)
+	if w := b.engine(waits[0].ID); text(w.K8s.Message) != "waits for 1 GPU: 0 of 3 are free" {
+		t.Errorf("%q", text(w.K8s.Message))
+	}
+	b.stop(id, two[0].ID)
+	b.awaitEnd(id, two[0].ID, waits[0].ID)
+	none := gpu(1, 0, show)
+	b.awaitEnd(id, none[0].ID)
+	for w, want := range map[string]string{
+		two[0].ID: "GPU-a,GPU-b GPU-a,GPU-b\n", one[0].ID: "GPU-c GPU-c\n", waits[0].ID: "GPU-a GPU-a\n", none[0].ID: " void\n",
+	} {
+		if got := b.output(id, w, console.Stdout); got != want && " "+got != want {
+			t.Errorf("sees %q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+
+	"muster/api"
+	"muster/engine"
+)
+
+// stopsAtOnce is how many stops are asked of the driver at the same time.
+const stopsAtOnce = 8
+
+// Stop ends workers: those that wait at once, the others when they have ended or stopGrace is over. It returns when all
+// ends have begun.
+func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by string) (api.Stopped, error) {
+	s, err := m.session(id)
+	if err != nil {
+		return api.Stopped{}, err
+	}
+	reply := api.Stopped{Results: []api.StopResult{}}
+	var ask []*worker
+	var dropped []*worker
+	s.change(func(fx *effects) {
+		for _, w := range s.stopTargetsLocked(req, &reply) {
+			switch s.stopLocked(w, by, fx) {
+			case askDriver:
+				ask = append(ask, w)
+			case neverStarted:
+				dropped = append(dropped, w)
+			}
+		}
+	})
+	for _, w := range dropped {
+		s.place.Release(w.addr)
+	}
+	return reply, wrap("stop workers", s.stopAll(ctx, ask, by))
+}
+
+// stopTargetsLocked finds the workers and writes a result for each id.
+func (s *session) stopTargetsLocked(req api.Stop, reply *api.Stopped) []*worker {
+	var ws []*worker
+	if req.All {
+		for _, w := range s.workers {
+			if !w.status.Final() {
+				ws = append(ws, w)
+				reply.Results = append(reply.Results, api.StopResult{ID: string(w.id), Status: http.StatusNoContent})
+			}
+		}
+		return ws
+	}
+	seen := map[*worker]bool{}
+	for _, id := range req.IDs {
+		status := http.StatusNotFound
+		if w := s.byID[engine.ID(id)]; w != nil {
+			status = http.StatusNoContent
+			if !seen[w] {
+				seen[w] = true
+				ws = append(ws, w)
+			}
+		}
+		reply.Results = append(reply.Results, api.StopResult{ID: id, Status: status})
+	}
+	return ws
+}
+
+type stopStep int
+
+const (
+	nothingToDo stopStep = iota
+	askDriver
+	neverStarted
+)
+
+// stopLocked does what can be done of a stop without the driver.
+func (s *session) stopLocked(w *worker, by string, fx *effects) stopStep {
+	now := s.m.now()
+	switch {
+	case w.status.Final():
+		return nothingToDo
+	case w.status == engine.Scheduling:
+		w.finishLocked(engine.Exit{Reason: engine.ReasonStopped, By: by, Message: "stopped by " + by + " before it started", At: now}, now)
+		fx.freed = append(fx.freed, &w.ticket)
+		return neverStarted
+	case !w.accepted:
+		w.stopBy = by // the driver is just taking it: session.started goes on
+		w.becomeLocked(engine.Stopping, now)
+		return nothingToDo
+	}
+	w.becomeLocked(engine.Stopping, now)
+	return askDriver
+}
+
+// stopAll asks the driver. An engine that has ended meanwhile was stopped as well as any.
+func (s *session) stopAll(ctx context.Context, ws []*worker, by string) error {
+	errs := make([]error, len(ws))
+	slots := make(chan struct{}, stopsAtOnce)
+	var wg sync.WaitGroup
+	for i, w := range ws {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			err := s.place.Stop(ctx, w.id, stopGrace, engine.ReasonStopped, by)
+			if engine.KindOf(err) != engine.NotFound {
+				errs[i] = err
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

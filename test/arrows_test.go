@@ -1,0 +1,119 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// allowed says which of our packages each package may import; a trailing /... names a subtree. What is not listed may
+// import nothing of ours. docs/design.md says why.
+var allowed = map[string][]string{
+	"cmd/muster":                 {"internal/cli", "internal/app"},
+	"cmd/muster-keeper":          {"internal/keeper", "internal/keeper/wire", "internal/initproc"},
+	"api":                        {},
+	"engine":                     {},
+	"client":                     {"api", "engine", "internal/console"},
+	"clients":                    {"engine"},
+	"internal/app":               {"..."},
+	"internal/cli":               {"client", "api", "engine", "internal/console", "internal/console/view"},
+	"internal/server":            {"api", "engine", "internal/console"},
+	"internal/manager":           {"api", "engine", "internal/console", "internal/driver", "internal/kernel"},
+	"internal/kernel":            {"engine"},
+	"internal/console":           {},
+	"internal/console/view":      {"internal/console"},
+	"internal/driver":            {"engine"},
+	"internal/driver/drivertest": {"engine", "internal/driver", "internal/console"},
+	"internal/driver/fake":       {"engine", "internal/driver", "internal/console"},
+	"internal/driver/local":      {"engine", "internal/driver", "internal/keeper/wire", "internal/linux/..."},
+	"internal/keeper":            {"internal/keeper/wire", "internal/initproc", "internal/console", "internal/linux/cgroup", "internal/linux/netns"},
+	"internal/keeper/embedded":   {"engine"},
+	"internal/keeper/wire":       {"internal/linux/cgroup"},
+	"internal/initproc":          {"internal/keeper/wire", "internal/linux/sandbox"},
+	"internal/linux/cgroup":      {},
+	"internal/linux/netns":       {},
+	"internal/linux/hub":         {"engine", "internal/linux/netns"},
+	"internal/linux/sandbox":     {},
+	"test":                       {},
+}
+
+func goList(t *testing.T, format string) []string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", format, "./...")
+	cmd.Dir = repo(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines(string(out))
+}
+
+func TestImportArrows(t *testing.T) {
+	for _, l := range goList(t, `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`) {
+		fields := strings.Fields(l)
+		from := strings.TrimPrefix(fields[0], "muster/")
+		rules, known := allowed[from]
+		if !known {
+			t.Errorf("%s has no rule: say here and in docs/design.md what it may import", from)
+			continue
+		}
+		for _, to := range fields[1:] {
+			if to, ours := strings.CutPrefix(to, "muster/"); ours && !matches(rules, to) {
+				t.Errorf("%s must not import %s", from, to)
+			}
+		}
+	}
+}
+
+func matches(rules []string, pkg string) bool {
+	for _, r := range rules {
+		if prefix, tree := strings.CutSuffix(r, "..."); r == pkg || tree && strings.HasPrefix(pkg, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// The two small processes must start in a millisecond: nothing from outside the standard library but x/sys.
+func TestKeeperStaysSmall(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/muster-keeper")
+	cmd.Dir = repo(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range strings.Fields(string(out)) {
+		if !strings.HasPrefix(pkg, "muster/") && !strings.HasPrefix(pkg, "golang.org/x/sys/") {
+			t.Errorf("muster-keeper is linked with %s", pkg)
+		}
+	}
+}
+
+// Each package says in a paragraph what it is for.
+func TestPackageDocs(t *testing.T) {
+	for _, l := range goList(t, "{{.ImportPath}}\t{{.Doc}}") {
+		pkg, doc, _ := strings.Cut(l, "\t")
+		if len(strings.Fields(doc)) < 6 {
+			t.Errorf("%s has no package comment", pkg)
+		}
+	}
+}
+
+// The project speaks of itself alone, and every file named in the documents exists.
+func TestDocumentsNameWhatExists(t *testing.T) {
+	for _, doc := range []string{"README.md", "CONTRIBUTING.md", "docs/design.md"} {
+		b, err := os.ReadFile(repo(t) + "/" + doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range strings.Split(string(b), "`") {
+			if strings.ContainsAny(part, " \n*<>:$") || !strings.Contains(part, "/") || strings.HasPrefix(part, "/") {
+				continue
+			}
+			if _, err := os.Stat(repo(t) + "/" + strings.TrimSuffix(part, "/...")); err != nil {
+				t.Errorf("%s names %s, which does not exist", doc, part)
+			}
+		}
+	}
+}
