@@ -134,7 +134,7 @@ func TestQueueAndHelloExamples(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatal("no script in examples/queue")
 	}
-	w.muster("run", "queue.py").ok(t)
+	w.muster("run", "search.py").ok(t)
 	w.copyExample("hello")
 	if r := w.muster("run", "hello.py").ok(t); strings.Count(r.out, "hello from") < 2 && strings.Count(strings.ToLower(r.out), "hello") < 2 {
 		t.Errorf("hello.py: %s", r.out)
