@@ -101,7 +101,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"frobnicate", 2, "frobnicate"},
 		{"ps", 3, "muster up"},
 		{"logs abcdefgh", 3, "muster up"},
-		{"stop", 2, "ID"},
+		{"stop", 2, "needs ids"},
 		{"up --network 1.2.3.4/33", 1, "1.2.3.4/33"},
 		{"up --network 127.0.0.0/16", 1, "127.0.0.0"},
 	} {

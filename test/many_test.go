@@ -35,7 +35,6 @@ print("launch %.0f ms, all running after %.0f ms, list %.0f ms, all ended %.0f m
 `)
 	cmd := w.cmd("run", "session.py")
 	in, _ := cmd.StdinPipe()
-	var out strings.Builder
 	b := &background{t: t, cmd: cmd, done: make(chan struct{}), ping: make(chan struct{}, 1)}
 	cmd.Stdout, cmd.Stderr = b, b
 	if err := cmd.Start(); err != nil {
@@ -53,7 +52,6 @@ print("launch %.0f ms, all running after %.0f ms, list %.0f ms, all ended %.0f m
 	if code := b.wait(); code != 0 {
 		t.Fatalf("exit code %d: %s", code, tail(b.output()))
 	}
-	_ = out
 	if n := strings.Count(b.output(), "] here"); n != 200 {
 		t.Errorf("%d of 200 workers printed", n)
 	}
@@ -71,7 +69,7 @@ print("launch %.0f ms, all running after %.0f ms, list %.0f ms, all ended %.0f m
 // emptyState removes what a server keeps on purpose (the logs of ended sessions), so that counts can be compared.
 func (w *world) emptyState() {
 	w.t.Helper()
-	for _, dir := range []string{"run", "state"} {
+	for _, dir := range []string{"run", "state/sessions"} {
 		entries, _ := os.ReadDir(filepath.Join(w.root, dir))
 		for _, e := range entries {
 			os.RemoveAll(filepath.Join(w.root, dir, e.Name()))
@@ -116,7 +114,7 @@ for i in range(%d):
 `, n)).ok(t)
 	}
 	round(1) // whatever is made once is made now
-	fds, threads := descriptors(up.cmd.Process.Pid), 0
+	fds := descriptors(up.cmd.Process.Pid)
 	mid := w.count()
 	round(25)
 	until(t, "the server's descriptors are back", func() bool { return descriptors(up.cmd.Process.Pid) <= fds })
@@ -126,7 +124,6 @@ for i in range(%d):
 			t.Errorf("%s: %d before 250 launches, %d after", what, mid[what], now[what])
 		}
 	}
-	_ = threads
 	up.cmd.Process.Signal(os.Interrupt)
 	up.wait()
 	w.emptyState()

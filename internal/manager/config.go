@@ -54,6 +54,8 @@ const (
 	endGrace = 500 * time.Millisecond
 	// maxLaunch is the largest n of one launch.
 	maxLaunch = 10_000
+	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
+	maxStart = 500
 	// defaultWorkerName is the original's.
 	defaultWorkerName = "Untitled Worker"
 )

@@ -16,5 +16,5 @@
 // Locks, always taken in this order: Manager.mu, session.mu, room.mu. Nothing under them blocks: calls of the driver and
 // of the kernels are made without any. Each session has one goroutine (session.run), which starts its engines in batches.
 //
-// Packages app and server's tests import it.
+// Only package app imports it. The server sees it through an interface of its own.
 package manager

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"muster/api"
@@ -156,6 +157,22 @@ func TestTwoHundredInOrder(t *testing.T) {
 	}
 }
 
+// More than one call of the driver takes.
+func TestLaunchInSeveralBatches(t *testing.T) {
+	b := newBench(t)
+	id := b.session()
+	b.launch(id, api.LaunchWorkers{N: 1300, CPU: 0.1, Memory: 0.01, Code: "hang"})
+	if all := b.awaitRunning(id); len(all.Workers) != 1300 {
+		t.Errorf("%d run", len(all.Workers))
+	}
+	if r, err := b.Stop(t.Context(), id, api.Stop{All: true}, "session"); err != nil || len(r.Results) != 1300 {
+		t.Errorf("%d stopped, %v", len(r.Results), err)
+	}
+	if all := b.awaitEnd(id); len(all.Failures) != 1300 || all.Failures[1299].Status != "stopped" {
+		t.Errorf("%d ended", len(all.Failures))
+	}
+}
+
 func TestLaunchFails(t *testing.T) {
 	for _, step := range fake.EngineSteps {
 		t.Run(step, func(t *testing.T) {
@@ -193,12 +210,11 @@ func TestLaunchFails(t *testing.T) {
 
 func TestNoAddresses(t *testing.T) {
 	b := newBench(t, func(_ *manager.Config, f *fake.Options) {
-		first := true
+		var reserved atomic.Int32
 		f.Fail = func(at string, s driver.Spec) error {
-			if at == fake.StepReserve && !first {
+			if at == fake.StepReserve && reserved.Add(1) > 1 { // the first is the session's own
 				return engine.Errorf(engine.Unavailable, "no address is free")
 			}
-			first = first && at != fake.StepReserve
 			return nil
 		}
 	})

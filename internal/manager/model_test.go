@@ -11,7 +11,6 @@ import (
 	"muster/api"
 	"muster/engine"
 	"muster/internal/driver"
-	"muster/internal/driver/fake"
 	"muster/internal/manager"
 )
 
@@ -188,7 +187,8 @@ func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
 			gpus := []driver.GPU{{Index: 0}, {Index: 1}, {Index: 2}}
-			b := newBench(t, capacity(manager.Capacity{MemoryBytes: modelMemory * 1e9, CPU: 1, GPUs: gpus}), func(_ *manager.Config, f *fake.Options) {})
+			b := newBench(t, capacity(manager.Capacity{MemoryBytes: modelMemory * 1e9, CPU: 1, GPUs: gpus}))
+			b.t = rt // a failure shows the shortest way to it
 			m := &model{b: b, seen: map[string][]string{}}
 			rt.Repeat(map[string]func(*rapid.T){
 				"session": m.createSession, "launch": m.launch, "stop": m.stop, "kill": m.kill, "end": m.endSession, "": m.check,

@@ -85,6 +85,10 @@ func (s *session) readyLocked(w *worker) {
 		return
 	}
 	s.pending = append(s.pending, w)
+	s.wakeLocked()
+}
+
+func (s *session) wakeLocked() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // it will look anyway
@@ -112,16 +116,21 @@ func (s *session) run() {
 	s.m.forget(s.token)
 }
 
-// startPending starts everything that is pending in one call of the driver.
+// startPending starts what is pending in one call of the driver, the rest of a very large launch in the next.
 func (s *session) startPending() {
 	s.mu.Lock()
 	var batch []*worker
-	for _, w := range s.pending {
+	n := min(len(s.pending), maxStart)
+	for _, w := range s.pending[:n] {
 		if w.becomeLocked(engine.Starting, s.m.now()) {
 			batch = append(batch, w)
 		}
 	}
-	s.pending = nil
+	if s.pending = s.pending[n:]; len(s.pending) == 0 {
+		s.pending = nil
+	} else {
+		s.wakeLocked()
+	}
 	s.mu.Unlock()
 	if len(batch) == 0 {
 		return

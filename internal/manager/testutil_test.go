@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"pgregory.net/rapid"
 
 	"muster/api"
 	"muster/engine"
@@ -63,7 +64,7 @@ func (scripts) ByEnding(script string) (engine.Kernel, bool) {
 
 // bench is a manager over the fake driver.
 type bench struct {
-	t testing.TB
+	t rapid.TB
 	*manager.Manager
 	driver  *fake.Driver
 	project string

@@ -6,7 +6,7 @@ Prints its URL, serves until its stdin ends. GET /requests gives the requests si
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../python"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../python"))
 from tests import fakeserver  # noqa: E402
 
 
