@@ -131,7 +131,9 @@ func (s *ConsoleStream) Next() (console.Record, console.Position, error) {
 	for {
 		r, pos, err := s.frames.Next()
 		if err == nil {
-			s.options.From, s.retries = pos, 0
+			if s.retries = 0; pos != "" { // one without a position is not in the log
+				s.options.From = pos
+			}
 			return r, pos, nil
 		}
 		if err == io.EOF && s.body.err == io.EOF {

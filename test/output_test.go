@@ -53,10 +53,10 @@ ws = cdsw.launch_workers(n=1, cpu=1, memory=0.5, name="big", code='''
 import hashlib, os, sys
 block = (b"x" * 103 + b"\\n") * 10000
 h = hashlib.sha256()
-left = 1000 * 1000 * 1000
+left = 104 * 9615384 # whole lines: 1 GB
 while left > 0:
     piece = block[:left]
-    os.write(1, piece) if False else sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.write(piece)
     h.update(piece); left -= len(piece)
 sys.stdout.flush()
 open("digest", "w").write(h.hexdigest())

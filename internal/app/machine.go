@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/driver/local"
@@ -16,7 +18,8 @@ import (
 
 // machine says what there is to give: what the configuration says, else what the machine has.
 func machine(c config) (manager.Capacity, error) {
-	capacity := manager.Capacity{MemoryBytes: c.memoryCapacityBytes, CPU: float64(runtime.NumCPU())}
+	cores := ownCores()
+	capacity := manager.Capacity{MemoryBytes: c.memoryCapacityBytes, CPU: float64(len(cores)), Cores: cores}
 	if capacity.MemoryBytes == 0 {
 		total, err := totalMemory()
 		if err != nil {
@@ -28,6 +31,23 @@ func machine(c config) (manager.Capacity, error) {
 	var err error
 	capacity.GPUs, err = gpus(c.gpus)
 	return capacity, err
+}
+
+// ownCores are the numbers of the cores that this process, and so its engines, may use.
+func ownCores() []int {
+	var set unix.CPUSet
+	var cores []int
+	if unix.SchedGetaffinity(0, &set) == nil {
+		for i := 0; len(cores) < set.Count(); i++ {
+			if set.IsSet(i) {
+				cores = append(cores, i)
+			}
+		}
+	}
+	if len(cores) == 0 {
+		return make([]int, runtime.NumCPU())
+	}
+	return cores
 }
 
 // totalMemory reads MemTotal of /proc/meminfo, in bytes.

@@ -9,13 +9,24 @@ import (
 // is closed, which says that nothing will be appended any more, it reads to the end once more and returns nil. It
 // returns early with fn's error, the cursor's, or that of ctx. The record is fn's until it returns.
 //
+// What is said by the bell meanwhile comes between, with an empty Position: it is not in the log.
+//
 // A closed done and a nil bell read what there is and return.
 func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn func(Record, Position) error) error {
 	buf := make([]byte, maxRecord)
+	_, heard := bell.since(0)
 	for last := false; ; {
 		rung := bell.Chan()
 		if err := readToEnd(ctx, c, buf, fn); err != nil || last {
 			return err
+		}
+		var said []Record
+		if said, heard = bell.since(heard); len(said) > 0 {
+			for _, r := range said {
+				if err := fn(r, ""); err != nil {
+					return err
+				}
+			}
 		}
 		select {
 		case <-rung:

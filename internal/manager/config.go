@@ -21,6 +21,7 @@ type Kernels interface {
 type Capacity struct {
 	MemoryBytes int64
 	CPU         float64 // cores
+	Cores       []int   // their numbers, for pinning in hard mode; empty: nobody is pinned
 	GPUs        []driver.GPU
 }
 

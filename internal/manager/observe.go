@@ -1,9 +1,12 @@
 package manager
 
 import (
+	"encoding/json"
 	"time"
 
+	"muster/api"
 	"muster/engine"
+	"muster/internal/console"
 	"muster/internal/driver"
 )
 
@@ -42,8 +45,18 @@ func (s *session) observe(o driver.Observation) {
 	case driver.Ended:
 		s.gone(o, at)
 	case driver.Notice:
-		s.m.cfg.Log.Warn("driver notice", "session", s.id, "engine", o.Engine, "text", o.Text)
+		s.say(o, at)
 	}
+}
+
+// say tells everyone who follows what the driver noticed. It is not written to the console: often the disk is what fails.
+func (s *session) say(o driver.Observation, at time.Time) {
+	s.m.cfg.Log.Warn("driver notice", "session", s.id, "engine", o.Engine, "text", o.Text)
+	b, err := json.Marshal(api.Event{Type: "notice", Engine: string(s.main.id), Message: o.Text})
+	if err != nil {
+		return // plain strings always encode
+	}
+	s.bell.Say(console.Record{Engine: string(s.main.id), Stream: console.Event, Time: at, Payload: b})
 }
 
 // gone makes everything final that is not: nothing of the session exists any more.

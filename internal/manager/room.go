@@ -3,6 +3,7 @@ package manager
 import (
 	"container/list"
 	"math"
+	"slices"
 	"sync"
 
 	"muster/internal/driver"
@@ -41,6 +42,7 @@ type ticket struct {
 	state ticketState
 	place *list.Element // in the queue
 	gpus  []driver.GPU  // written once, before the worker is told of its admission
+	cores []int         // the same: whole cores it is pinned to, in hard mode
 }
 
 type ticketState uint8
@@ -55,13 +57,15 @@ const (
 // room is what the machine has and who holds or waits for it. Requests are admitted strictly in the order in which they
 // came, over all sessions: a small one does not overtake a large one, which would otherwise wait for ever.
 type room struct {
-	all  amount
-	gpus []driver.GPU
-	hard bool
+	all   amount
+	gpus  []driver.GPU
+	cores []int // numbers of the machine's cores; empty: nobody is pinned
+	hard  bool
 
 	mu      sync.Mutex
 	used    amount
 	taken   []bool // by index of gpus
+	pinned  []int  // by index of cores: how many are pinned to it
 	queue   list.List
 	crowded bool // more CPU is given to workers than there is
 }
@@ -69,7 +73,7 @@ type room struct {
 func newRoom(c Capacity, hard bool) *room {
 	return &room{
 		all:  amount{c.MemoryBytes, nanoCores(c.CPU), len(c.GPUs)},
-		gpus: c.GPUs, hard: hard, taken: make([]bool, len(c.GPUs)),
+		gpus: c.GPUs, cores: c.Cores, hard: hard, taken: make([]bool, len(c.GPUs)), pinned: make([]int, len(c.Cores)),
 	}
 }
 
@@ -116,6 +120,7 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 					}
 				}
 			}
+			r.pinLocked(t.cores, -1)
 		}
 		t.state, t.place = ticketGone, nil
 	}
@@ -145,6 +150,33 @@ func (r *room) admitLocked(t *ticket) {
 			r.taken[i] = true
 			t.gpus = append(t.gpus, r.gpus[i])
 		}
+	}
+	t.cores = r.pickLocked(t.want.cpu)
+	r.pinLocked(t.cores, 1)
+}
+
+// pickLocked chooses the cores for a request of whole cores in hard mode: those that the fewest are pinned to.
+func (r *room) pickLocked(nano int64) []int {
+	n := int(nano / 1e9)
+	if !r.hard || nano%1e9 != 0 || n >= len(r.cores) {
+		return nil
+	}
+	byUse := make([]int, len(r.cores))
+	for i := range byUse {
+		byUse[i] = i
+	}
+	slices.SortStableFunc(byUse, func(a, b int) int { return r.pinned[a] - r.pinned[b] })
+	cores := make([]int, n)
+	for i := range cores {
+		cores[i] = r.cores[byUse[i]]
+	}
+	slices.Sort(cores)
+	return cores
+}
+
+func (r *room) pinLocked(cores []int, by int) {
+	for _, c := range cores {
+		r.pinned[slices.Index(r.cores, c)] += by
 	}
 }
 

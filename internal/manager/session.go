@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -155,7 +156,7 @@ func (s *session) started(batch []*worker, errs []error) {
 				}
 				continue
 			}
-			exit := engine.Exit{Reason: engine.ReasonLaunchFailed, Step: "start", Message: "launch failed: " + errs[i].Error()}
+			exit := engine.Exit{Reason: engine.ReasonLaunchFailed, Step: stepOf(errs[i]), Message: "launch failed at " + errs[i].Error()}
 			if s.ending {
 				exit = engine.Exit{Reason: engine.ReasonSessionEnded, Message: "its session ended before it started"}
 			}
@@ -175,6 +176,15 @@ func (s *session) started(batch []*worker, errs []error) {
 	}
 }
 
+// stepOf names the step at which the driver could not go on.
+func stepOf(err error) string {
+	var failed *driver.StartError
+	if errors.As(err, &failed) {
+		return failed.Step
+	}
+	return "start"
+}
+
 // spec is what the driver needs to start a worker. Everything it looks at is fixed once a worker is admitted.
 func (s *session) spec(w *worker) driver.Spec {
 	b := w.batch
@@ -182,7 +192,7 @@ func (s *session) spec(w *worker) driver.Spec {
 		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
 		Argv: b.command.Argv, Env: s.m.environment(s, w).list(), Files: b.command.Files,
 		Dir: s.project, Visible: append([]string{s.project}, b.command.Visible...),
-		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU, GPUs: w.ticket.gpus,
+		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU, CPUSet: w.ticket.cores, GPUs: w.ticket.gpus,
 		UID: s.m.cfg.UID, GID: s.m.cfg.GID, Groups: s.m.cfg.Groups,
 	}
 }
