@@ -7,17 +7,23 @@ import (
 
 // Follow calls fn with every record from c on: it reads to the end and waits for the bell, again and again. When done
 // is closed, which says that nothing will be appended any more, it reads to the end once more and returns nil. It
-// returns early with fn's error, the cursor's, or that of ctx. The record is fn's until it returns.
+// returns early with fn's error, the cursor's, or that of ctx. The record is fn's until it returns. caughtUp (may be nil)
+// is called whenever the end is reached, before waiting: the time to flush.
 //
 // What is said by the bell meanwhile comes between, with an empty Position: it is not in the log.
 //
 // A closed done and a nil bell read what there is and return.
-func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn func(Record, Position) error) error {
+func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn func(Record, Position) error, caughtUp func() error) error {
 	buf := make([]byte, maxRecord)
 	_, heard := bell.since(0)
 	for last := false; ; {
+		select {
+		case <-done: // before reading: what was written before is read below
+			last = true
+		default:
+		}
 		rung := bell.Chan()
-		if err := readToEnd(ctx, c, buf, fn); err != nil || last {
+		if err := readToEnd(ctx, c, buf, fn); err != nil {
 			return err
 		}
 		var said []Record
@@ -28,10 +34,17 @@ func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn
 				}
 			}
 		}
+		if caughtUp != nil {
+			if err := caughtUp(); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
 		select {
 		case <-rung:
 		case <-done:
-			last = true
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -26,7 +26,7 @@ func TestFollowWhileTwentyAppend(t *testing.T) {
 			err := Follow(ctx, c, bell, done, func(r Record, _ Position) error {
 				orders[f] = append(orders[f], fmt.Sprintf("%s %s %s", r.Engine, r.Stream, r.Payload))
 				return nil
-			})
+			}, nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -34,7 +34,7 @@ func TestFollowWhileTwentyAppend(t *testing.T) {
 	}
 	ofOne, one := 0, engine(t, dir, "engine0", "")
 	following.Go(func() {
-		if err := Follow(ctx, one, bell, done, func(Record, Position) error { ofOne++; return nil }); err != nil {
+		if err := Follow(ctx, one, bell, done, func(Record, Position) error { ofOne++; return nil }, nil); err != nil {
 			t.Error(err)
 		}
 	})
@@ -83,12 +83,12 @@ func TestFollowEnds(t *testing.T) {
 	l := engineLog(t, openWriter(t, dir), "a")
 	mustAppend(t, l, Stdout, at(1), "x")
 	mine := errors.New("enough")
-	err := Follow(t.Context(), session(t, dir, ""), NewBell(), nil, func(Record, Position) error { return mine })
+	err := Follow(t.Context(), session(t, dir, ""), NewBell(), nil, func(Record, Position) error { return mine }, nil)
 	if err != mine {
 		t.Errorf("got %v, want fn's error", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err = Follow(ctx, session(t, dir, ""), NewBell(), nil, func(Record, Position) error { cancel(); return nil })
+	err = Follow(ctx, session(t, dir, ""), NewBell(), nil, func(Record, Position) error { cancel(); return nil }, nil)
 	if err != context.Canceled {
 		t.Errorf("got %v, want context.Canceled", err)
 	}

@@ -48,7 +48,7 @@ func TestSaidReachesFollowers(t *testing.T) {
 				close(done)
 			}
 			return nil
-		})
+		}, nil)
 	}()
 	<-began
 	bell.Say(Record{Engine: "engine", Stream: Event, Payload: []byte("said")})

@@ -51,7 +51,7 @@ func (s *session) observe(o driver.Observation) {
 
 // say tells everyone who follows what the driver noticed. It is not written to the console: often the disk is what fails.
 func (s *session) say(o driver.Observation, at time.Time) {
-	s.m.cfg.Log.Warn("driver notice", "session", s.id, "engine", o.Engine, "text", o.Text)
+	s.m.cfg.Log.Info("driver notice", "session", s.id, "engine", o.Engine, "text", o.Text)
 	b, err := json.Marshal(api.Event{Type: "notice", Engine: string(s.main.id), Message: o.Text})
 	if err != nil {
 		return // plain strings always encode

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 	"unicode/utf8"
@@ -177,55 +176,38 @@ func (s *Server) stream(st stream) *huma.StreamResponse {
 // copy sends records until the end, flushing whenever it has caught up.
 func (st *stream) copy(ctx context.Context, w http.ResponseWriter) error {
 	flusher := http.NewResponseController(w)
-	payload := make([]byte, console.HeaderSize+console.MaxPayload)
 	var batch []byte
 	send := func() error {
-		if _, err := w.Write(batch); err != nil {
-			return err
-		}
+		_, err := w.Write(batch)
 		batch = batch[:0]
-		return nil
+		return err
 	}
-	for {
-		last := !st.follow || closed(st.done) // before reading: what was written before done is read below
-		rung := st.bell.Chan()
-		for {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			r, pos, err := st.cursor.Next(payload)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			if !st.wants(r.Stream) {
-				continue
-			}
-			if batch = st.format.append(batch, r, pos); len(batch) >= batchBytes {
-				if err := send(); err != nil {
-					return err
-				}
-			}
+	bell, done := st.bell, st.done
+	if !st.follow {
+		bell, done = nil, alreadyDone
+	}
+	return console.Follow(ctx, st.cursor, bell, done, func(r console.Record, pos console.Position) error {
+		if !st.wants(r.Stream) {
+			return nil
 		}
+		if batch = st.format.append(batch, r, pos); len(batch) >= batchBytes {
+			return send()
+		}
+		return nil
+	}, func() error {
 		if err := send(); err != nil {
 			return err
 		}
-		if last {
-			return nil
-		}
-		if err := flusher.Flush(); err != nil {
-			return err
-		}
-		select {
-		case <-rung:
-		case <-st.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return flusher.Flush()
+	})
 }
+
+// alreadyDone is the end of a stream that does not follow.
+var alreadyDone = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 func (st *stream) wants(s console.Stream) bool {
 	for _, o := range st.only {
@@ -234,13 +216,4 @@ func (st *stream) wants(s console.Stream) bool {
 		}
 	}
 	return len(st.only) == 0
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
