@@ -95,7 +95,7 @@ func TestFollowEnds(t *testing.T) {
 	done := make(chan struct{})
 	close(done)
 	n := 0
-	err = Follow(t.Context(), session(t, dir, ""), nil, done, func(Record, Position) error { n++; return nil })
+	err = Follow(t.Context(), session(t, dir, ""), nil, done, func(Record, Position) error { n++; return nil }, nil)
 	if err != nil || n != 1 {
 		t.Errorf("%d records, %v", n, err)
 	}
