@@ -115,7 +115,7 @@ func TestFollowReadsToTheEndAfterDone(t *testing.T) {
 			close(done)
 		}
 		return nil
-	})
+	}, nil)
 	if err != nil || len(got) != 2 {
 		t.Errorf("%v, %v", got, err)
 	}
