@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test test-go test-python test-r test-e2e lint clean
+.PHONY: help build demo test mutants network fresh lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,19 @@ test: build ## all tests; root adds the isolated rung
 	@scripts/need python3 r gcc
 	@scripts/test
 
+mutants: build ## take away each fix of the launch races in turn: the tests must notice
+	@scripts/need python3 r
+	@scripts/mutants
+
 lint: ## formatting, vet, staticcheck, known vulnerabilities
 	@scripts/lint
+
+network: build ## both network examples, RUNS times each in a row (default 100)
+	@scripts/need python3 r
+	MUSTER_NETWORK_RUNS=$(or $(RUNS),100) go test -count=1 -v -timeout 30m -run "^TestNetworkExample(Python|R)$$" ./test
+
+fresh: ## the two commands of the README on a fresh Debian 12 (debootstrap, root)
+	@scripts/fresh
 
 clean: ## remove what was built
 	rm -rf bin build $(KEEPER)

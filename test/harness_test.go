@@ -29,6 +29,11 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	requireRoot(t)
+	return makeWorld(t)
+}
+
+func makeWorld(t *testing.T) *world {
+	t.Helper()
 	root := t.TempDir()
 	w := &world{t: t, root: root, project: filepath.Join(root, "project")}
 	for _, d := range []string{w.project, filepath.Join(root, "run"), filepath.Join(root, "state", "sessions")} {

@@ -3,27 +3,27 @@ package local
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
 )
 
-// errKeeperGone answers requests to a keeper that is gone.
-var errKeeperGone = engine.Errorf(engine.Unavailable, "the session has ended")
+// errEnded answers whoever wants something of a session that is gone.
+var errEnded = engine.Errorf(engine.Unavailable, "the session has ended")
 
 // request sends a request, with files beside it, and waits for the keeper's answer.
 func (s *session) request(ctx context.Context, r wire.Request, files ...*os.File) (reply, error) {
 	answer := make(chan reply, 1)
 	s.mu.Lock()
-	if s.over {
-		s.mu.Unlock()
-		return reply{}, errKeeperGone
-	}
 	s.seq++
 	r.Seq = s.seq
 	s.waiting[r.Seq] = answer
@@ -33,55 +33,104 @@ func (s *session) request(ctx context.Context, r wire.Request, files ...*os.File
 		delete(s.waiting, r.Seq)
 		s.mu.Unlock()
 	}()
-	if err := s.conn.Send(r, files...); err != nil {
-		return reply{}, errKeeperGone
+	if err := s.conn.Send(r, files...); errors.Is(err, wire.ErrTooLong) {
+		return reply{}, engine.Errorf(engine.Invalid, "%s for engine %s: %v", r.Op, r.Engine, err)
+	} else if err != nil {
+		return reply{}, errEnded
 	}
 	select {
 	case a := <-answer:
-		if a.event.Error != "" {
-			kind := engine.Internal
-			if a.event.ErrKind == "not_found" {
-				kind = engine.NotFound
-			}
-			return a, engine.Errorf(kind, "%s", a.event.Error)
+		return a, errorOf(a.event)
+	case <-s.lost:
+		select {
+		case a := <-answer: // its last word
+			return a, errorOf(a.event)
+		default:
+			return reply{}, errEnded
 		}
-		return a, nil
-	case <-s.gone:
-		return reply{}, errKeeperGone
 	case <-ctx.Done():
 		return reply{}, ctx.Err()
 	}
 }
 
-// receive reads what the keeper says until it is gone. Ended is observed exactly once, also when the keeper was killed.
-func (s *session) receive() {
+// errorOf makes the error of an answer that is one.
+func errorOf(e wire.Event) error {
+	if e.Error == "" {
+		return nil
+	}
+	kind := engine.Internal
+	switch e.ErrKind {
+	case wire.ErrNotFound:
+		kind = engine.NotFound
+	case wire.ErrConflict:
+		kind = engine.Conflict
+	}
+	return engine.Errorf(kind, "%s", e.Error)
+}
+
+// receive takes what the keeper tells, first what it told already, until it is gone.
+func (s *session) receive(told []wire.Event) {
 	defer close(s.gone)
+	for _, e := range told {
+		s.take(e, nil)
+	}
 	for {
 		var e wire.Event
 		files, err := s.conn.Receive(&e)
 		if err != nil {
-			break
+			s.finish(err)
+			return
 		}
-		switch e.Kind {
-		case wire.EventReply:
-			s.mu.Lock()
-			c := s.waiting[e.Seq]
-			s.mu.Unlock()
-			if c != nil {
-				c <- reply{e, files}
-			}
-		case wire.EventWrote:
-			s.wrote()
-		default:
-			s.observe(e)
-		}
+		s.take(e, files)
 	}
-	s.keeperGone()
+}
+
+func (s *session) take(e wire.Event, files []*os.File) {
+	switch e.Kind {
+	case wire.EventReply:
+		s.mu.Lock()
+		c := s.waiting[e.Seq]
+		s.mu.Unlock()
+		if c != nil {
+			c <- reply{e, files}
+			return
+		}
+	case wire.EventWrote:
+		s.wrote()
+	case wire.EventLive:
+		close(s.live)
+	case wire.EventAccepted:
+		s.adopt(e)
+	default:
+		s.observe(e)
+	}
+	for _, f := range files { // nobody waits for them
+		f.Close()
+	}
 }
 
 func (s *session) wrote() {
-	if s.spec.Wrote != nil {
+	s.mu.Lock()
+	quiet := s.detached
+	s.mu.Unlock()
+	if s.spec.Wrote != nil && !quiet {
 		s.spec.Wrote()
+	}
+}
+
+// adopt takes an engine that was started through another process.
+func (s *session) adopt(e wire.Event) {
+	address, err := netip.ParseAddr(e.Address)
+	if err != nil {
+		return // a keeper that knows of no addresses
+	}
+	s.mu.Lock()
+	if _, known := s.engines[engine.ID(e.Engine)]; !known {
+		s.engines[engine.ID(e.Engine)] = member{address: address}
+	}
+	s.mu.Unlock()
+	if s.hub != nil {
+		s.hub.Name(e.Hostname, address) // a name that cannot be given again is no reason to give the engine up
 	}
 }
 
@@ -91,72 +140,130 @@ func (s *session) observe(e wire.Event) {
 	case wire.EventStarted:
 		o.Kind = driver.Started
 		s.mu.Lock()
-		s.pids[o.Engine] = e.Pid
+		if m, known := s.engines[o.Engine]; known {
+			m.pid = e.Pid
+			s.engines[o.Engine] = m
+		}
 		s.mu.Unlock()
 	case wire.EventExited:
 		o.Kind = driver.Exited
-		s.engineGone(o.Engine)
+		s.mu.Lock()
+		m, known := s.engines[o.Engine]
+		delete(s.engines, o.Engine)
+		s.mu.Unlock()
+		if known {
+			s.Release(m.address)
+		}
 	case wire.EventNotice:
 		o.Kind = driver.Notice
 	case wire.EventEnded:
-		o.Kind = driver.Ended
+		o.Kind = driver.Ended // observed when it is true
 		s.mu.Lock()
-		s.over = true
+		s.ended = &o
 		s.mu.Unlock()
-		s.wrote() // whatever was still to be told
+		return
 	default:
 		return
 	}
-	s.spec.Observe(o)
+	s.tell(o)
 }
 
-func (s *session) engineGone(id engine.ID) {
+func (s *session) tell(o driver.Observation) {
 	s.mu.Lock()
-	spec, known := s.started[id]
-	delete(s.started, id)
-	delete(s.pids, id)
+	quiet := s.detached
 	s.mu.Unlock()
-	if known {
-		s.Release(spec.Address)
+	if !quiet {
+		s.spec.Observe(o)
 	}
 }
 
-// keeperGone is called once the connection to the keeper ended. If the keeper did not say goodbye it was killed: every
-// init ended with it, and what it would have removed is removed here.
-func (s *session) keeperGone() {
+// finish is called once the connection to the keeper ended. Ended is observed exactly once, also when the keeper was
+// killed; but not by who let go of the session or could not open it.
+func (s *session) finish(cause error) {
+	close(s.lost)
 	s.mu.Lock()
-	lost := !s.over
-	s.over = true
-	live := make([]driver.Spec, 0, len(s.started))
-	for _, spec := range s.started {
-		live = append(live, spec)
-	}
+	ended, detached := s.ended, s.detached
 	s.mu.Unlock()
-	if lost {
-		exit := &engine.Exit{
-			Reason: engine.ReasonKeeperLost, Code: 137, Signal: 9, At: time.Now(),
-			Message: "the session's keeper was killed, and the session with it",
+	if detached {
+		if s.keeper != nil {
+			s.keeper.Process.Release()
 		}
-		for _, spec := range live {
-			s.sweep(spec.ID)
-			s.engineGone(spec.ID)
-			s.spec.Observe(driver.Observation{Kind: driver.Exited, Engine: spec.ID, At: exit.At, Exit: exit})
-		}
-		s.wrote()
-		s.spec.Observe(driver.Observation{Kind: driver.Ended, At: exit.At, Exit: exit})
+		s.release()
+		return
 	}
+	if s.keeper != nil {
+		if !errors.Is(cause, io.EOF) {
+			s.keeper.Process.Kill() // it speaks what nobody understands
+		}
+		s.keeper.Wait()
+	}
+	select {
+	case <-s.live:
+	default: // it never was a session
+		s.release()
+		return
+	}
+	if ended == nil {
+		ended = s.keeperKilled()
+	}
+	s.wrote() // whatever was still to be told
 	s.release()
+	s.driver.removeOwn(s.spec.ID)
+	s.tell(*ended)
 }
 
-// sweep removes what a killed keeper left of an engine. Its processes are about to end; the cgroup can be removed when
-// they have.
-func (s *session) sweep(id engine.ID) {
+// keeperKilled does what a keeper that did not say goodbye would have done: its inits ended with it, and what it would
+// have removed is removed here.
+func (s *session) keeperKilled() *driver.Observation {
+	s.mu.Lock()
+	live := s.engines
+	s.engines = map[engine.ID]member{}
+	s.mu.Unlock()
+	exit := &engine.Exit{
+		Reason: engine.ReasonKeeperLost, Code: 137, Signal: 9, At: time.Now(),
+		Message: "the session's keeper was killed, and the session with it",
+	}
+	for id, m := range live {
+		s.sweep(id, m)
+		s.Release(m.address)
+		s.tell(driver.Observation{Kind: driver.Exited, Engine: id, At: exit.At, Exit: exit})
+	}
+	return &driver.Observation{Kind: driver.Ended, At: exit.At, Exit: exit}
+}
+
+// initEndsIn is how long a killed keeper's inits have to end: they notice at once, and have only to kill.
+const initEndsIn = 2 * time.Second
+
+// sweep removes what a killed keeper left of an engine, when its processes have ended.
+func (s *session) sweep(id engine.ID, m member) {
+	if m.pid > 0 {
+		awaitEnd(m.pid, initEndsIn)
+	}
 	if s.driver.tree != nil {
 		if g, err := s.driver.tree.Open(groupName(s.spec.ID, id)); err == nil {
 			g.Remove()
 		}
 	}
 	os.RemoveAll(s.engineDir(id))
+}
+
+// awaitEnd waits until a process is gone that is no child of ours.
+func awaitEnd(pid int, limit time.Duration) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for until := time.Now().Add(limit); ; {
+		left := time.Until(until).Milliseconds()
+		if left <= 0 {
+			return
+		}
+		if _, err := unix.Poll(fds, int(left)); err != unix.EINTR {
+			return
+		}
+	}
 }
 
 func groupName(session, id engine.ID) string { return string(session) + "-" + string(id) }

@@ -3,11 +3,11 @@ package local
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -23,17 +23,31 @@ import (
 type session struct {
 	driver *Driver
 	spec   driver.SessionSpec
-	hub    *hub.Hub // nil on the plain rung
-	plain  *loopback
 	conn   *wire.Conn
-	gone   chan struct{} // closed when the keeper is gone and everything was observed
+	keeper *exec.Cmd     // nil if another process started it
+	live   chan struct{} // closed when the keeper has told all that happened so far
+	lost   chan struct{} // closed when the connection to the keeper ended
+	gone   chan struct{} // closed when everything was observed and given back
 
-	mu      sync.Mutex
-	seq     uint64
-	waiting map[uint64]chan<- reply
-	pids    map[engine.ID]int // inits of live engines
-	started map[engine.ID]driver.Spec
-	over    bool // Ended was observed
+	network   sync.RWMutex // held for reading while hub or plain is used
+	hub       *hub.Hub     // nil on the plain rung
+	plain     *loopback    // nil on the root rung
+	over      bool         // both are closed
+	listeners []net.Listener
+
+	mu       sync.Mutex
+	seq      uint64
+	waiting  map[uint64]chan<- reply
+	starting map[engine.ID]bool   // taken by a start that is under way
+	engines  map[engine.ID]member // accepted by the keeper, not ended
+	detached bool                 // this process lets go: nothing is observed any more
+	ended    *driver.Observation  // what the keeper said at its end
+}
+
+// member is an engine that the keeper holds.
+type member struct {
+	address netip.Addr
+	pid     int // its init; 0 until it was started
 }
 
 type reply struct {
@@ -43,8 +57,8 @@ type reply struct {
 
 func newSession(d *Driver, spec driver.SessionSpec) *session {
 	s := &session{
-		driver: d, spec: spec, gone: make(chan struct{}),
-		waiting: map[uint64]chan<- reply{}, pids: map[engine.ID]int{}, started: map[engine.ID]driver.Spec{},
+		driver: d, spec: spec, live: make(chan struct{}), lost: make(chan struct{}), gone: make(chan struct{}),
+		waiting: map[uint64]chan<- reply{}, starting: map[engine.ID]bool{}, engines: map[engine.ID]member{},
 	}
 	if d.rung == Plain {
 		s.plain = newLoopback()
@@ -56,70 +70,93 @@ func (s *session) Handle() driver.Handle {
 	return driver.Handle{Version: wire.Version, Session: s.spec.ID}
 }
 
-// release gives back what this process holds of the session.
+// release gives back what this process holds of the session. Nobody uses its network any more when it is closed.
 func (s *session) release() {
+	s.network.Lock()
+	defer s.network.Unlock()
+	if s.over {
+		return
+	}
+	s.over = true
 	if s.conn != nil {
 		s.conn.Close()
+	}
+	for _, l := range s.listeners {
+		l.Close()
 	}
 	if s.hub != nil {
 		s.hub.Close()
 	}
+	s.driver.leave(s)
 }
 
-func (s *session) adoptHub(ctx context.Context, config wire.KeeperConfig) error {
-	r, err := s.request(ctx, wire.Request{Op: wire.OpHub})
-	if err != nil {
-		return fmt.Errorf("ask the keeper for the session's network: %w", err)
-	}
-	if len(r.files) != 1 {
-		return errors.New("the keeper did not hand over the session's network")
-	}
-	prefix, err := netip.ParsePrefix(config.Network)
-	if err != nil {
-		return err
-	}
-	if s.hub, err = hub.Open(r.files[0], prefix); err != nil {
-		return fmt.Errorf("adopt the session's network: %w", err)
-	}
-	return s.serveHub()
+// detach lets go of a session that goes on.
+func (s *session) detach() {
+	s.mu.Lock()
+	s.detached = true
+	s.mu.Unlock()
+	s.conn.Close()
+	<-s.gone
 }
 
-// serveHub opens what engines find at their gateway: the way out, and names.
-func (s *session) serveHub() error {
-	if err := s.hub.ServeOutbound(hub.OutboundOptions{}); err != nil {
-		return fmt.Errorf("open the way out of the session's network: %w", err)
+// inNetwork does something with the session's network, which stays open meanwhile.
+func (s *session) inNetwork(do func() error) error {
+	s.network.RLock()
+	defer s.network.RUnlock()
+	if s.over {
+		return errEnded
 	}
-	if err := s.hub.ServeDNS(hub.DNSOptions{}); err != nil {
-		return fmt.Errorf("answer names in the session's network: %w", err)
-	}
-	return nil
+	return do()
 }
 
-func (s *session) Listen(ctx context.Context, port int) (net.Listener, netip.AddrPort, error) {
-	var l net.Listener
-	var err error
-	if s.hub != nil {
+func (s *session) Listen(ctx context.Context, port int) (l net.Listener, at netip.AddrPort, err error) {
+	if s.hub == nil {
+		return s.listenPlain(ctx, port)
+	}
+	err = s.inNetwork(func() error {
 		l, err = s.hub.Listen(port)
-	} else {
-		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	}
+		return err
+	})
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
 	return l, l.Addr().(*net.TCPAddr).AddrPort(), nil
 }
 
-func (s *session) Reserve(n int) ([]netip.Addr, error) {
-	if s.hub != nil {
-		return s.hub.Reserve(n)
+func (s *session) listenPlain(ctx context.Context, port int) (net.Listener, netip.AddrPort, error) {
+	s.network.Lock()
+	defer s.network.Unlock()
+	if s.over {
+		return nil, netip.AddrPort{}, errEnded
 	}
-	return s.plain.reserve(n), nil
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	s.listeners = append(s.listeners, l)
+	return l, l.Addr().(*net.TCPAddr).AddrPort(), nil
+}
+
+func (s *session) Reserve(n int) (addrs []netip.Addr, err error) {
+	err = s.inNetwork(func() error {
+		if s.hub == nil {
+			addrs = s.plain.reserve(n)
+			return nil
+		}
+		addrs, err = s.hub.Reserve(n)
+		return err
+	})
+	return addrs, err
 }
 
 func (s *session) Release(addrs ...netip.Addr) {
-	if s.hub != nil {
-		s.hub.Release(addrs...)
+	if s.hub == nil {
+		return
 	}
+	s.inNetwork(func() error { // after the end there is nothing to give back
+		s.hub.Release(addrs...)
+		return nil
+	})
 }
 
 func (s *session) Signal(ctx context.Context, id engine.ID, signal int) error {
@@ -142,7 +179,7 @@ func (s *session) Note(ctx context.Context, id engine.ID, event []byte) error {
 // Dial enters the engine's network namespace through its init.
 func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error) {
 	s.mu.Lock()
-	pid := s.pids[id]
+	pid := s.engines[id].pid
 	s.mu.Unlock()
 	if pid == 0 {
 		return nil, engine.Errorf(engine.NotFound, "engine %s is not running", id)
@@ -156,7 +193,11 @@ func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, e
 		return nil, engine.Errorf(engine.NotFound, "engine %s has just ended", id)
 	}
 	defer ns.Close()
-	return netns.DialTCP(ctx, ns, address)
+	c, err := netns.DialTCP(ctx, ns, address)
+	if err != nil {
+		return nil, err // not c: a nil *net.TCPConn in the interface
+	}
+	return c, nil
 }
 
 // End implements driver.Session. The keeper may already be gone: that is an end, too.
@@ -191,7 +232,9 @@ func (l *loopback) reserve(n int) []netip.Addr {
 	out := make([]netip.Addr, n)
 	for i := range out {
 		out[i] = l.next
-		l.next = l.next.Next()
+		if l.next = l.next.Next(); l.next.As4()[1] == 255 {
+			l.next = randomLoopback()
+		}
 	}
 	return out
 }

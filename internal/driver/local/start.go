@@ -21,17 +21,16 @@ const startTogether = 4
 // defaultShmBytes is /dev/shm for engines without a memory limit.
 const defaultShmBytes = 8 << 30
 
+// attempt is one start and what is handed over in it.
+type attempt struct {
+	spec    driver.Spec
+	wire    wire.EngineSpec
+	request wire.Request
+}
+
 // Start implements driver.Session.
 func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 	errs := make([]error, len(specs))
-	if s.hub != nil {
-		if err := s.young(specs); err != nil {
-			for i := range errs {
-				errs[i] = err
-			}
-			return errs
-		}
-	}
 	var wg sync.WaitGroup
 	room := make(chan struct{}, startTogether)
 	for i, spec := range specs {
@@ -45,90 +44,165 @@ func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 	return errs
 }
 
-// young lets workers that were just launched connect to a port of their master before it listens.
-func (s *session) young(specs []driver.Spec) error {
-	workers := map[netip.Addr][]netip.Addr{}
-	for _, spec := range specs {
-		if spec.Role == engine.RoleWorker {
-			workers[spec.Master] = append(workers[spec.Master], spec.Address)
-		}
-	}
-	for master, addrs := range workers {
-		if err := s.hub.Young(master, addrs); err != nil {
-			return engine.Errorf(engine.Internal, "prepare the workers' network: %v", err)
-		}
-	}
-	return nil
-}
-
 // start makes one engine's network and cgroup and hands both to the keeper. All or nothing.
 func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 	if spec.Stdin != nil {
 		defer spec.Stdin.Close()
 	}
-	request := wire.Request{Op: wire.OpStart, Engine: string(spec.ID), HasStdin: spec.Stdin != nil}
-	wireSpec := s.engineSpec(spec)
-	specFile, err := wire.MemoryFile("engine spec", wireSpec)
+	if err := ctx.Err(); err != nil {
+		return failedAt("start", err)
+	}
+	if err := s.claim(spec.ID); err != nil {
+		return failedAt("start", err)
+	}
+	defer s.unclaim(spec.ID)
+	a := &attempt{spec: spec, wire: s.engineSpec(spec)}
+	a.request = wire.Request{Op: wire.OpStart, Engine: string(spec.ID), HasStdin: spec.Stdin != nil}
+	if err := s.step("spec", a); err != nil {
+		return err
+	}
+	specFile, err := wire.MemoryFile("engine spec", a.wire)
 	if err != nil {
 		return failedAt("spec", err)
 	}
 	defer specFile.Close()
 	files := []*os.File{specFile}
 	if s.hub != nil {
-		ns, err := s.hub.Attach(spec.Address)
+		ns, err := s.attach(a)
 		if err != nil {
-			return failedAt("network", err)
+			return err
 		}
 		defer ns.Close()
-		if err := s.hub.Name(spec.Hostname, spec.Address); err != nil {
-			return failedAt("name", err)
-		}
-		request.HasNet = true
+		a.request.HasNet = true
 		files = append(files, ns)
 	}
 	if s.driver.tree != nil {
-		group, err := s.makeGroup(spec)
+		group, err := s.makeGroup(a)
 		if err != nil {
-			return failedAt("cgroup", err)
+			return err
 		}
 		defer func() {
 			if err != nil {
-				group.Remove()
+				err = errors.Join(err, group.Remove())
 			}
 		}()
 		paths := group.Paths()
-		request.Cgroup = &paths
+		a.request.Cgroup = &paths
 	}
 	if spec.Stdin != nil {
 		files = append(files, spec.Stdin)
 	}
+	if err := s.step("keeper", a); err != nil {
+		return err
+	}
+	return s.handOver(ctx, a, files)
+}
+
+// handOver asks the keeper to start the engine. From here on the start is not given up: the answer comes soon, and without
+// it nobody would know whose the cgroup is.
+func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) error {
+	id := a.spec.ID
 	s.mu.Lock()
-	s.started[spec.ID] = spec
+	s.engines[id] = member{address: a.spec.Address}
 	s.mu.Unlock()
-	if _, err := s.request(ctx, request, files...); err != nil {
-		s.mu.Lock()
-		delete(s.started, spec.ID)
-		s.mu.Unlock()
-		return failedAt("keeper", err)
+	_, err := s.request(context.WithoutCancel(ctx), a.request, files...)
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.engines[id]; !there && errors.Is(err, errEnded) {
+		return nil // its end with the keeper was observed
+	}
+	delete(s.engines, id)
+	return failedAt("keeper", err)
+}
+
+// claim takes an engine's id for one start.
+func (s *session) claim(id engine.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.engines[id]; there || s.starting[id] {
+		return engine.Errorf(engine.Conflict, "engine %s exists already", id)
+	}
+	s.starting[id] = true
+	return nil
+}
+
+func (s *session) unclaim(id engine.ID) {
+	s.mu.Lock()
+	delete(s.starting, id)
+	s.mu.Unlock()
+}
+
+// step is where tests let a start fail.
+func (s *session) step(name string, a *attempt) error {
+	if s.driver.fail != nil {
+		if err := s.driver.fail(name, a); err != nil {
+			return failedAt(name, err)
+		}
 	}
 	return nil
 }
 
+// attach makes the engine's network. A worker that is new may connect to a port of its master before it listens.
+func (s *session) attach(a *attempt) (ns *os.File, err error) {
+	spec := a.spec
+	step := func(name string, do func() error) error {
+		if err := s.step(name, a); err != nil {
+			return err
+		}
+		if err := do(); err != nil {
+			return failedAt(name, err)
+		}
+		return nil
+	}
+	err = s.inNetwork(func() error {
+		if spec.Role == engine.RoleWorker {
+			young := func() error { return s.hub.Young(spec.Master, []netip.Addr{spec.Address}) }
+			if err := step("young", young); err != nil {
+				return err
+			}
+		}
+		err := step("network", func() (err error) {
+			ns, err = s.hub.Attach(spec.Address)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return step("name", func() error { return s.hub.Name(spec.Hostname, spec.Address) })
+	})
+	if err != nil && ns != nil {
+		ns.Close()
+	}
+	return ns, err
+}
+
 // makeGroup makes the engine's cgroup with its limits. They are written before anything is in it.
-func (s *session) makeGroup(spec driver.Spec) (*cgroup.Group, error) {
+func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
+	spec := a.spec
 	var extra []string
 	if spec.HardCPU && len(spec.CPUSet) > 0 {
 		extra = []string{cgroup.CPUSet}
 	}
+	if err := s.step("cgroup", a); err != nil {
+		return nil, err
+	}
 	group, err := s.driver.tree.New(groupName(s.spec.ID, spec.ID), extra...)
 	if err != nil {
-		return nil, err
+		return nil, failedAt("cgroup", err)
 	}
 	limits := cgroup.Limits{CPUWeight: spec.Resources.CPU, MemoryBytes: spec.Resources.MemoryBytes}
 	if spec.HardCPU {
 		limits.CPUCap, limits.CPUSet = spec.Resources.CPU, spec.CPUSet
 	}
-	if err := group.Limit(limits); err != nil {
+	if err = s.step("limits", a); err == nil {
+		if err = group.Limit(limits); err != nil {
+			err = failedAt("limits", err)
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, group.Remove())
 	}
 	return group, nil

@@ -60,12 +60,20 @@ func (d *Driver) sweepSession(id engine.ID) error {
 	errs := []error{d.sweepGroups(id)}
 	var config wire.KeeperConfig
 	b, err := os.ReadFile(filepath.Join(dir, wire.ConfigName))
-	if err != nil || json.Unmarshal(b, &config) != nil || config.Ephemeral {
-		return errors.Join(append(errs, os.RemoveAll(dir))...)
+	if err == nil && json.Unmarshal(b, &config) == nil && config.Ephemeral {
+		return errors.Join(append(errs, os.RemoveAll(config.ConsoleDir), os.RemoveAll(dir))...)
 	}
-	for _, name := range []string{"engines", wire.SocketName} {
+	return errors.Join(append(errs, d.removeOwn(id))...)
+}
+
+// removeOwn removes what driver and keeper have made in a session's folder, and the folder if nothing else is in it.
+func (d *Driver) removeOwn(id engine.ID) error {
+	dir := d.sessionDir(id)
+	var errs []error
+	for _, name := range []string{"engines", wire.SocketName, wire.ConfigName, keeperLogName, wire.LockName} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
+	os.Remove(dir) // not empty if the console is in it
 	return errors.Join(errs...)
 }
 
