@@ -61,6 +61,8 @@ type Row struct {
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
 	Fix    string `json:"fix,omitempty"` // what to do when it is not OK
+	// Optional: most people do without it.
+	Optional bool `json:"optional,omitempty"`
 }
 
 func (d Deps) withDefaults() Deps {

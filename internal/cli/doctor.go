@@ -16,7 +16,7 @@ func newDoctor(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "doctor [flags]",
 		Short:   "Examine this machine",
-		Long:    "Examine what this machine allows and what is installed, and say what to do about what is missing. Exit code 1 if something is.",
+		Long:    "Examine what this machine allows and what is installed, and say what to do about what is missing. Exit code 1 if something is that sessions need (a row marked NO).",
 		Example: "  muster doctor",
 		Args:    noArgs,
 		RunE:    a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a) }),
@@ -34,7 +34,11 @@ func (o *doctorOptions) run(ctx context.Context, a *app) error {
 	var rows []string
 	for _, r := range report.Rows {
 		mark := "ok"
-		if !r.OK {
+		switch {
+		case r.OK:
+		case r.Optional:
+			mark = "--"
+		default:
 			mark = "NO"
 			failed++
 		}

@@ -22,7 +22,7 @@ func python2(c Config) Language {
 	return Language{
 		Kernel: engine.Python2, Commands: []string{"python2", "python2.7", "pypy", "jython"}, CodeFile: "code.py",
 		Missing: "install Python 2, PyPy or Jython (Debian: apt-get install jython)",
-		Command: pythonCommand(c),
+		Resolve: askPython, Command: pythonCommand(c),
 	}
 }
 
@@ -53,6 +53,9 @@ func askPython(ctx context.Context, command string, r Request) (string, error) {
 		return "", err
 	}
 	real := strings.TrimSpace(string(out))
+	if real == command {
+		return command, nil // a script, but no wrapper: Jython is one
+	}
 	if !filepath.IsAbs(real) || !isBinary(real) {
 		return "", fmt.Errorf("it answered %q", real)
 	}
