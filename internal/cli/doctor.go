@@ -14,9 +14,10 @@ type doctorOptions struct{ json bool }
 func newDoctor(a *app) *cobra.Command {
 	o := &doctorOptions{}
 	cmd := &cobra.Command{
-		Use:     "doctor [flags]",
-		Short:   "Examine this machine",
-		Long:    "Examine what this machine allows and what is installed, and say what to do about what is missing. Exit code 1 if something is that sessions need (a row marked NO).",
+		Use:   "doctor [flags]",
+		Short: "Examine this machine",
+		Long: `Examine what this machine allows and what is installed, and say what to do about what is missing. Exit code 1 if
+sessions need it (a row marked NO).`,
 		Example: "  muster doctor",
 		Args:    noArgs,
 		RunE:    a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a) }),
