@@ -88,8 +88,6 @@ type entry struct {
 	length int // of the record, header included
 }
 
-func (e entry) end() int64 { return e.offset + int64(e.length) }
-
 func (e entry) appendTo(b []byte) []byte {
 	le, start := binary.LittleEndian, len(b)
 	var id [maxID]byte

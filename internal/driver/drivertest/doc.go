@@ -97,14 +97,6 @@ type world struct {
 	d driver.Driver
 }
 
-// need ends the case with a skip if a further capability is missing.
-func (w *world) need(name string) {
-	w.t.Helper()
-	if !declared(w.d.Capabilities(), name) {
-		w.t.Skipf("capability %s not declared by %s", name, w.d.Capabilities().Name)
-	}
-}
-
 // checkNothingLeft waits until there is no more of anything than before: the kernel frees some things a little later.
 func (w *world) checkNothingLeft(before map[string]int) {
 	nothing := func() bool {
