@@ -226,9 +226,7 @@ input()
 	if err := syscall.Mount("", state, "", syscall.MS_REMOUNT, "size=100m"); err != nil {
 		t.Fatal(err)
 	}
-	b.await("id ")
-	out := b.output()
-	id := strings.Fields(out[strings.Index(out, "\nid ")+1:])[1]
+	id := b.match(`id (\w{16})\n`)[0]
 	digest, _ := os.ReadFile(filepath.Join(w.project, "digest"))
 	w.rawLog(t, id, string(digest))
 	in.Close()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -233,6 +234,28 @@ func (b *background) await(text string) {
 			}
 		case <-limit:
 			b.t.Fatalf("did not print %q:\n%s", text, tail(b.output()))
+		}
+	}
+}
+
+// match waits until the program printed what the pattern matches, and returns the groups.
+func (b *background) match(pattern string) []string {
+	b.t.Helper()
+	re := regexp.MustCompile(pattern)
+	limit := time.After(deadline)
+	for {
+		if m := re.FindStringSubmatch(b.output()); m != nil {
+			return m[1:]
+		}
+		select {
+		case <-b.ping:
+		case <-b.done:
+			if m := re.FindStringSubmatch(b.output()); m != nil {
+				return m[1:]
+			}
+			b.t.Fatalf("ended without printing %q:\n%s", pattern, tail(b.output()))
+		case <-limit:
+			b.t.Fatalf("did not print %q:\n%s", pattern, tail(b.output()))
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -42,10 +41,8 @@ for ip in sys.argv[1:]:
         print("kept out of", ip)
 `)
 	a, b := w.start("run", "one.py"), w.start("run", "one.py")
-	pattern := regexp.MustCompile(`addresses (\S+) (\S+)`)
-	a.await("addresses")
-	b.await("addresses")
-	ips := append(pattern.FindStringSubmatch(a.output())[1:], pattern.FindStringSubmatch(b.output())[1:]...)
+	const pattern = `addresses (\S+) (\S+)\n`
+	ips := append(a.match(pattern), b.match(pattern)...)
 	r := w.muster(append([]string{"run", "two.py"}, ips...)...).ok(t)
 	if strings.Contains(r.out, "REACHED") || strings.Count(r.out, "kept out of") != 4 {
 		t.Errorf("another session's workers: %s", r.out)
@@ -62,8 +59,7 @@ print("worker", w["id"], os.environ["CDSW_ENGINE_ID"], flush=True)
 import sys; sys.stdin.readline()
 `)
 	a := w.start("run", "one.py")
-	a.await("worker ")
-	ids := regexp.MustCompile(`worker (\w+) (\w+)`).FindStringSubmatch(a.output())
+	ids := a.match(`worker (\w+) (\w+)\n`)
 	w.write("two.py", `
 import os, sys, urllib.request, urllib.error, json
 def ask(path, key=os.environ["CDSW_API_KEY"], method="GET", body=None):
@@ -81,7 +77,7 @@ print(ask("/sessions/self/workers"), ask("/sessions/%s/workers" % master), ask("
 import cdsw
 print([r.status_code for r in cdsw.stop_workers(worker)], [f["status"] for f in cdsw.await_workers([worker])["failures"]])
 `)
-	r := w.muster("run", "two.py", ids[1], ids[2]).ok(t)
+	r := w.muster("run", "two.py", ids[0], ids[1]).ok(t)
 	f := strings.Fields(lines(r.out)[0])
 	if strings.Join(f[:7], " ") != "200 404 404 404 404 401 401" || f[7] == "200" {
 		t.Errorf("answers to another session: %v", f)
