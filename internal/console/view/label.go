@@ -46,9 +46,13 @@ func (l *Labeler) event(r console.Record) {
 	default:
 		return
 	}
-	if e.Message != "" {
-		l.note(e.Message)
+	if e.Message == "" {
+		return
 	}
+	if of := l.engine(e.Engine); e.Type == "exit" && !of.session {
+		e.Message = "worker " + of.name + " " + e.Message
+	}
+	l.note(e.Message)
 }
 
 // engine returns what is known of an engine; one that is new gets a label.
@@ -61,7 +65,7 @@ func (l *Labeler) engine(id string) *engine {
 		if !e.session {
 			e.number = l.workers
 			l.workers++
-			e.label = l.label(e, id[:min(len(id), 8)])
+			l.name(e, id[:min(len(id), 8)])
 		}
 		l.engines[id] = e
 	}
@@ -71,15 +75,15 @@ func (l *Labeler) engine(id string) *engine {
 func (l *Labeler) rename(id, name string) {
 	e := l.engine(id)
 	if name = printable(name); name != "" && name != noName && !e.session {
-		e.label = l.label(e, name)
+		l.name(e, name)
 	}
 }
 
-func (l *Labeler) label(e *engine, name string) string {
-	if !l.opts.Color {
-		return "[" + name + "] "
+func (l *Labeler) name(e *engine, name string) {
+	e.name, e.label = name, "["+name+"] "
+	if l.opts.Color {
+		e.label = fmt.Sprintf("\x1b[%sm[%s]\x1b[0m ", colors[e.number%len(colors)], name)
 	}
-	return fmt.Sprintf("\x1b[%sm[%s]\x1b[0m ", colors[e.number%len(colors)], name)
 }
 
 // printable replaces what would move the cursor or change the colours.

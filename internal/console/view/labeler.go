@@ -65,6 +65,7 @@ type engine struct {
 	session bool
 	number  int // of the worker: its colour
 	label   string
+	name    string  // in it
 	lines   [2]line // of its stdout and of its stderr
 }
 

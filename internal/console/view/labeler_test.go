@@ -99,8 +99,8 @@ func TestLabels(t *testing.T) {
 			ev(own, `rubbish`), ev(w1, `{"type":"exit","status":"succeeded","message":"fine"}`), ev(own, `{"type":"session","message":"?"}`)},
 			"half\nmuster: be careful\nmuster: no CPU is free\nmuster: yet\nmuster: too much memory\n"},
 		{"an exit shows what was held back", Options{}, []step{out(w1, "last words"),
-			ev(w1, `{"type":"exit","status":"failed","message":"worker ended with exit code 1"}`)},
-			"[worker1w] last words\nmuster: worker ended with exit code 1\n"},
+			ev(w1, `{"type":"exit","status":"failed","message":"ended with exit code 1"}`)},
+			"[worker1w] last words\nmuster: worker worker1w ended with exit code 1\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
