@@ -18,8 +18,7 @@ import (
 
 // machine says what there is to give: what the configuration says, else what the machine has.
 func machine(c config) (manager.Capacity, error) {
-	cores := ownCores()
-	capacity := manager.Capacity{MemoryBytes: c.memoryCapacityBytes, CPU: float64(len(cores)), Cores: cores}
+	capacity := manager.Capacity{MemoryBytes: c.memoryCapacityBytes, CPU: float64(runtime.NumCPU()), Cores: ownCores()}
 	if capacity.MemoryBytes == 0 {
 		total, err := totalMemory()
 		if err != nil {
@@ -33,7 +32,7 @@ func machine(c config) (manager.Capacity, error) {
 	return capacity, err
 }
 
-// ownCores are the numbers of the cores that this process, and so its engines, may use.
+// ownCores are the numbers of the cores that this process, and so its engines, may use; none if that is not known.
 func ownCores() []int {
 	var set unix.CPUSet
 	var cores []int
@@ -43,9 +42,6 @@ func ownCores() []int {
 				cores = append(cores, i)
 			}
 		}
-	}
-	if len(cores) == 0 {
-		return make([]int, runtime.NumCPU())
 	}
 	return cores
 }

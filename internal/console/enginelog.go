@@ -124,7 +124,9 @@ func (l *EngineLog) Close() error {
 		l.takeBack()
 	}
 	delete(l.w.logs, l.id)
-	l.w.ended[l.id] = endedLog{dirty: l.dirty.Load(), trim: l.trim, end: l.end}
+	if dirty := l.dirty.Load(); dirty || l.trim {
+		l.w.ended[l.id] = endedLog{dirty: dirty, trim: l.trim, end: l.end}
+	}
 	err := l.f.Close()
 	l.f = nil
 	return err

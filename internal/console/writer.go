@@ -147,8 +147,11 @@ func (w *Writer) syncEnded() error {
 		}
 		w.mu.Lock()
 		if now, is := w.ended[id]; is && now.end == e.end { // else it was opened again
-			now.dirty = false
-			w.ended[id] = now
+			if now.dirty = false; now.trim {
+				w.ended[id] = now
+			} else {
+				delete(w.ended, id) // nothing is left to do: a session may have a hundred thousand logs
+			}
 		}
 		w.mu.Unlock()
 	}

@@ -122,7 +122,7 @@ func TestOutbound(t *testing.T) {
 	e[1].resets(site, 81)                        // nobody listens there
 	e[1].resets(netip.MustParseAddr(hostIP), 80) // the host itself: nobody listens, …
 	e[1].resets(netip.MustParseAddr(hostIP), 8080)
-	for _, never := range []string{"169.254.169.254", "224.0.0.1", "0.1.2.3", "255.255.255.255"} {
+	for _, never := range []string{"169.254.169.254", "168.63.129.16", "192.0.0.192", "224.0.0.1", "0.1.2.3", "255.255.255.255"} {
 		e[1].fails(netip.MustParseAddr(never), 80, unix.ENETUNREACH, unix.EINVAL, unix.EACCES, unix.EHOSTUNREACH)
 	}
 	e[1].fails(netip.MustParseAddr("127.0.0.1"), 8080, unix.ECONNREFUSED)   // its own loopback

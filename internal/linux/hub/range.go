@@ -66,10 +66,16 @@ func parseRange(text string) (netip.Prefix, error) {
 	return p, checkRange(p)
 }
 
-// neverEngines are ranges in which Linux routes no engine.
-var neverEngines = []netip.Prefix{
+// notRoutable are ranges in which Linux routes no engine.
+var notRoutable = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+// notForEngines are the addresses outside notRoutable at which clouds hand credentials to whoever asks from the machine.
+var notForEngines = []netip.Prefix{
+	netip.MustParsePrefix("168.63.129.16/32"), // Azure's WireServer
+	netip.MustParsePrefix("192.0.0.0/24"),     // Oracle's metadata; reserved by RFC 6890
 }
 
 func checkRange(p netip.Prefix) error {
@@ -84,7 +90,7 @@ func checkRange(p netip.Prefix) error {
 	case p.Bits() < 8:
 		return engine.Errorf(engine.Invalid, "the network range %s is too large: /8 is the largest", p).WithHint(otherRange)
 	}
-	for _, never := range neverEngines {
+	for _, never := range notRoutable {
 		if never.Overlaps(p) {
 			return engine.Errorf(engine.Invalid, "the network range %s lies in %s, which cannot be routed", p, never).
 				WithHint(otherRange)

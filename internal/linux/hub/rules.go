@@ -3,6 +3,7 @@ package hub
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -121,13 +122,14 @@ func (h *Hub) openPort(port uint16, open bool) error {
 }
 
 // redirect sends TCP for the outside to a port of the gateway, and not to an earlier one. What no host should be asked for stays
-// unreachable: "this" network, loopback, link-local addresses (cloud metadata is 169.254.169.254), multicast and reserved.
+// unreachable: "this" network, loopback, link-local addresses (cloud metadata is 169.254.169.254), multicast and reserved,
+// and what else hands out credentials.
 func (h *Hub) redirect(port uint16) error {
 	return h.transaction(func(c *nftables.Conn) error {
 		c.FlushChain(outChain)
 		gw := h.gateway.As4()
 		exprs := join(protocol(unix.IPPROTO_TCP), in(saddr, h.prefix), notIn(daddr, h.prefix))
-		for _, never := range neverEngines {
+		for _, never := range slices.Concat(notRoutable, notForEngines) {
 			exprs = append(exprs, notIn(daddr, never)...)
 		}
 		exprs = append(exprs,

@@ -191,7 +191,8 @@ bad_reply <- function(what) {
 # Says why libcurl got no answer; harmless: the request changes nothing.
 server_down <- function(message, harmless) {
   if (grepl("HTTP/0.9", message, fixed = TRUE)) bad_reply("no HTTP")
-  if (grepl("connect", message, ignore.case = TRUE)) {
+  # Not "Connection reset": that may come after the request was carried out.
+  if (grepl("failed to connect|couldn.t connect|could not connect|could not resolve|connection refused", message, ignore.case = TRUE)) {
     muster_stop(
       "server_down", sprintf("the Muster server at %s cannot be reached: %s", server_url(), message),
       "it has probably ended; start a new session with muster run, or the server with muster up"
