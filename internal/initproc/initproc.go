@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -31,7 +32,7 @@ func Main() {
 		os.Exit(exitLost)
 	}
 	control.Small()
-	report := func(r wire.Report) {
+	report := func(r wire.Report) { // one that cannot be told has nobody to hear it
 		if control.Send(r) != nil {
 			os.Exit(exitLost)
 		}
@@ -78,7 +79,7 @@ func start() (*process, error) {
 	}
 	pid, err := startInterpreter(spec)
 	if err != nil {
-		return nil, &sandbox.Step{Name: "start " + spec.Argv[0], Err: err}
+		return nil, explain(spec, err)
 	}
 	// The interpreter alone holds the engine's output now: it ends when the last of the engine's processes does.
 	devNull, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -148,7 +149,9 @@ func startInterpreter(spec wire.EngineSpec) (int, error) {
 	env := spec.Env
 	if spec.Plain {
 		private = plainFilesDir(spec)
-		env = append(env, "TMPDIR="+filepath.Join(spec.PrivateDir, "tmp"))
+		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") }) {
+			env = append(env, "TMPDIR="+filepath.Join(spec.PrivateDir, "tmp"))
+		}
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
@@ -189,8 +192,8 @@ func failure(err error) *wire.Failed {
 		name, err = step.Name, step.Err
 	}
 	message := err.Error()
-	if len(message) > 2000 { // the control socket carries small messages only
-		message = message[:2000] + "…"
+	if len(message) > 500 { // the control socket carries small messages only, and JSON may make them six times as long
+		message = strings.ToValidUTF8(message[:500], "") + "…"
 	}
 	return &wire.Failed{Step: name, Message: message}
 }

@@ -1,49 +1,49 @@
 package keeper
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
-	"muster/internal/linux/netns"
 )
 
-// engine is one engine that this keeper started.
+// engine is one engine that this keeper started and that has not ended yet.
 type engine struct {
-	keeper  *Keeper
-	id      string
-	name    string
-	role    string
-	dir     string // private folder
-	limit   int64  // memory limit in bytes; 0: none
-	plain   bool
-	log     *console.EngineLog
-	group   *cgroup.Group // nil without limits
-	leaf    *os.File      // its folder of version 2, open while the init is started
-	memory  *cgroup.OOMEvents // nil without a memory limit
-	control *wire.Conn
-	process *os.Process
-	pid     int
-	pumps   [2]*pump
+	keeper   *Keeper
+	id       string
+	name     string
+	role     string
+	address  string
+	hostname string
+	dir      string // private folder
+	limit    int64  // memory limit in bytes; 0: none
+	plain    bool
+	log      *console.EngineLog
+	group    *cgroup.Group     // nil without limits
+	memory   *cgroup.OOMEvents // nil without a memory limit
+	process  *os.Process       // the init, and what follows: set before live
+	pumps    [2]*pump
 
 	mu      sync.Mutex
+	control *wire.Conn // nil until the init was started
 	asked   *wire.Exit // who asked for its end, if anybody did before it came
+	early   bool       // that was before the init was started
 	outOf   bool       // the kernel killed one of its processes at the memory limit
 	over    bool       // its interpreter's end was reported: later requests to stop do not count
 	killing *time.Timer
+	killAt  time.Time
 
-	exit *wire.Exit // guarded by keeper.mu; set once
+	startedAt time.Time // guarded by keeper.mu; zero: its interpreter was not started
 }
+
+// pid of the init, in the host's process namespace.
+func (e *engine) pid() int { return e.process.Pid }
 
 // start starts an engine as the server asked. All or nothing: after an error nothing of the engine is left.
 func (k *Keeper) start(r wire.Request, files []*os.File) error {
@@ -67,7 +67,7 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 		return fmt.Errorf("read spec: %w", err)
 	}
 	e := &engine{
-		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role,
+		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
 		dir: spec.PrivateDir, limit: spec.MemoryLimit, plain: spec.Plain,
 	}
 	if r.Cgroup != nil {
@@ -97,23 +97,22 @@ func (k *Keeper) add(e *engine, main bool) error {
 	if k.ending != nil {
 		return errors.New("the session is ending")
 	}
-	if k.engines[e.id] != nil {
-		return fmt.Errorf("engine %s exists already", e.id)
+	if k.engines[e.id] != nil || k.past[e.id] != nil {
+		return fmt.Errorf("%w: %s", errConflict, e.id)
 	}
 	k.engines[e.id] = e
-	k.live++
 	if main {
-		k.main = e
+		k.main = e.id
 	}
 	return nil
 }
 
+// forget takes back add: the engine was never there.
 func (k *Keeper) forget(e *engine) {
 	k.mu.Lock()
 	delete(k.engines, e.id)
-	k.live--
-	if k.main == e {
-		k.main = nil
+	if k.main == e.id {
+		k.main = ""
 	}
 	k.mu.Unlock()
 	k.endIfEmpty()
@@ -151,148 +150,4 @@ func makeTmp(dir string, plain bool) error {
 		return nil
 	}
 	return os.Chmod(tmp, 0o777|os.ModeSticky)
-}
-
-// startInit starts the init in the network namespace and cgroup that the server made, in fresh namespaces otherwise.
-func (e *engine) startInit(spec, net, stdin *os.File) error {
-	if stdin == nil {
-		null, err := os.Open("/dev/null")
-		if err != nil {
-			return err
-		}
-		defer null.Close()
-		stdin = null
-	}
-	outPump, out, err := newPump(e, console.Stdout)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	errPump, errOut, err := newPump(e, console.Stderr)
-	if err != nil {
-		outPump.close()
-		return err
-	}
-	defer errOut.Close()
-	control, peer, err := wire.Pair()
-	if err != nil {
-		outPump.close()
-		errPump.close()
-		return err
-	}
-	defer peer.Close()
-	attr := &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{stdin, out, errOut, spec, peer}, Sys: &syscall.SysProcAttr{}}
-	if !e.plain {
-		attr.Sys.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
-	}
-	start := func() error {
-		if err := e.joinGroup(attr.Sys); err != nil {
-			return fmt.Errorf("join cgroup: %w", err)
-		}
-		defer e.closeLeaf()
-		e.process, err = os.StartProcess("/proc/self/exe", []string{"muster-init"}, attr)
-		if err != nil {
-			return fmt.Errorf("start init: %w", err)
-		}
-		return nil
-	}
-	run := start
-	if net != nil {
-		run = func() error { return netns.Do(net, start) }
-	}
-	if err := run(); err != nil {
-		outPump.close()
-		errPump.close()
-		control.Close()
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.pid = e.process.Pid
-	e.control = control.Small()
-	e.pumps = [2]*pump{outPump, errPump}
-	return nil
-}
-
-// joinGroup puts the calling thread, and so what it starts, into the engine's cgroup (v1), or says where the child is to be
-// born (v2). A process is never moved: that stalls for milliseconds.
-func (e *engine) joinGroup(attr *syscall.SysProcAttr) error {
-	if e.group == nil {
-		return nil
-	}
-	leaf, err := e.group.FD()
-	if err != nil {
-		return err
-	}
-	if leaf != nil {
-		e.leaf = leaf
-		attr.UseCgroupFD, attr.CgroupFD = true, int(leaf.Fd())
-	}
-	return e.group.JoinThread()
-}
-
-func (e *engine) closeLeaf() {
-	if e.leaf != nil {
-		e.leaf.Close()
-		e.leaf = nil
-	}
-}
-
-// signal sends a signal to the interpreter's process group.
-func (e *engine) signal(number int) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.control == nil || e.over {
-		return errNotFound
-	}
-	return e.control.Send(wire.Order{Signal: number})
-}
-
-// stop ends the engine: SIGTERM, after grace SIGKILL. The first caller's reason counts.
-func (e *engine) stop(grace time.Duration, reason, by string) {
-	if e.gone() {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.asked == nil && !e.over {
-		e.asked = &wire.Exit{Reason: reason, By: by}
-	}
-	if e.control == nil { // still being started: live sees asked
-		return
-	}
-	if grace <= 0 {
-		e.kill()
-		return
-	}
-	e.control.Send(wire.Order{Signal: int(unix.SIGTERM)})
-	e.control.Send(wire.Order{Signal: int(unix.SIGCONT)}) // a stopped process sees SIGTERM when it goes on
-	if e.killing == nil {
-		e.killing = time.AfterFunc(grace, e.kill)
-	}
-}
-
-// kill ends init and everything below it at once.
-func (e *engine) kill() {
-	if !e.plain {
-		e.process.Kill() // the kernel kills the whole process namespace with it
-		return
-	}
-	e.control.Close() // the init ends its descendants at this end of file
-	unix.Kill(e.pid, unix.SIGCONT)
-}
-
-func (e *engine) gone() bool {
-	e.keeper.mu.Lock()
-	defer e.keeper.mu.Unlock()
-	return e.exit != nil
-}
-
-// note appends an event record that the server made.
-func (e *engine) note(event json.RawMessage) error {
-	if err := e.log.Append(console.Event, 0, time.Now(), event); err != nil {
-		return err
-	}
-	e.keeper.wrote()
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
@@ -31,6 +32,10 @@ import (
 // everything is gone within a second.
 const endGrace = 400 * time.Millisecond
 
+// lastWords is how long workers may go on after their session's code came to its own end: a master that answers and exits
+// must not take the answer's print with it. Workers that are done sooner end the session sooner.
+const lastWords = 500 * time.Millisecond
+
 // syncDelay bounds what a power cut can take: output is on the disk's platter at most this much later.
 const syncDelay = time.Second
 
@@ -44,15 +49,19 @@ type Keeper struct {
 
 	syncing atomic.Bool
 	cleanup sync.WaitGroup // folders being removed
+	noting  sync.Mutex     // held while the log of an engine that has ended is open
+	strays  sync.RWMutex   // held for reading while an init is started, for writing while strays are ended
 
 	mu      sync.Mutex
-	engines map[string]*engine
-	live    int
-	main    *engine
-	history []wire.Event // what a server that connects later is told first
+	engines map[string]*engine // those that have not ended
+	past    map[string]*past   // those that have
+	order   []*past            // the same, in the order of their ends
+	inits   map[int]bool       // process ids of inits that were not waited for yet
+	main    string             // the session's own engine
+	notices []wire.Event       // the last ones
 	servers map[*server]bool
-	ending  *wire.Exit // why the session ends; nil while it does not
-	ended   bool
+	ending  *wire.Exit  // why the session ends; nil while it does not
+	final   *wire.Event // that it has ended
 }
 
 // Main runs the keeper of the session whose folder is dir and returns its exit code.
@@ -74,7 +83,10 @@ func open(dir string) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keeper{done: make(chan struct{}), engines: map[string]*engine{}, servers: map[*server]bool{}}
+	k := &Keeper{
+		done: make(chan struct{}), engines: map[string]*engine{}, past: map[string]*past{}, inits: map[int]bool{},
+		servers: map[*server]bool{},
+	}
 	if err := json.Unmarshal(b, &k.config); err != nil {
 		return nil, fmt.Errorf("read %s: %w", wire.ConfigName, err)
 	}
@@ -154,9 +166,7 @@ func (k *Keeper) watchSignals() {
 // end ends the session: every engine, then the keeper. Only the first call counts.
 func (k *Keeper) end(grace time.Duration, by string) {
 	k.mu.Lock()
-	if k.ending == nil {
-		k.ending = &wire.Exit{Reason: "session ended", By: by, Message: "ended by " + by, At: time.Now()}
-	}
+	k.beginEndLocked(by)
 	engines := make([]*engine, 0, len(k.engines))
 	for _, e := range k.engines {
 		engines = append(engines, e)
@@ -168,22 +178,45 @@ func (k *Keeper) end(grace time.Duration, by string) {
 	k.endIfEmpty()
 }
 
+// beginEndLocked makes sure that nothing is started any more.
+func (k *Keeper) beginEndLocked(by string) {
+	if k.ending == nil {
+		k.ending = &wire.Exit{Reason: "session ended", By: by, Message: "ended by " + by, At: time.Now()}
+	}
+}
+
+// endAfter ends the session because its own engine ended: at once if it was killed, after lastWords if its code came to an
+// end.
+func (k *Keeper) endAfter(main *wire.Exit) {
+	const by = "the end of its session"
+	if main.Reason != "succeeded" && main.Reason != "exit code" {
+		k.end(endGrace, by)
+		return
+	}
+	k.mu.Lock()
+	k.beginEndLocked(by)
+	k.mu.Unlock()
+	time.AfterFunc(lastWords, func() { k.end(endGrace, by) })
+}
+
 // endIfEmpty tells the servers that the session is over when it is ending and its last engine is gone.
 func (k *Keeper) endIfEmpty() {
 	k.mu.Lock()
-	if k.ending == nil || k.live > 0 || k.ended {
+	if k.ending == nil || len(k.engines) > 0 || k.final != nil {
 		k.mu.Unlock()
 		return
 	}
-	k.ended = true
 	exit := k.ending
-	if k.main != nil && k.main.exit != nil {
-		exit = k.main.exit
+	if main := k.past[k.main]; main != nil {
+		exit = main.exit
 	}
+	k.final = &wire.Event{Kind: wire.EventEnded, Exit: exit, At: time.Now()}
 	k.mu.Unlock()
 	k.cleanup.Wait()
 	k.sync()
-	k.tell(wire.Event{Kind: wire.EventEnded, Exit: exit})
+	k.mu.Lock()
+	k.tellLocked(*k.final)
+	k.mu.Unlock()
 	close(k.done)
 }
 
@@ -197,11 +230,13 @@ func (k *Keeper) finish(listener *net.UnixListener) error {
 		servers = append(servers, s)
 	}
 	k.mu.Unlock()
+	var wg sync.WaitGroup
 	for _, s := range servers {
-		s.finish()
+		wg.Go(s.finish)
 	}
+	wg.Wait()
 	if k.config.Ephemeral && len(servers) == 0 {
-		err = errors.Join(err, os.RemoveAll(k.config.Dir))
+		err = errors.Join(err, os.RemoveAll(k.config.ConsoleDir), os.RemoveAll(k.config.Dir))
 	}
 	return err
 }
@@ -227,33 +262,48 @@ func (k *Keeper) sync() {
 	}
 }
 
-// tell sends an event to all connected servers, and keeps it for later ones.
-func (k *Keeper) tell(e wire.Event) {
-	if e.At.IsZero() {
-		e.At = time.Now()
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.history = append(k.history, e)
+// tellLocked sends an event to all connected servers. What later ones must know is kept elsewhere.
+func (k *Keeper) tellLocked(e wire.Event) {
 	for s := range k.servers {
 		s.put(e)
 	}
 }
 
-func (k *Keeper) notice(text string) { k.tell(wire.Event{Kind: wire.EventNotice, Text: text}) }
+// started makes known that an engine's interpreter was started.
+func (k *Keeper) started(e *engine) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e.startedAt = time.Now()
+	k.tellLocked(wire.Event{Kind: wire.EventStarted, Engine: e.id, Pid: e.pid(), At: e.startedAt})
+}
+
+func (k *Keeper) notice(text string) {
+	e := wire.Event{Kind: wire.EventNotice, Text: text, At: time.Now()}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.notices = append(k.notices, e)
+	if n := len(k.notices) - keptNotices; n > 0 {
+		k.notices = append([]wire.Event(nil), k.notices[n:]...)
+	}
+	k.tellLocked(e)
+}
+
+func (k *Keeper) addInit(pid int) {
+	k.mu.Lock()
+	k.inits[pid] = true
+	k.mu.Unlock()
+}
 
 // endStrays kills, on the plain rung, descendants of an init that was itself killed: they are the keeper's children now.
-func (k *Keeper) endStrays() {
-	if !k.config.Plain {
-		return
-	}
+// The init with that process id was waited for.
+func (k *Keeper) endStrays(pid int) {
+	k.strays.Lock()
+	defer k.strays.Unlock()
 	k.mu.Lock()
-	inits := map[int]bool{}
-	for _, e := range k.engines {
-		if e.exit == nil {
-			inits[e.pid] = true
-		}
-	}
+	delete(k.inits, pid)
+	inits := maps.Clone(k.inits)
 	k.mu.Unlock()
-	initproc.EndDescendants(inits)
+	if k.config.Plain {
+		initproc.EndDescendants(inits)
+	}
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"syscall"
-	"time"
 
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
@@ -18,52 +16,44 @@ func (e *engine) live() {
 		go p.run()
 	}
 	e.watchMemory()
-	e.resumeStop()
-	failed, exited := e.hear()
+	if e.early {
+		e.kill() // a stop was asked for while the init was being started
+	}
+	heard := e.hear()
 	e.process.Wait()
-	e.keeper.endStrays()
+	e.keeper.endStrays(e.pid())
 	for _, p := range e.pumps {
 		p.finish()
 	}
-	e.mu.Lock()
-	if e.killing != nil {
-		e.killing.Stop()
-	}
-	e.mu.Unlock()
-	if e.memory != nil {
-		e.memory.Close()
-	}
-	exit := e.judge(failed, exited)
+	exit := judge(e.evidence(heard))
 	e.record(exit)
 	e.clean()
 	e.keeper.exited(e, exit)
 }
 
-// resumeStop carries out a stop that was asked for while the init was being started.
-func (e *engine) resumeStop() {
-	e.mu.Lock()
-	asked := e.asked
-	e.mu.Unlock()
-	if asked != nil {
-		e.kill()
-	}
+// heard is what an init reported.
+type heard struct {
+	started bool
+	failed  *wire.Failed
+	exited  *wire.Exited
 }
 
 // hear receives the init's reports until it ends.
-func (e *engine) hear() (failed *wire.Failed, exited *wire.Exited) {
+func (e *engine) hear() (h heard) {
 	defer e.control.Close()
 	for {
 		var r wire.Report
 		if _, err := e.control.Receive(&r); err != nil {
-			return failed, exited
+			return h
 		}
 		switch {
 		case r.Started:
-			e.keeper.tell(wire.Event{Kind: wire.EventStarted, Engine: e.id, Pid: e.pid})
+			h.started = true
+			e.keeper.started(e)
 		case r.Failed != nil:
-			failed = r.Failed
+			h.failed = r.Failed
 		case r.Exited != nil:
-			exited = r.Exited
+			h.exited = r.Exited
 			e.mu.Lock()
 			e.over = true
 			e.mu.Unlock()
@@ -91,55 +81,6 @@ func (e *engine) watchMemory() {
 		e.mu.Unlock()
 		e.kill()
 	}()
-}
-
-// judge says how the engine ended, from what was asked, reported and measured.
-func (e *engine) judge(failed *wire.Failed, exited *wire.Exited) *wire.Exit {
-	x := &wire.Exit{At: time.Now(), MemoryLimitBytes: e.limit}
-	kills := 0
-	if e.group != nil {
-		if s, err := e.group.Stats(); err == nil {
-			x.MemoryPeakBytes, x.CPUNanos, kills = int64(s.MemoryPeakBytes), int64(s.CPUNanos), int(s.OOMKills)
-		}
-	}
-	e.mu.Lock()
-	asked, outOf := e.asked, e.outOf
-	e.mu.Unlock()
-	killed := exited == nil || exited.Signal == int(syscall.SIGKILL)
-	switch {
-	case failed != nil:
-		x.Reason, x.Code, x.Step = "launch failed", 1, failed.Step
-		x.Message = fmt.Sprintf("launch failed at %q: %s", failed.Step, failed.Message)
-	case outOf && asked == nil, kills > 0 && killed && asked == nil:
-		x.Reason, x.Code, x.Signal = "out of memory", 137, int(syscall.SIGKILL)
-		x.Message = fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(e.limit), megabytes(x.MemoryPeakBytes))
-	case asked != nil:
-		x.Reason, x.By, x.Code = asked.Reason, asked.By, 143
-		if exited != nil {
-			x.Code, x.Signal = exited.Code, exited.Signal
-		}
-		x.Message = fmt.Sprintf("%s by %s", map[bool]string{true: "stopped", false: "ended"}[asked.Reason == "stopped"], asked.By)
-	case exited == nil:
-		x.Reason, x.Code, x.Signal = "signal", 137, int(syscall.SIGKILL)
-		x.Message = "killed from outside (its first process ended without a report)"
-	case exited.Signal != 0:
-		x.Reason, x.Code, x.Signal = "signal", exited.Code, exited.Signal
-		x.Message = fmt.Sprintf("ended by signal %d (%s)", exited.Signal, syscall.Signal(exited.Signal))
-	case exited.Code != 0:
-		x.Reason, x.Code = "exit code", exited.Code
-		x.Message = fmt.Sprintf("ended with exit code %d", exited.Code)
-	default:
-		x.Reason, x.Message = "succeeded", "ended with exit code 0"
-	}
-	return x
-}
-
-// megabytes writes a size as people do; decimal, as in the API.
-func megabytes(bytes int64) string {
-	if bytes >= 1e9 {
-		return fmt.Sprintf("%.3g GB", float64(bytes)/1e9)
-	}
-	return fmt.Sprintf("%.4g MB", float64(bytes)/1e6)
 }
 
 // event is the payload of a record of stream event, as package api defines it.
@@ -200,18 +141,4 @@ func (e *engine) clean() {
 			k.notice(fmt.Sprintf("the folder of engine %s could not be removed: %v", e.id, err))
 		}
 	}()
-}
-
-// exited makes the end known. The end of the session's own engine is the session's.
-func (k *Keeper) exited(e *engine, x *wire.Exit) {
-	k.mu.Lock()
-	e.exit = x
-	k.live--
-	main := k.main == e
-	k.mu.Unlock()
-	k.tell(wire.Event{Kind: wire.EventExited, Engine: e.id, Exit: x})
-	if main {
-		k.end(endGrace, "the end of its session")
-	}
-	k.endIfEmpty()
 }

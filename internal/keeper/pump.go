@@ -22,7 +22,7 @@ var buffers = sync.Pool{New: func() any {
 const fullDiskRetry = 250 * time.Millisecond
 
 // lastRetries bounds the tries after the engine's end: a session must end although its disk stays full.
-const lastRetries = 20
+const lastRetries = 12
 
 // pump carries what an engine writes to one stream into its log: read, append, tell. It holds the engine up while the disk
 // is full (the pipe fills and the engine waits) rather than lose a byte.
@@ -32,6 +32,8 @@ type pump struct {
 	read   *os.File
 	done   chan struct{}
 	over   chan struct{} // closed by finish
+	full   bool          // the last append had to wait: it was told
+	lost   int           // bytes given up after the engine's end
 }
 
 // newPump returns a pump and the writing end of its pipe.
@@ -52,11 +54,12 @@ func newPump(e *engine, stream console.Stream) (*pump, *os.File, error) {
 	return p, os.NewFile(uintptr(fds[1]), stream.String()), nil
 }
 
-func (p *pump) close() { p.read.Close() }
+func (p *pump) close() error { return p.read.Close() }
 
-// run carries until the end of file, or, after finish, until the pipe is empty.
+// run carries until the end of file, or, after finish, until what the engine wrote is read.
 func (p *pump) run() {
 	defer close(p.done)
+	defer p.tellLost()
 	defer p.read.Close()
 	raw, err := p.read.SyscallConn()
 	if err != nil {
@@ -98,35 +101,44 @@ func (p *pump) readOnce(fd int, buf []byte) (int, error) {
 	}
 }
 
-// drain reads what is in the pipe already. Used when every process of the engine is gone but somebody else still holds the
-// pipe's other end, so that no end of file comes.
+// drain reads what is in the pipe already, and no more: every process of the engine is gone, but somebody else still holds
+// the pipe's other end, perhaps writes to it, and no end of file comes.
 func (p *pump) drain() {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	fd := int(p.read.Fd())
 	unix.SetNonblock(fd, true)
-	for {
-		n, err := p.readOnce(fd, *buf)
-		if n <= 0 || err != nil {
+	left, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	for err == nil && left > 0 {
+		var n int
+		n, err = p.readOnce(fd, (*buf)[:min(len(*buf), console.HeaderSize+left)])
+		if n <= 0 {
 			return
 		}
+		left -= n
 		p.append((*buf)[:console.HeaderSize+n])
 	}
 }
 
-// append writes one record; while the disk is full it says so once and tries again.
+// append writes one record; while the disk is full it says so once and tries again. Once it had to give up after the
+// engine's end it gives everything up: the session must end.
 func (p *pump) append(buf []byte) {
 	k := p.engine.keeper
 	now := time.Now()
+	if p.lost > 0 {
+		p.lost += len(buf) - console.HeaderSize
+		return
+	}
 	err := p.engine.log.AppendBuffer(p.stream, 0, now, buf)
-	if err != nil {
+	if err != nil && !p.full {
 		k.notice(fmt.Sprintf("the output of engine %s cannot be written (%v): it waits until there is room, nothing is lost", p.engine.id, reason(err)))
 	}
+	p.full = err != nil
 	for tries := 0; err != nil; {
 		select {
 		case <-p.over:
 			if tries++; tries > lastRetries {
-				k.notice(fmt.Sprintf("%d bytes of output of engine %s were lost: %v", len(buf)-console.HeaderSize, p.engine.id, reason(err)))
+				p.lost = len(buf) - console.HeaderSize
 				return
 			}
 		default:
@@ -135,6 +147,12 @@ func (p *pump) append(buf []byte) {
 		err = p.engine.log.AppendBuffer(p.stream, 0, now, buf)
 	}
 	k.wrote()
+}
+
+func (p *pump) tellLost() {
+	if p.lost > 0 {
+		p.engine.keeper.notice(fmt.Sprintf("%d bytes that engine %s wrote to %s were lost: the disk stayed full after its end", p.lost, p.engine.id, p.stream))
+	}
 }
 
 func reason(err error) error {

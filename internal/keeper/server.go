@@ -89,7 +89,7 @@ func (s *server) write() {
 func (k *Keeper) serve(conn *wire.Conn) {
 	s := newServer(conn)
 	k.mu.Lock()
-	for _, e := range k.history {
+	for _, e := range k.historyLocked() {
 		s.put(e)
 	}
 	s.put(wire.Event{Kind: wire.EventLive, At: time.Now()})
@@ -127,18 +127,20 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 		}
 		s.put(e)
 	}
+	if r.Op != wire.OpStart {
+		for _, f := range files { // no other operation has any
+			f.Close()
+		}
+	}
 	switch r.Op {
 	case wire.OpStart:
 		go func() { answer(k.start(r, files)) }()
 	case wire.OpSignal:
 		answer(k.with(r.Engine, func(e *engine) error { return e.signal(r.Signal) }))
 	case wire.OpStop:
-		answer(k.with(r.Engine, func(e *engine) error {
-			e.stop(time.Duration(r.GraceMillis)*time.Millisecond, r.Reason, r.By)
-			return nil
-		}))
+		answer(k.stop(r.Engine, time.Duration(r.GraceMillis)*time.Millisecond, r.Reason, r.By))
 	case wire.OpNote:
-		answer(k.with(r.Engine, func(e *engine) error { return e.note(r.Note) }))
+		answer(k.note(r.Engine, r.Note))
 	case wire.OpEnd:
 		answer(nil)
 		go k.end(time.Duration(r.GraceMillis)*time.Millisecond, r.By)
@@ -153,16 +155,6 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 	}
 }
 
-// errNotFound is told apart on the wire; all other errors are internal.
-var errNotFound = errors.New("no such engine in this session")
-
-func kindOf(err error) string {
-	if errors.Is(err, errNotFound) {
-		return "not_found"
-	}
-	return "internal"
-}
-
 func (k *Keeper) with(id string, do func(*engine) error) error {
 	k.mu.Lock()
 	e := k.engines[id]
@@ -171,4 +163,18 @@ func (k *Keeper) with(id string, do func(*engine) error) error {
 		return errNotFound
 	}
 	return do(e)
+}
+
+// stop of an engine that has ended already is no error.
+func (k *Keeper) stop(id string, grace time.Duration, reason, by string) error {
+	k.mu.Lock()
+	e, ended := k.engines[id], k.past[id] != nil
+	k.mu.Unlock()
+	if e == nil && !ended {
+		return errNotFound
+	}
+	if e != nil {
+		e.stop(grace, reason, by)
+	}
+	return nil
 }

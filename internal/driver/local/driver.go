@@ -176,4 +176,3 @@ func (d *Driver) List(ctx context.Context) ([]driver.Handle, error) {
 	}
 	return handles, nil
 }
-

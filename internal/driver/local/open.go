@@ -57,12 +57,8 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 		Version: wire.Version, Session: string(s.spec.ID), ConsoleDir: s.spec.ConsoleDir, Dir: dir,
 		Ephemeral: s.spec.Ephemeral, Plain: d.rung == Plain, HasLease: s.spec.Owner != nil,
 	}
-	if err := d.enter(s); err != nil {
-		return err
-	}
 	if d.rung == Root {
 		if s.hub, err = hub.New(d.network); err != nil {
-			d.leave(s)
 			return fmt.Errorf("make the session's network: %w", err)
 		}
 		config.HasHub, config.Network = true, d.network.String()
@@ -74,6 +70,12 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 	if err := s.startKeeper(config, lock); err != nil {
 		s.release()
 		return fmt.Errorf("start the session's keeper: %w", err)
+	}
+	if err := d.enter(s); err != nil {
+		s.keeper.Process.Kill()
+		s.keeper.Wait()
+		s.release()
+		return err
 	}
 	go s.receive(nil)
 	select {
@@ -159,16 +161,16 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	}
 	s := newSession(d, spec)
 	s.conn = conn
-	if err := d.enter(s); err != nil {
-		conn.Close()
-		return nil, err
-	}
 	var told []wire.Event
 	if config.HasHub {
 		if told, err = s.adoptHub(ctx, config); err != nil {
 			s.release()
 			return nil, err
 		}
+	}
+	if err := d.enter(s); err != nil {
+		s.release()
+		return nil, err
 	}
 	go s.receive(told)
 	select {

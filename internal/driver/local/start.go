@@ -77,9 +77,9 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		files = append(files, ns)
 	}
 	if s.driver.tree != nil {
-		group, err := s.makeGroup(a)
-		if err != nil {
-			return err
+		group, groupErr := s.makeGroup(a)
+		if groupErr != nil {
+			return groupErr
 		}
 		defer func() {
 			if err != nil {
@@ -181,21 +181,30 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 
 // makeGroup makes the engine's cgroup with its limits. They are written before anything is in it.
 func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
-	spec := a.spec
+	spec, tree := a.spec, s.driver.tree
 	var extra []string
-	if spec.HardCPU && len(spec.CPUSet) > 0 {
+	if len(spec.CPUSet) > 0 && tree.Has(cgroup.CPUSet) {
 		extra = []string{cgroup.CPUSet}
 	}
 	if err := s.step("cgroup", a); err != nil {
 		return nil, err
 	}
-	group, err := s.driver.tree.New(groupName(s.spec.ID, spec.ID), extra...)
+	group, err := tree.New(groupName(s.spec.ID, spec.ID), extra...)
 	if err != nil {
 		return nil, failedAt("cgroup", err)
 	}
-	limits := cgroup.Limits{CPUWeight: spec.Resources.CPU, MemoryBytes: spec.Resources.MemoryBytes}
-	if spec.HardCPU {
-		limits.CPUCap, limits.CPUSet = spec.Resources.CPU, spec.CPUSet
+	var limits cgroup.Limits // of what the machine can limit; that it cannot limit the rest was said at the start
+	if tree.Has(cgroup.Memory) {
+		limits.MemoryBytes = spec.Resources.MemoryBytes
+	}
+	if tree.Has(cgroup.CPU) {
+		limits.CPUWeight = spec.Resources.CPU
+		if spec.HardCPU {
+			limits.CPUCap = spec.Resources.CPU
+		}
+	}
+	if tree.Has(cgroup.CPUSet) {
+		limits.CPUSet = spec.CPUSet
 	}
 	if err = s.step("limits", a); err == nil {
 		if err = group.Limit(limits); err != nil {

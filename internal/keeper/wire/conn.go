@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,9 @@ const maxMessage = 64 << 10
 
 // smallMessage bounds the messages between keeper and init.
 const smallMessage = 4 << 10
+
+// ErrTooLong is returned by Send for a message that no peer would take.
+var ErrTooLong = errors.New("the message is too long")
 
 // maxFDs bounds the descriptors of one message.
 const maxFDs = 4
@@ -75,7 +79,7 @@ func (c *Conn) Send(message any, files ...*os.File) error {
 		return err
 	}
 	if len(b) > c.limit {
-		return fmt.Errorf("message of %d bytes is longer than the allowed %d", len(b), c.limit)
+		return fmt.Errorf("%w: %d bytes, %d are allowed", ErrTooLong, len(b), c.limit)
 	}
 	var oob []byte
 	if len(files) > 0 {
@@ -91,6 +95,12 @@ func (c *Conn) Send(message any, files ...*os.File) error {
 	return err
 }
 
+// SendWithin is Send that gives up after a time, for a peer that may never read.
+func (c *Conn) SendWithin(limit time.Duration, message any) error {
+	c.c.SetWriteDeadline(time.Now().Add(limit))
+	return c.Send(message)
+}
+
 // Receive waits for the next message, decodes it into message and returns the files that came with it. At the end of the
 // connection it returns io.EOF.
 func (c *Conn) Receive(message any) ([]*os.File, error) {
@@ -100,8 +110,8 @@ func (c *Conn) Receive(message any) ([]*os.File, error) {
 	}
 	n, oobn, flags, _, err := c.c.ReadMsgUnix(c.buf, c.oob)
 	if err != nil {
-		if errors.Is(err, unix.ECONNRESET) {
-			err = io.EOF
+		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) {
+			return nil, io.EOF
 		}
 		return nil, err
 	}

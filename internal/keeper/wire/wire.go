@@ -91,17 +91,28 @@ type Event struct {
 	Exit    *Exit     `json:"exit,omitempty"` // EventExited, EventEnded
 	Pid     int       `json:"pid,omitempty"`  // EventStarted: the init, in the host's process namespace
 	Text    string    `json:"text,omitempty"` // EventNotice
+
+	// EventAccepted
+	Address  string `json:"address,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
 }
+
+// Kinds of errors in replies; all others are internal.
+const (
+	ErrNotFound = "not_found"
+	ErrConflict = "conflict"
+)
 
 // Kinds of events.
 const (
-	EventReply   = "reply"
-	EventStarted = "started"
-	EventExited  = "exited"
-	EventEnded   = "ended"  // the session is over; the keeper exits after this
-	EventWrote   = "wrote"  // the console log grew
-	EventNotice  = "notice" // a sentence for people
-	EventLive    = "live"
+	EventReply    = "reply"
+	EventAccepted = "accepted" // told to servers that connect later: an engine that has not ended
+	EventStarted  = "started"
+	EventExited   = "exited"
+	EventEnded    = "ended"  // the session is over; the keeper exits after this
+	EventWrote    = "wrote"  // the console log grew
+	EventNotice   = "notice" // a sentence for people
+	EventLive     = "live"
 )
 
 // Exit is engine.Exit on this wire (this package must not need package engine's dependencies in the keeper).

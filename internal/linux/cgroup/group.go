@@ -105,7 +105,7 @@ func (t *Tree) make(dir string) error {
 // been satisfied with fewer controllers.
 func (t *Tree) prepareParent(parent string, fresh bool) error {
 	if t.v2 == "" || filepath.Dir(parent) != t.v2 {
-		if fresh {
+		if fresh || emptyCPUSet(parent) { // empty: whoever made it a moment ago has not come so far yet
 			return inheritCPUSet(parent)
 		}
 		return nil
@@ -114,6 +114,11 @@ func (t *Tree) prepareParent(parent string, fresh bool) error {
 		return err
 	}
 	return t.handOn(parent)
+}
+
+func emptyCPUSet(dir string) bool {
+	text, err := os.ReadFile(filepath.Join(dir, "cpuset.mems"))
+	return err == nil && strings.TrimSpace(string(text)) == ""
 }
 
 // inheritCPUSet copies the parent's CPUs and memory nodes into a fresh group of version 1's cpuset: it starts without any.

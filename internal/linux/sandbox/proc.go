@@ -55,7 +55,7 @@ func mask(paths []string) error {
 		switch {
 		case err != nil: // this kernel does not have it
 		case st.IsDir():
-			if err := hide([]string{p}); err != nil {
+			if err := mount("tmpfs", p, "tmpfs", unix.MS_RDONLY|hiddenFlags, "size=4k,mode=0555"); err != nil {
 				return err
 			}
 		default:

@@ -45,7 +45,8 @@ func (s *Step) Unwrap() error { return s.Err }
 // Enter builds the sandbox. An error is a *Step. The caller must be root in its user namespace and alone in a new mount
 // namespace.
 func Enter(c Config) error {
-	keep, err := openVisible(c.Visible, coveredDirs)
+	hidden := resolvedAll(c.Hidden)
+	keep, err := openVisible(c.Visible, append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...))
 	if err != nil {
 		return &Step{"visible paths", err}
 	}
@@ -62,9 +63,8 @@ func Enter(c Config) error {
 		{"private mounts", func() error { return mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 		{"/tmp", func() error { return coverTmp(c.TmpDir) }}, // before its source is hidden
 		{"/run", coverRun},
-		{"hidden folders", func() error { return hide(c.Hidden) }},
-		{"visible paths", keep.mount},
 		{"/dev", func() error { return makeDev(nodes, c.ShmBytes) }},
+		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
 		{"/sys", coverSys},
@@ -90,19 +90,6 @@ func orElse(s, other string) string {
 		return s
 	}
 	return other
-}
-
-// hide covers folders by empty ones that nobody can write to. A folder that does not exist needs no cover.
-func hide(dirs []string) error {
-	for _, d := range dirs {
-		if _, err := os.Stat(d); err != nil {
-			continue
-		}
-		if err := mount("tmpfs", d, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=4k,mode=0555"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func coverTmp(dir string) error {

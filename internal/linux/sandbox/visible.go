@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // coveredDirs are the host's folders that get a private one on top.
-var coveredDirs = []string{"/tmp", "/run"}
+var coveredDirs = []string{"/tmp", "/run", "/dev", "/dev/shm"}
 
 // visible holds paths below covered folders open, so that they can be mounted again on top of the cover.
 type visible []visiblePath
@@ -18,73 +19,162 @@ type visible []visiblePath
 type visiblePath struct {
 	path string
 	file *os.File
-	dir  bool
+	info os.FileInfo
 }
 
-// openVisible opens those of the paths that lie below a covered folder, symbolic links followed. Paths that do not exist
-// are skipped; a covered folder as a whole cannot stay visible.
-func openVisible(paths, covered []string) (visible, error) {
+// openVisible opens those of the paths that lie below a covered folder, by whatever symbolic links they are reached. Paths
+// that do not exist are skipped; a covered folder as a whole cannot stay visible.
+func openVisible(paths, covered []string) (_ visible, err error) {
 	var v visible
-	for _, p := range paths {
-		real, err := filepath.EvalSymlinks(p)
+	defer func() {
 		if err != nil {
+			v.close()
+		}
+	}()
+	for _, p := range paths {
+		if _, err := os.Stat(p); err != nil {
 			continue
 		}
-		for _, candidate := range uncovered(filepath.Clean(p), real, covered) {
-			fd, err := unix.Open(candidate, unix.O_PATH|unix.O_CLOEXEC, 0)
+		for _, name := range names(p) {
+			if slices.Contains(covered, name) {
+				return nil, fmt.Errorf("%s itself cannot be shared, every engine has its own: use a folder in it", name)
+			}
+			if !below(name, covered) {
+				continue
+			}
+			f, err := openPath(name)
 			if err != nil {
-				v.close()
-				return nil, &os.PathError{Op: "open", Path: candidate, Err: err}
+				return nil, err
 			}
-			var st unix.Stat_t
-			if err := unix.Fstat(fd, &st); err != nil {
-				unix.Close(fd)
-				v.close()
-				return nil, fmt.Errorf("stat %s: %w", candidate, err)
-			}
-			v = append(v, visiblePath{candidate, os.NewFile(uintptr(fd), candidate), st.Mode&unix.S_IFMT == unix.S_IFDIR})
+			v = append(v, f)
 		}
 	}
 	return v, nil
 }
 
-// uncovered lists which of the two names of a path, as given and with its links followed, lie below a covered folder.
-func uncovered(name, real string, covered []string) []string {
-	var out []string
-	for _, dir := range covered {
-		if strings.HasPrefix(real, dir+"/") {
-			out = append(out, real)
+func openPath(path string) (visiblePath, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return visiblePath{}, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return visiblePath{}, err
+	}
+	return visiblePath{path, f, info}, nil
+}
+
+// names lists under which names a path is reached: as it is given, and after each symbolic link on the way.
+func names(path string) []string {
+	list := []string{filepath.Clean(path)}
+	for range 40 { // as many links as the kernel follows
+		next, ok := followOne(list[len(list)-1])
+		if !ok {
+			break
 		}
-		if name != real && strings.HasPrefix(name, dir+"/") {
-			out = append(out, name)
+		list = append(list, next)
+	}
+	return list
+}
+
+// followOne follows the first symbolic link in a clean, absolute path.
+func followOne(path string) (string, bool) {
+	for i := 1; i <= len(path); i++ {
+		if i < len(path) && path[i] != '/' {
+			continue
+		}
+		target, err := os.Readlink(path[:i])
+		if err != nil {
+			continue
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path[:i]), target)
+		}
+		return filepath.Join(target, path[i:]), true
+	}
+	return "", false
+}
+
+func below(path string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(path, d+"/") })
+}
+
+func resolvedAll(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if r := resolved(p); r != "" { // one that does not exist needs no cover
+			out = append(out, r)
 		}
 	}
 	return out
 }
 
-func (v visible) mount() error {
-	for _, p := range v {
-		if _, err := os.Stat(p.path); err == nil {
-			continue // below another one that is there already
-		}
-		if err := p.makeTarget(); err != nil {
+// hideAndKeep covers the hidden folders and mounts the visible paths, from the root to the leaves: of a hidden folder in a
+// visible one, or the other way round, the inner one counts. The covers are writable until the last one is made, for the
+// mount points in them.
+func hideAndKeep(hidden []string, keep visible) error {
+	type step struct {
+		path string
+		do   func() error
+	}
+	var steps []step
+	for _, d := range hidden {
+		steps = append(steps, step{d, func() error { return hide(d) }})
+	}
+	for _, p := range keep {
+		steps = append(steps, step{p.path, p.mount})
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return len(a.path) - len(b.path) })
+	for _, s := range steps {
+		if err := s.do(); err != nil {
 			return err
 		}
-		if err := mount(fmt.Sprintf("/proc/self/fd/%d", p.file.Fd()), p.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	}
+	for _, d := range hidden {
+		if _, err := os.Stat(d); err != nil {
+			continue // below a cover, and so never there
+		}
+		if err := mount("", d, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|hiddenFlags, ""); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+const hiddenFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// hide covers a folder by an empty one. A folder that is not there needs no cover.
+func hide(dir string) error {
+	if _, err := os.Stat(dir); err != nil {
+		return nil
+	}
+	return mount("tmpfs", dir, "tmpfs", hiddenFlags, "size=4k,mode=0555")
+}
+
+func (p visiblePath) mount() error {
+	if there, err := os.Stat(p.path); err == nil && os.SameFile(there, p.info) {
+		return nil // below another one that is there already
+	}
+	if err := p.makeTarget(); err != nil {
+		return err
+	}
+	return mount(fmt.Sprintf("/proc/self/fd/%d", p.file.Fd()), p.path, "", unix.MS_BIND|unix.MS_REC, "")
+}
+
 func (p visiblePath) makeTarget() error {
 	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
 		return err
 	}
-	if p.dir {
+	if p.info.IsDir() {
 		return os.MkdirAll(p.path, 0o755)
 	}
-	return os.WriteFile(p.path, nil, 0o644)
+	f, err := os.OpenFile(p.path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (v visible) close() {

@@ -1,0 +1,93 @@
+package keeper
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"muster/internal/keeper/wire"
+)
+
+// evidence is all that is known of an engine's end.
+type evidence struct {
+	heard
+	asked *wire.Exit // who asked for it before it came
+	outOf bool       // the kernel killed a process at the memory limit, and the engine was ended for it
+	kills int64      // how many processes the kernel killed at the memory limit
+	limit int64      // bytes
+	peak  int64      // bytes
+	nanos int64      // of CPU
+	at    time.Time
+}
+
+// evidence is taken when every process of the engine is gone.
+func (e *engine) evidence(h heard) evidence {
+	v := evidence{heard: h, limit: e.limit, at: time.Now()}
+	if e.group != nil {
+		if s, err := e.group.Stats(); err == nil {
+			v.peak, v.nanos, v.kills = s.MemoryPeakBytes, s.CPUNanos, s.OOMKills
+		}
+	}
+	if e.memory != nil {
+		e.memory.Close()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.killing != nil {
+		e.killing.Stop()
+	}
+	v.asked, v.outOf = e.asked, e.outOf
+	return v
+}
+
+const (
+	killSignal = int(syscall.SIGKILL)
+	killCode   = 128 + killSignal
+)
+
+// judge says how an engine ended. The kernel's word comes first, then what was asked for, then what the init reported.
+func judge(v evidence) *wire.Exit {
+	x := &wire.Exit{At: v.at, MemoryLimitBytes: v.limit, MemoryPeakBytes: v.peak, CPUNanos: v.nanos}
+	killed := v.exited == nil || v.exited.Signal == killSignal
+	switch {
+	case v.failed != nil:
+		x.Reason, x.Code, x.Step = "launch failed", 1, v.failed.Step
+		x.Message = fmt.Sprintf("launch failed at %q: %s", v.failed.Step, v.failed.Message)
+	case v.asked == nil && (v.outOf || v.kills > 0 && killed):
+		x.Reason, x.Code, x.Signal = "out of memory", killCode, killSignal
+		x.Message = fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(v.limit), megabytes(v.peak))
+	case v.asked != nil:
+		x.Reason, x.By, x.Code, x.Signal = v.asked.Reason, v.asked.By, killCode, killSignal
+		if v.exited != nil {
+			x.Code, x.Signal = v.exited.Code, v.exited.Signal
+		}
+		what := "ended"
+		if v.asked.Reason == "stopped" {
+			what = "stopped"
+		}
+		x.Message = what + " by " + v.asked.By
+	case v.exited == nil && !v.started:
+		x.Reason, x.Code, x.Step = "launch failed", 1, "init"
+		x.Message = `launch failed at "init": the engine's first process was killed before the interpreter ran`
+	case v.exited == nil:
+		x.Reason, x.Code, x.Signal = "signal", killCode, killSignal
+		x.Message = "killed from outside (its first process ended without a report)"
+	case v.exited.Signal != 0:
+		x.Reason, x.Code, x.Signal = "signal", v.exited.Code, v.exited.Signal
+		x.Message = fmt.Sprintf("ended by signal %d (%s)", v.exited.Signal, syscall.Signal(v.exited.Signal))
+	case v.exited.Code != 0:
+		x.Reason, x.Code = "exit code", v.exited.Code
+		x.Message = fmt.Sprintf("ended with exit code %d", v.exited.Code)
+	default:
+		x.Reason, x.Message = "succeeded", "ended with exit code 0"
+	}
+	return x
+}
+
+// megabytes writes a size as people do; decimal, as in the API.
+func megabytes(bytes int64) string {
+	if bytes >= 1e9 {
+		return fmt.Sprintf("%.3g GB", float64(bytes)/1e9)
+	}
+	return fmt.Sprintf("%.4g MB", float64(bytes)/1e6)
+}

@@ -1,0 +1,191 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// enter runs testdata/inside in a sandbox and returns what it printed. It looks at the paths as well.
+func enter(t *testing.T, c Config, look ...string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: this test needs root for namespaces")
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "inside")
+	build := exec.Command("go", "build", "-o", program, "./testdata/inside")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	if c.TmpDir == "" {
+		c.TmpDir = filepath.Join(dir, "tmp")
+		if err := os.Mkdir(c.TmpDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		os.Chmod(c.TmpDir, 0o1777)
+	}
+	c.Hostname, c.Hosts, c.ShmBytes = "engine", "127.0.0.1 localhost\n", 1<<20
+	c.Files = map[string][]byte{"program": []byte("code")}
+	config, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Stdin = bytes.NewReader(config)
+	cmd.Env = []string{"LOOK=" + strings.Join(look, " ")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
+	}
+	out, err := cmd.CombinedOutput()
+	t.Logf("%v\n%s", err, out)
+	return string(out)
+}
+
+func expect(t *testing.T, out string, lines ...string) {
+	t.Helper()
+	have := strings.Split(out, "\n")
+	for _, l := range lines {
+		if !slices.Contains(have, l) {
+			t.Errorf("missing: %s", l)
+		}
+	}
+}
+
+// TestNoWayOut tries, as the user with id 0 and as nobody, what engines must not be able to do.
+func TestNoWayOut(t *testing.T) {
+	state := t.TempDir()
+	secret := filepath.Join(state, "secret")
+	if err := os.WriteFile(secret, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
+	if err != nil {
+		t.Skip("capability root: this test needs root to make a folder in /var/lib")
+	}
+	defer os.RemoveAll(elsewhere)
+	hidden := filepath.Join(elsewhere, "secret")
+	if err := os.WriteFile(hidden, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join("/run", filepath.Base(elsewhere)+".sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, uid := range []int{0, 65534} {
+		out := enter(t, Config{Hidden: []string{elsewhere}, UID: uid, GID: uid}, secret, hidden, socket, "/sys/fs/cgroup/memory", "/dev/vda", "/proc/kcore")
+		for _, what := range []string{
+			"mount", "umount", "remount /proc/sys", "mknod", "trace the init", "look into the init", "go through the init",
+			"read the init's memory", "write /proc/sys", "write /sys",
+			"set the hostname", "make a namespace", "open a raw socket", "keep supplementary groups",
+		} {
+			expect(t, out, "cannot "+what)
+		}
+		expect(t, out, "can write /tmp", "can write /dev/shm", "can read private files",
+			"no "+secret, "no "+hidden, "no "+socket, "no /sys/fs/cgroup/memory", "no /dev/vda")
+	}
+}
+
+// TestVisible puts projects where private folders and covers lie.
+func TestVisible(t *testing.T) {
+	make := func(parent, name string) string {
+		dir, err := os.MkdirTemp(parent, "muster-sandbox-test-")
+		if err != nil {
+			t.Skipf("capability root: %v", err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		for _, d := range []string{name, name + "/inner"} {
+			if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, d, "file"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		os.Chmod(dir, 0o755)
+		return filepath.Join(dir, name)
+	}
+	tmp, run, shm, state := make("/tmp", "project"), make("/run", "project"), make("/dev/shm", "project"), make("/var/lib", "project")
+	outer := make("/tmp", "outer")
+	links := make("/tmp", "links")
+	chain := []string{filepath.Join(links, "first"), filepath.Join(links, "second")}
+	if err := errorsOf(os.Symlink(chain[1], chain[0]), os.Symlink(tmp, chain[1])); err != nil {
+		t.Fatal(err)
+	}
+	look := []string{tmp, run, shm, state, outer, chain[0]}
+	for i := range look {
+		look[i] += "/file"
+	}
+	look = append(look, filepath.Dir(state)+"/other", outer+"/inner/file")
+	if err := os.WriteFile(filepath.Dir(state)+"/other", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := enter(t, Config{
+		Visible: []string{tmp, run, shm, state, outer, chain[0], "/missing"},
+		Hidden:  []string{filepath.Dir(state), outer + "/inner"},
+	}, look...)
+	for _, p := range look[:6] {
+		expect(t, out, "yes "+p)
+	}
+	expect(t, out, "no "+look[6], "no "+look[7])
+}
+
+func errorsOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A private folder itself cannot be a project: its files would silently not be there.
+func TestWholeTmp(t *testing.T) {
+	for _, dir := range []string{"/tmp", "/run", "/dev/shm", "/tmp/"} {
+		out := enter(t, Config{Visible: []string{dir}})
+		if !strings.Contains(out, "failed enter: visible paths: "+filepath.Clean(dir)+" itself cannot be shared") {
+			t.Errorf("%s: %s", dir, out)
+		}
+	}
+}
+
+func TestFollowOne(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errorsOf(os.MkdirAll(dir+"/real/sub", 0o755), os.Symlink("real", dir+"/relative"), os.Symlink(dir+"/relative", dir+"/absolute"),
+		os.Symlink("loop", dir+"/loop")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		want []string
+	}{
+		{"/real/sub", []string{"/real/sub"}},
+		{"/relative/sub", []string{"/relative/sub", "/real/sub"}},
+		{"/absolute/sub", []string{"/absolute/sub", "/relative/sub", "/real/sub"}},
+		{"/missing", []string{"/missing"}},
+	} {
+		var got []string
+		for _, n := range names(dir + c.path) {
+			got = append(got, strings.TrimPrefix(n, dir))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.path, got, c.want)
+		}
+	}
+	if got := names(dir + "/loop"); len(got) > 41 {
+		t.Errorf("a loop is followed %d times", len(got))
+	}
+}
