@@ -45,6 +45,7 @@ type CreateSession struct {
 	BaseEnv  map[string]string `json:"base_env,omitempty" doc:"the caller's environment: the session and all its workers get it"`
 	Env      map[string]string `json:"env,omitempty" doc:"for the session alone"`
 	OwnerPID int               `json:"owner_pid,omitempty" doc:"process whose end ends the session (same machine)"`
+	Terminal bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
 	Stdin    bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
 }
 

@@ -41,7 +41,10 @@ type Client struct {
 
 // New makes a client. It does not connect.
 func New(c Config) (*Client, error) {
-	transport := &http.Transport{DisableCompression: true} // no proxy: tokens go to the server alone
+	transport := &http.Transport{ // no proxy: tokens go to the server alone
+		DisableCompression: true,
+		IdleConnTimeout:    30 * time.Second, // sooner than the server, so that no request meets a connection that it closes
+	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	transport.DialContext = dialer.DialContext
 	cl := &Client{address: c.Address, token: c.Token, http: &http.Client{

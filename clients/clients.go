@@ -6,6 +6,7 @@
 package clients
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -67,18 +68,18 @@ func contentHash(tree fs.FS) (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:12], err
 }
 
-// complete reports whether dir holds all files of the tree: somebody may have cleaned up in the cache.
+// complete reports whether dir holds all files of the tree as they are: somebody may have cleaned up, or worse, in the cache.
 func complete(tree fs.FS, dir string) bool {
 	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		want, err := d.Info()
+		want, err := fs.ReadFile(tree, name)
 		if err != nil {
 			return err
 		}
-		got, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
-		if err == nil && got.Size() != want.Size() {
+		got, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		if err == nil && !bytes.Equal(got, want) {
 			err = fs.ErrNotExist
 		}
 		return err

@@ -144,6 +144,7 @@ print("ro", refused("/proc/sys/kernel/hostname", "x"), refused("/sys/kernel/mm/k
 print("cgroup", os.listdir("/sys/fs/cgroup"))
 print("dev", [d for d in os.listdir("/dev") if d in ("vda", "sda", "kvm", "mem", "loop0", "kmsg")])
 print("mknod", subprocess.call(["mknod", "/dev/shm/x", "b", "1", "1"], stderr=subprocess.DEVNULL) != 0)
+print("cache", refused(os.path.join(os.path.dirname(os.path.dirname(__import__("cdsw").__file__)), "planted.py"), "x"))
 print("mount", subprocess.call(["mount", "-t", "tmpfs", "x", "/mnt"], stderr=subprocess.DEVNULL) != 0)
 print("project", os.getcwd() == os.environ["WANT"], os.path.exists("session.py"))
 '''
@@ -154,7 +155,7 @@ assert not done["failures"], done
 	r.has(t,
 		"[w] fds [0, 1, 2]\n", "[w] pids 1 2\n", "[w] tmp []\n", "[w] host True True\n", "[w] links ['eth0', 'lo']\n",
 		"[w] nnp 1 caps 00000000800405fb\n", "[w] ro True True True\n", "[w] cgroup []\n", "[w] dev []\n", "[w] mknod True\n",
-		"[w] mount True\n", "[w] project True True\n")
+		"[w] mount True\n", "[w] cache True\n", "[w] project True True\n")
 }
 
 func TestPrintAppearsWhileTheWorkerStillRuns(t *testing.T) {

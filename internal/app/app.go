@@ -73,10 +73,16 @@ func open(c config) (_ *app, err error) {
 	}
 	drv, err := local.New(local.Config{
 		Dir: paths.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network, Hidden: []string{paths.runtime},
+		ReadOnly: []string{paths.cache},
 	})
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, drv.Close())
+		}
+	}()
 	for _, w := range drv.Capabilities().Warnings {
 		fmt.Fprintf(c.log, "muster: %s\n", w)
 	}
@@ -95,7 +101,7 @@ func open(c config) (_ *app, err error) {
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
 	})
 	if err != nil {
-		return nil, errors.Join(err, drv.Close())
+		return nil, err
 	}
 	a.server = server.New(server.Config{Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log})
 	a.http = a.server.HTTP()
@@ -103,7 +109,9 @@ func open(c config) (_ *app, err error) {
 }
 
 // serveEngines answers the engines of a session on the listener in its network.
-func (a *app) serveEngines(l net.Listener) { a.http.Serve(l) }
+func (a *app) serveEngines(session engine.ID, l net.Listener) {
+	a.http.Serve(server.ForEngines(session, l))
+}
 
 // serve answers on the owner's listener until ctx ends, then ends everything in reverse order.
 func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
@@ -120,8 +128,17 @@ func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	defer cancel()
 	// Sessions first: whoever follows a console sees its end before the streams are closed.
 	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
-	err = errors.Join(err, a.http.Shutdown(end), a.manager.Close(end), a.driver.Close())
+	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close())
 	<-served
+	return err
+}
+
+// endHTTP answers what is being asked, until ctx ends; whoever is left then is cut off.
+func endHTTP(ctx context.Context, h *http.Server) error {
+	err := h.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, h.Close())
+	}
 	return err
 }
 

@@ -119,7 +119,7 @@ func languageRows(ctx context.Context) []cli.Row {
 	var rows []cli.Row
 	for _, k := range []engine.Kernel{engine.Python3, engine.R, engine.Scala, engine.Python2} {
 		row := cli.Row{What: "kernel " + string(k), Optional: k != engine.Python3}
-		c, err := table.Prepare(ctx, kernel.Request{Kernel: k, Code: "1", Project: dir, Env: env})
+		c, err := table.Prepare(ctx, kernel.Request{Kernel: k, Code: "1", Project: dir, Env: env, SearchEnv: env, Trusted: true})
 		if err != nil {
 			row.Detail, row.Fix = err.Error(), engine.HintOf(err)
 		} else {

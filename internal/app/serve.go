@@ -58,12 +58,9 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(o.Listen)
+	l, err := announce(o, a.token)
 	if err != nil {
 		return errors.Join(err, a.manager.Close(ctx), a.driver.Close())
-	}
-	if err := os.WriteFile(o.TokenFile, []byte(a.token+"\n"), 0o600); err != nil {
-		return errors.Join(engine.Errorf(engine.Unavailable, "the server's token cannot be written: %v", err), l.Close(), a.manager.Close(ctx), a.driver.Close())
 	}
 	defer os.Remove(o.TokenFile)
 	return a.serve(ctx, l, func() {
@@ -71,6 +68,35 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 			o.Ready(o.Listen)
 		}
 	})
+}
+
+// announce makes the token's file and then the listener: whoever finds the server finds its token. After an error neither
+// is there.
+func announce(o cli.UpOptions, token string) (net.Listener, error) {
+	if err := writeToken(o.TokenFile, token); err != nil {
+		return nil, engine.Errorf(engine.Unavailable, "the server's token cannot be written: %w", err)
+	}
+	l, err := listen(o.Listen)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(o.TokenFile))
+	}
+	return l, nil
+}
+
+// writeToken writes the file as a whole, for the owner's eyes.
+func writeToken(path, token string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(token + "\n")
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
 }
 
 // lockServer makes sure that two servers that start at the same moment do not take each other's socket. The lock is gone

@@ -72,7 +72,7 @@ func (o *awaitOptions) which(ctx context.Context, c *client.Client, p place, arg
 		}
 	}
 	for _, id := range args {
-		t, err := locate(ctx, c, p, id)
+		t, err := locate(ctx, c, id)
 		switch {
 		case err != nil:
 			return "", nil, err

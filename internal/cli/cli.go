@@ -55,7 +55,7 @@ type app struct {
 }
 
 // Main runs one command line (without the program's name) and returns the exit code. It takes over SIGINT, SIGTERM and
-// SIGHUP while it runs; ctx ends it too.
+// SIGHUP while it runs, and SIGPIPE; ctx ends it too.
 func Main(ctx context.Context, args []string, streams Streams, deps Deps) int {
 	a := &app{Streams: streams, deps: deps.withDefaults(), now: time.Now, signals: deps.Signals, progressDelay: time.Second}
 	if a.signals == nil {
@@ -64,6 +64,11 @@ func Main(ctx context.Context, args []string, streams Streams, deps Deps) int {
 		defer signal.Stop(c)
 		a.signals = c
 	}
+	// Without this a write to a pipe that nobody reads would end the process at once: what it has started must be ended
+	// first. The write fails with EPIPE instead. (Ignoring the signal would do too, but engines would inherit that.)
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	return a.main(ctx, args)
 }
 

@@ -24,9 +24,9 @@ func populated(t *testing.T) *world {
 	w := newWorld(t)
 	w.list = []api.Session{
 		{ID: "bbbbbbbbbbbbbbbb", Kind: "script", Ended: true, CreatedAt: time.Unix(2, 0), Engine: api.Worker{
-			ID: "bbbbbbbbbbbbbbbb", Name: "old.py", Status: "succeeded", CPU: 1, CreatedAt: p("2024-05-04T07:00:00.000Z"), Reason: "succeeded"}},
+			ID: "bbbbbbbbbbbbbbbb", MasterID: "bbbbbbbbbbbbbbbb", Name: "old.py", Status: "succeeded", CPU: 1, CreatedAt: p("2024-05-04T07:00:00.000Z"), Reason: "succeeded"}},
 		{ID: sessionA, Name: "train", Kind: "script", CreatedAt: time.Unix(1, 0), Engine: api.Worker{
-			ID: sessionA, Status: "running", CPU: 1, IPAddress: "100.100.0.2", CreatedAt: p("2024-05-06T07:00:00.000Z")}},
+			ID: sessionA, MasterID: sessionA, Status: "running", CPU: 1, IPAddress: "100.100.0.2", CreatedAt: p("2024-05-06T07:00:00.000Z")}},
 	}
 	w.workers = []api.Worker{ // newest first
 		{ID: worker2, Name: "Untitled\x1b[31m Worker", Status: "scheduling", CPU: 0.5, Memory: 2, IPAddress: "unknown", MasterID: sessionA,
@@ -94,11 +94,12 @@ func TestLogs(t *testing.T) {
 
 func TestStop(t *testing.T) {
 	w := populated(t)
-	w.expect(1, worker2+"\nbbbbbbbbbbbbbbbb\n", "muster: there is no session or worker \"zz\"\n  try: muster ps -a\n", "stop", "w2", "zz", "bbbb")
+	w.expect(1, worker2+"\n"+worker1+"\nbbbbbbbbbbbbbbbb\n", "muster: there is no session or worker \"zz\"\n  try: muster ps -a\n",
+		"stop", "w2", "zz", "bbbb", "w1", worker2)
 	w.expect(0, worker2+"\n"+worker1+"\n", "", "stop", "--all", "--session", "aaaa")
 	w.expect(0, sessionA+"\n", "", "stop", "--all")
 	w.inEngine().expect(0, worker2+"\n"+worker1+"\n", "", "stop", "--all")
-	want := []string{"stop [" + worker2 + "] all=false in " + sessionA, "end bbbbbbbbbbbbbbbb", "stop [] all=true in " + sessionA,
+	want := []string{"stop [" + worker2 + " " + worker1 + "] all=false in " + sessionA, "end bbbbbbbbbbbbbbbb", "stop [] all=true in " + sessionA,
 		"end " + sessionA, "stop [] all=true in " + sessionA}
 	if fmt.Sprint(w.calls) != fmt.Sprint(want) {
 		t.Errorf("%q\nwant %q", w.calls, want)

@@ -113,17 +113,3 @@ func answers(socket string) (pid int, yes bool) {
 	})
 	return pid, true
 }
-
-// local reports whether the server at address runs on this machine, as far as the address tells.
-func local(address string) bool {
-	if strings.HasPrefix(address, "unix://") {
-		return true
-	}
-	_, hostport, _ := strings.Cut(address, "://")
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = hostport
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}

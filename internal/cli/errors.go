@@ -75,6 +75,8 @@ func (a *app) report(err error) int {
 	switch {
 	case client.Unreachable(err):
 		code = exitUnavailable
+	case errors.Is(err, syscall.EPIPE): // whoever read our output, such as head, has enough
+		return exitSignal + int(syscall.SIGPIPE)
 	case engine.KindOf(err) == engine.Unauthorized:
 		hint = "set MUSTER_TOKEN to the server's token (it lies beside its socket in a file named token)"
 	case errors.Is(err, context.Canceled):

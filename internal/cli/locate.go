@@ -17,7 +17,7 @@ type target struct {
 }
 
 // locate finds out what an id, or the beginning of one, means.
-func locate(ctx context.Context, c *client.Client, p place, id string) (target, error) {
+func locate(ctx context.Context, c *client.Client, id string) (target, error) {
 	s, err := c.Session(ctx, id)
 	if err == nil {
 		return target{session: s.ID}, nil
@@ -32,26 +32,10 @@ func locate(ctx context.Context, c *client.Client, p place, id string) (target, 
 		}
 		return target{}, err
 	}
-	if s, err := c.Session(ctx, w.ID); err == nil { // the beginning of a session's id
-		return target{session: s.ID}, nil
+	if w.ID == w.MasterID { // the beginning of a session's id, which is also that of its own engine
+		return target{session: w.ID}, nil
 	}
-	if p.inEngine {
-		own, err := c.Session(ctx, "self")
-		return target{session: own.ID, worker: &w}, err
-	}
-	if s, err := c.Session(ctx, w.MasterID); err == nil {
-		return target{session: s.ID, worker: &w}, nil
-	}
-	sessions, err := c.Sessions(ctx)
-	if err != nil {
-		return target{}, err
-	}
-	for _, s := range sessions {
-		if s.Engine.ID == w.MasterID {
-			return target{session: s.ID, worker: &w}, nil
-		}
-	}
-	return target{}, engine.Errorf(engine.NotFound, "the session of worker %s is gone", w.ID)
+	return target{session: w.MasterID, worker: &w}, nil
 }
 
 // sessionFlag adds --session.
@@ -68,7 +52,7 @@ func theSession(ctx context.Context, c *client.Client, p place, named string) (s
 		return "", &usageError{err: engine.Errorf(engine.Invalid, "which session? This is no engine, so it must be named"),
 			hint: "muster ps, and then --session ID"}
 	}
-	t, err := locate(ctx, c, p, named)
+	t, err := locate(ctx, c, named)
 	if err == nil && t.worker != nil {
 		err = engine.Errorf(engine.Invalid, "%s is a worker, not a session", named)
 	}

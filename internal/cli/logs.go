@@ -58,7 +58,7 @@ func (o *logsOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args 
 	if len(args) == 0 {
 		t.session, err = theSession(ctx, c, p, "")
 	} else {
-		t, err = locate(ctx, c, p, args[0])
+		t, err = locate(ctx, c, args[0])
 	}
 	if err != nil {
 		return err

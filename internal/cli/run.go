@@ -18,7 +18,7 @@ import (
 	"muster/engine"
 )
 
-// closeTimeout is how long the end of a session or of the server inside may take.
+// closeTimeout is how long the end of a session, and then of the server inside, may take.
 const closeTimeout = 30 * time.Second
 
 type runOptions struct {
@@ -102,14 +102,16 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 	}
 	if r.c, err = client.New(client.Config{Address: address, Token: token}); err == nil {
 		defer r.c.Close()
-		if local(address) {
+		if strings.HasPrefix(address, "unix://") { // on another machine, or in another container, it is somebody else's number
 			req.OwnerPID = os.Getpid()
 		}
 		err = r.run(req)
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
+	closing := r.closing()
 	if closeErr := closeServer(closing); closeErr != nil {
+		if s, ok := context.Cause(closing).(*signalError); ok {
+			closeErr = s
+		}
 		fmt.Fprintf(a.Err, "muster: the server inside did not end well: %v\n", closeErr)
 	}
 	return r.cause(err)

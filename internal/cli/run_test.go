@@ -43,7 +43,7 @@ func TestRunSendsTheRequest(t *testing.T) {
 	w.expect(0, "", "", "run", "--cpu", "2", "--memory", "0.5", "--gpu", "1", "--env", "A=b=c", "--env", "MINE", "--name", "n",
 		"--kernel", "python3", "train.py", "--cpu", "x", "-c", "--", "y")
 	got := *w.created
-	if got.OwnerPID != os.Getpid() || !got.Stdin {
+	if got.OwnerPID != 0 || !got.Stdin { // over TCP, the number may be another process's
 		t.Errorf("owner %d, stdin %v", got.OwnerPID, got.Stdin)
 	}
 	for _, k := range []string{"BAD", "MUSTER_TOKEN", "MUSTER_HOST"} {
@@ -59,6 +59,16 @@ func TestRunSendsTheRequest(t *testing.T) {
 		`"cpu":2,"memory":0.5,"nvidia_gpu":1,"env":{"A":"b=c","MINE":"1"},"stdin":true}`
 	if encode(got) != want {
 		t.Errorf("sent %s\nwant %s", encode(got), want)
+	}
+}
+
+// On the same machine for certain, the session ends with us.
+func TestRunTellsItsProcessOverASocket(t *testing.T) {
+	w := newWorld(t)
+	w.env = append(w.env, "MUSTER_HOST="+w.socket)
+	w.expect(0, "", "", "run", "x.py")
+	if w.created.OwnerPID != os.Getpid() {
+		t.Errorf("owner %d, want %d", w.created.OwnerPID, os.Getpid())
 	}
 }
 
@@ -222,4 +232,74 @@ func TestSignalBeforeTheSession(t *testing.T) {
 	}
 	go func() { <-starting; w.signals <- syscall.SIGINT }()
 	w.expect(130, "", "", "run", "--server", "none", "x.py")
+}
+
+// While what was started is being ended, one signal ends the waiting.
+func TestSignalWhileClosing(t *testing.T) {
+	w := newWorld(t)
+	w.env = w.env[2:]
+	closing := make(chan struct{})
+	w.deps.Embedded = func(_ context.Context, o EmbeddedOptions) (string, string, func(context.Context) error, error) {
+		return w.address, "owner", func(ctx context.Context) error {
+			close(closing)
+			<-ctx.Done() // it would take long
+			return ctx.Err()
+		}, nil
+	}
+	go func() { <-closing; w.signals <- syscall.SIGINT }()
+	w.expect(0, "", "muster: the server inside did not end well: ended by signal: interrupt\n", "run", "--server", "none", "x.py")
+}
+
+// The third Ctrl-C gives the session up, the fourth the waiting for its end; the server inside gets no more time then.
+func TestEveryCtrlCDoesSomething(t *testing.T) {
+	w := newWorld(t)
+	w.env = w.env[2:]
+	release := make(chan struct{})
+	defer func() { close(release); <-w.done }()
+	w.deps.Embedded = func(context.Context, EmbeddedOptions) (string, string, func(context.Context) error, error) {
+		return w.address, "owner", func(ctx context.Context) error { return ctx.Err() }, nil
+	}
+	w.script = func(m *manager) api.Event {
+		m.print(sessionA, console.Stdout, "ready\n")
+		<-release // neither SIGINT nor an end impresses it
+		return exit(engine.ReasonSessionEnded, 143, "the session ended")
+	}
+	go func() {
+		w.out.await(t, "ready")
+		w.signals <- syscall.SIGINT
+		<-w.interrupted
+		w.signals <- syscall.SIGINT
+		<-w.ending
+		w.signals <- syscall.SIGINT
+		w.signals <- syscall.SIGINT
+	}()
+	w.expect(130, "ready\n", "muster: the server inside did not end well: ended by signal: interrupt\n", "run", "--server", "none", "x.py")
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// Where the output goes nowhere the session ends: quietly if its reader has enough, else with the reason.
+func TestRunWithoutReaders(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+		says string
+	}{
+		{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, 141, ""},
+		{&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, 1, "muster: write /dev/stdout: no space left on device\n"},
+	} {
+		w := newWorld(t)
+		w.stdout = failing{c.err}
+		w.script = func(m *manager) api.Event {
+			m.print(sessionA, console.Stdout, "hello\n")
+			<-m.ending
+			return exit(engine.ReasonSessionEnded, 143, "the session ended")
+		}
+		w.expect(c.code, "", c.says, "run", "x.py")
+		if strings.Join(w.calls, ", ") != "end "+sessionA {
+			t.Errorf("%q", w.calls)
+		}
+	}
 }

@@ -18,9 +18,9 @@ import (
 
 // runner is one session from its start to its exit code.
 //
-//	create ─► follow the console to its end ─► the script's exit
+//	create ─► follow the console to its end ─► the script's exit ─► closing: the server inside ends
 //	  │  └─ stdin goes in, signals: Ctrl-C interrupts; again, or another signal, ends; a third time gives up
-//	  └─ an error on the way ends the session
+//	  └─ an error on the way ends the session, which is closing too; a signal then ends the waiting for it
 type runner struct {
 	a      *app
 	c      *client.Client
@@ -28,10 +28,18 @@ type runner struct {
 	cancel context.CancelCauseFunc
 	wait   sync.WaitGroup // everything that was started
 
+	// closing's context, with a deadline from its first use on. It does not end with ctx.
+	closingOnce sync.Once
+	closingCtx  context.Context
+	giveUp      context.CancelCauseFunc
+	stopClock   context.CancelFunc
+	stopped     chan struct{} // signals are not watched any more
+
 	mu          sync.Mutex
 	session     string    // "" until there is one
 	interrupted bool      // Ctrl-C went to the script
 	ended       os.Signal // the signal because of which we ended the session
+	closes      bool      // nothing is left to be done but to close
 
 	engine string // the session's own
 	exit   *api.Event
@@ -39,15 +47,31 @@ type runner struct {
 
 // newRunner begins to watch the signals; stop ends that.
 func newRunner(ctx context.Context, a *app) *runner {
-	r := &runner{a: a}
+	r := &runner{a: a, stopped: make(chan struct{}), stopClock: func() {}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.closingCtx, r.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.wait.Go(r.watch)
 	return r
 }
 
 func (r *runner) stop() {
 	r.cancel(nil)
+	close(r.stopped)
 	r.wait.Wait()
+	r.stopClock()
+	r.giveUp(nil)
+}
+
+// closing is the context for ending what was started. The time for all of that runs from the first call on, and the next
+// signal ends it.
+func (r *runner) closing() context.Context {
+	r.closingOnce.Do(func() {
+		r.mu.Lock()
+		r.closes = true
+		r.mu.Unlock()
+		r.closingCtx, r.stopClock = context.WithTimeout(r.closingCtx, closeTimeout)
+	})
+	return r.closingCtx
 }
 
 // cause is err, or the signal that is behind it.
@@ -132,9 +156,7 @@ func (r *runner) isExit(record console.Record) bool {
 
 // end ends the session after something went wrong, or because of a signal.
 func (r *runner) end() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), closeTimeout)
-	defer cancel()
-	r.c.EndSession(ctx, r.session) // if it fails, our own end is the session's
+	r.c.EndSession(r.closing(), r.session) // if it fails, our own end is the session's
 }
 
 // watch acts on signals.
@@ -143,19 +165,21 @@ func (r *runner) watch() {
 		var sig os.Signal
 		select {
 		case sig = <-r.a.signals:
-		case <-r.ctx.Done():
+		case <-r.stopped:
 			return
 		}
 		r.mu.Lock()
-		session, ending := r.session, r.ended != nil
+		session, ending, closes := r.session, r.ended != nil, r.closes || r.ctx.Err() != nil
 		gentle := sig == syscall.SIGINT && n == 1
-		if gentle {
+		if gentle && !closes {
 			r.interrupted = true
 		} else if session != "" && !ending {
 			r.ended = sig
 		}
 		r.mu.Unlock()
 		switch {
+		case closes:
+			r.giveUp(&signalError{sig})
 		case session == "" || ending:
 			r.cancel(&signalError{sig})
 		case gentle:

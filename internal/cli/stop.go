@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,14 +48,42 @@ func (o *stopOptions) run(ctx context.Context, a *app, cmd *cobra.Command, ids [
 	if o.all {
 		return o.everything(ctx, a, c, p)
 	}
+	return a.stopNamed(ctx, c, ids)
+}
+
+// doomed is what is to be stopped in one session.
+type doomed struct {
+	session string
+	workers []string
+	whole   bool // the session too
+}
+
+// stopNamed stops what ids mean, the workers of a session with one request, so that their times to end run together. An
+// id that is wrong does not spare the others.
+func (a *app) stopNamed(ctx context.Context, c *client.Client, ids []string) error {
 	failed := false
-	for _, id := range ids { // one that is wrong does not spare the others
-		if err := a.stopOne(ctx, c, p, id); err != nil {
-			if client.Unreachable(err) || ctx.Err() != nil {
+	told := func(err error) error {
+		if err == nil || client.Unreachable(err) || ctx.Err() != nil {
+			return err
+		}
+		a.report(err)
+		failed = true
+		return nil
+	}
+	var all []*doomed
+	for _, id := range ids {
+		t, err := locate(ctx, c, id)
+		if err != nil {
+			if err := told(err); err != nil {
 				return err
 			}
-			a.report(err)
-			failed = true
+			continue
+		}
+		all = t.add(all)
+	}
+	for _, d := range all {
+		if err := told(a.stopIn(ctx, c, d)); err != nil {
+			return err
 		}
 	}
 	if failed {
@@ -63,19 +92,33 @@ func (o *stopOptions) run(ctx context.Context, a *app, cmd *cobra.Command, ids [
 	return nil
 }
 
-func (a *app) stopOne(ctx context.Context, c *client.Client, p place, id string) error {
-	t, err := locate(ctx, c, p, id)
-	if err != nil {
-		return err
+// add puts t to what else is to be stopped in its session.
+func (t target) add(all []*doomed) []*doomed {
+	i := slices.IndexFunc(all, func(d *doomed) bool { return d.session == t.session })
+	if i < 0 {
+		i, all = len(all), append(all, &doomed{session: t.session})
 	}
 	if t.worker == nil {
-		if err := c.EndSession(ctx, t.session); err != nil {
-			return err
-		}
-		fmt.Fprintln(a.Out, t.session)
-		return nil
+		all[i].whole = true
+	} else if !slices.Contains(all[i].workers, t.worker.ID) {
+		all[i].workers = append(all[i].workers, t.worker.ID)
 	}
-	return a.stopWorkers(ctx, c, t.session, api.Stop{IDs: []string{t.worker.ID}})
+	return all
+}
+
+func (a *app) stopIn(ctx context.Context, c *client.Client, d *doomed) error {
+	var err error
+	if len(d.workers) > 0 {
+		err = a.stopWorkers(ctx, c, d.session, api.Stop{IDs: d.workers})
+	}
+	if !d.whole {
+		return err
+	}
+	if endErr := c.EndSession(ctx, d.session); endErr != nil {
+		return errors.Join(err, endErr)
+	}
+	fmt.Fprintln(a.Out, d.session)
+	return err
 }
 
 func (a *app) stopWorkers(ctx context.Context, c *client.Client, session string, req api.Stop) error {

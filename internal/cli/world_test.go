@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +37,8 @@ type world struct {
 	*manager
 	t       *testing.T
 	address string
+	socket  string    // the same server
+	stdout  io.Writer // instead of out
 	env     []string
 	in      io.Reader
 	out     syncBuffer
@@ -53,6 +57,15 @@ func newWorld(t *testing.T) *world {
 	ts.Start()
 	t.Cleanup(func() { s.Close(); ts.Close() })
 	w.address = ts.URL
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() { ts.Config.Serve(l); close(served) }()
+	t.Cleanup(func() { l.Close(); <-served })
+	w.socket = "unix://" + path
 	w.env = []string{"MUSTER_HOST=" + ts.URL, "MUSTER_TOKEN=owner", "MUSTER_RUNTIME_DIR=" + t.TempDir() + "/run", "HOME=/home/me"}
 	return w
 }
@@ -61,12 +74,16 @@ func newWorld(t *testing.T) *world {
 func (w *world) run(args ...string) int {
 	w.t.Helper()
 	d := w.deps
+	out := io.Writer(&w.out)
+	if w.stdout != nil {
+		out = w.stdout
+	}
 	d.Version, d.Environ, d.Signals = "1.2.3", w.env, w.signals
 	if d.Dir == "" {
 		d.Dir = "/project"
 	}
 	a := &app{
-		Streams: Streams{In: w.in, Out: &w.out, Err: &w.err, ErrTerminal: w.tty, OutTerminal: w.tty}, deps: d,
+		Streams: Streams{In: w.in, Out: out, Err: &w.err, ErrTerminal: w.tty, OutTerminal: w.tty}, deps: d,
 		signals: w.signals, now: func() time.Time { return time.Date(2024, 5, 6, 7, 10, 0, 0, time.UTC) },
 	}
 	return a.main(w.t.Context(), args)
@@ -144,6 +161,7 @@ type manager struct {
 	done        chan struct{}
 	interrupted chan struct{}
 	ending      chan struct{}
+	once        sync.Once // closes it
 	stdin       *io.PipeReader
 	typed       *io.PipeWriter
 	launch      func(api.LaunchWorkers) (api.Workers, error)
@@ -203,7 +221,7 @@ func (m *manager) CreateSession(_ context.Context, req api.CreateSession) (api.S
 	}
 	m.mu.Lock()
 	m.created = &req
-	s := api.Session{ID: sessionA, Kind: "script", Engine: api.Worker{ID: sessionA, Status: "running"}}
+	s := api.Session{ID: sessionA, Kind: "script", Engine: api.Worker{ID: sessionA, MasterID: sessionA, Status: "running"}}
 	m.list = append(m.list, s)
 	m.mu.Unlock()
 	go func() {
@@ -234,14 +252,18 @@ func (m *manager) Session(id engine.ID) (api.Session, error) {
 	return api.Session{}, engine.Errorf(engine.NotFound, "there is no session %q", id)
 }
 
-func (m *manager) EndSession(_ context.Context, id engine.ID, _ string) error {
+func (m *manager) EndSession(ctx context.Context, id engine.ID, _ string) error {
 	if _, err := m.Session(id); err != nil {
 		return err
 	}
 	m.called("end " + string(id))
 	if m.created != nil {
-		close(m.ending)
-		<-m.done
+		m.once.Do(func() { close(m.ending) })
+		select {
+		case <-m.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }

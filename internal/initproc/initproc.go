@@ -104,6 +104,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		TmpDir:      filepath.Join(spec.PrivateDir, "tmp"),
 		Visible:     spec.Visible,
 		Hidden:      spec.Hidden,
+		ReadOnly:    spec.ReadOnly,
 		DeviceNodes: spec.DeviceNodes,
 		ShmBytes:    spec.ShmBytes,
 		Files:       spec.Files,

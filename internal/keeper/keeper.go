@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"os/signal"
@@ -24,7 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/console"
-	"muster/internal/initproc"
 	"muster/internal/keeper/wire"
 )
 
@@ -286,24 +284,4 @@ func (k *Keeper) notice(text string) {
 		k.notices = append([]wire.Event(nil), k.notices[n:]...)
 	}
 	k.tellLocked(e)
-}
-
-func (k *Keeper) addInit(pid int) {
-	k.mu.Lock()
-	k.inits[pid] = true
-	k.mu.Unlock()
-}
-
-// endStrays kills, on the plain rung, descendants of an init that was itself killed: they are the keeper's children now.
-// The init with that process id was waited for.
-func (k *Keeper) endStrays(pid int) {
-	k.strays.Lock()
-	defer k.strays.Unlock()
-	k.mu.Lock()
-	delete(k.inits, pid)
-	inits := maps.Clone(k.inits)
-	k.mu.Unlock()
-	if k.config.Plain {
-		initproc.EndDescendants(inits)
-	}
 }

@@ -22,7 +22,7 @@ var buffers = sync.Pool{New: func() any {
 const fullDiskRetry = 250 * time.Millisecond
 
 // lastRetries bounds the tries after the engine's end: a session must end although its disk stays full.
-const lastRetries = 12
+const lastRetries = 4
 
 // pump carries what an engine writes to one stream into its log: read, append, tell. It holds the engine up while the disk
 // is full (the pipe fills and the engine waits) rather than lose a byte.

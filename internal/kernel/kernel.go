@@ -1,12 +1,12 @@
 // Package kernel knows how each language is started and fed code: which interpreter runs it, which script or code is good
 // input, and what must stand in its environment so that our clients can be imported. It makes the command line; it starts
-// nothing itself (but asks a wrapper script once which interpreter it stands for). The manager imports it; it looks only
-// at package engine.
+// nothing itself, but asks a wrapper script once which interpreter it stands for. That runs on the host, outside of any
+// engine: hence interpreters are looked up only in Request.SearchEnv, which an engine's request must never reach. The
+// manager imports this package; it looks only at package engine.
 package kernel
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -22,7 +22,9 @@ type Request struct {
 	Code        string        // used if Script is empty
 	Args        []string
 	Project     string                   // absolute
-	Env         map[string]string        // the whole environment of the engine to be; PATH is searched
+	Env         map[string]string        // the whole environment of the engine to be: what the Command adds is merged with it
+	SearchEnv   map[string]string        // where interpreters are looked up (PATH), and what a wrapper script that is asked gets
+	Trusted     bool                     // the owner asks, not an engine: the script may be any file of the host
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
 }
 
@@ -54,7 +56,7 @@ type Table struct {
 	languages map[engine.Kernel]Language
 	visible   []string
 	mu        sync.Mutex
-	resolved  map[string]string // wrapper → interpreter
+	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
 }
 
 // Config says where our own clients lie.
@@ -88,7 +90,7 @@ func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
 	file, isCode := "{private}/"+l.CodeFile, true
 	if r.Script != "" {
 		isCode = false
-		if file, err = ScriptPath(r.Project, r.Script); err != nil {
+		if file, err = scriptPath(r.Project, r.Script, r.Trusted); err != nil {
 			return Command{}, err
 		}
 	}
@@ -102,7 +104,8 @@ func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
 	}
 	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env}
 	c.Visible = append(installation(interpreter), t.visible...)
-	if !isCode {
+	if !isCode && r.Trusted {
+		// An engine's own requests show it nothing: a link in the project could be turned to any file by the time it starts.
 		c.Visible = append(c.Visible, file)
 	}
 	if isCode {
@@ -150,35 +153,4 @@ func (t *Table) language(r Request) (Language, error) {
 			WithHint("kernels are %s", strings.Join(t.names(), ", "))
 	}
 	return l, nil
-}
-
-// interpreter finds the real interpreter: the session's own, else the first command on the engine's PATH.
-func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string, error) {
-	if known := r.Interpreter[l.Kernel]; known != "" {
-		return known, nil
-	}
-	command := lookPath(l.Commands, r.Env["PATH"])
-	if command == "" {
-		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s is not on the PATH", l.Kernel, strings.Join(l.Commands, " or ")).
-			WithHint("%s", l.Missing)
-	}
-	if l.Resolve == nil || isBinary(command) {
-		return command, nil
-	}
-	key := fmt.Sprint(command, "\x00", r.Project, "\x00", r.Env["PYENV_VERSION"])
-	t.mu.Lock()
-	known := t.resolved[key]
-	t.mu.Unlock()
-	if known != "" {
-		return known, nil
-	}
-	real, err := l.Resolve(ctx, command, r)
-	if err != nil {
-		return "", engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
-			WithHint("put the interpreter itself first on the PATH")
-	}
-	t.mu.Lock()
-	t.resolved[key] = real
-	t.mu.Unlock()
-	return real, nil
 }

@@ -64,7 +64,7 @@ func TestBadScripts(t *testing.T) {
 		{"nul\x00.py", `script name "nul\x00.py" holds a NUL`},
 		{"notes.txt", `cannot tell the kernel of script "notes.txt" from its ending`},
 	} {
-		_, err := table(t).Prepare(context.Background(), Request{Script: c.script, Project: dir, Env: map[string]string{"PATH": bin}})
+		_, err := table(t).Prepare(context.Background(), Request{Script: c.script, Project: dir, SearchEnv: map[string]string{"PATH": bin}})
 		if err == nil || err.Error() != c.want || engine.KindOf(err) != engine.Invalid {
 			t.Errorf("%q: got %v (%s), want %s", c.script, err, engine.KindOf(err), c.want)
 		}
@@ -80,7 +80,7 @@ func TestUnknownKernelAndMissingInterpreter(t *testing.T) {
 	for kernel, pkg := range map[engine.Kernel]string{
 		engine.Python3: "python3", engine.Python2: "jython", engine.R: "r-base-core", engine.Scala: "scala",
 	} {
-		_, err = table(t).Prepare(context.Background(), Request{Kernel: kernel, Code: "1", Project: dir, Env: map[string]string{"PATH": dir}})
+		_, err = table(t).Prepare(context.Background(), Request{Kernel: kernel, Code: "1", Project: dir, SearchEnv: map[string]string{"PATH": dir}})
 		if engine.KindOf(err) != engine.Unavailable || !strings.Contains(engine.HintOf(err), pkg) {
 			t.Errorf("%s: got %v, hint %q: want the package %s named", kernel, err, engine.HintOf(err), pkg)
 		}
@@ -91,7 +91,7 @@ func TestCommands(t *testing.T) {
 	dir := project(t)
 	py, rs := fakeBinary(t, "python3"), fakeBinary(t, "Rscript")
 	env := map[string]string{"PATH": py + ":" + rs, "PYTHONPATH": "/mine"}
-	c, err := table(t).Prepare(context.Background(), Request{Script: "link.py", Args: []string{"a b"}, Project: dir, Env: env})
+	c, err := table(t).Prepare(context.Background(), Request{Script: "link.py", Args: []string{"a b"}, Project: dir, Env: env, SearchEnv: env})
 	must(t, err)
 	got := strings.Join(c.Argv, "|")
 	if want := py + "/python3|-u|/clients/python/muster/_runner.py|script|" + dir + "/link.py|a b"; got != want {
@@ -100,7 +100,7 @@ func TestCommands(t *testing.T) {
 	if c.Env["PYTHONPATH"] != "/clients/python:/mine" || len(c.Files) != 0 {
 		t.Errorf("env %v, files %v", c.Env, c.Files)
 	}
-	c, err = table(t).Prepare(context.Background(), Request{Kernel: engine.R, Code: "cat(1)", Project: dir, Env: env})
+	c, err = table(t).Prepare(context.Background(), Request{Kernel: engine.R, Code: "cat(1)", Project: dir, Env: env, SearchEnv: env})
 	must(t, err)
 	if got := strings.Join(c.Argv, "|"); got != rs+"/Rscript|{private}/code.R" || string(c.Files["code.R"]) != "cat(1)" {
 		t.Errorf("argv %s, files %v", got, c.Files)
@@ -108,12 +108,12 @@ func TestCommands(t *testing.T) {
 	if !strings.HasSuffix(c.Env["R_DEFAULT_PACKAGES"], ",methods,cdsw") || c.Env["R_LIBS"] != "/clients/r" {
 		t.Errorf("env %v", c.Env)
 	}
-	c, err = table(t).Prepare(context.Background(), Request{Script: "good.R", Project: dir, Env: env})
+	c, err = table(t).Prepare(context.Background(), Request{Script: "good.R", Project: dir, Env: env, SearchEnv: env})
 	must(t, err)
 	if c.Kernel != engine.R {
 		t.Errorf("kernel %s for good.R", c.Kernel)
 	}
-	c, err = table(t).Prepare(context.Background(), Request{Kernel: engine.Python3, Project: dir, Env: env})
+	c, err = table(t).Prepare(context.Background(), Request{Kernel: engine.Python3, Project: dir, Env: env, SearchEnv: env})
 	must(t, err)
 	if c.Argv[0] != "/bin/sleep" {
 		t.Errorf("an idle worker runs %v", c.Argv)
@@ -130,7 +130,7 @@ func TestWrapperIsResolvedOnce(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(bin, "python3"), []byte(shim), 0o700))
 	tab := table(t)
 	for range 3 {
-		c, err := tab.Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: dir, Env: map[string]string{"PATH": bin + ":/usr/bin:/bin"}})
+		c, err := tab.Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: dir, SearchEnv: map[string]string{"PATH": bin + ":/usr/bin:/bin"}})
 		must(t, err)
 		if c.Interpreter != real || c.Argv[0] != real {
 			t.Fatalf("interpreter %s, argv %v, want %s", c.Interpreter, c.Argv, real)
@@ -140,7 +140,7 @@ func TestWrapperIsResolvedOnce(t *testing.T) {
 		t.Errorf("the wrapper was asked %d times", len(b)/2)
 	}
 	must(t, os.WriteFile(filepath.Join(bin, "python3"), []byte("#!/bin/sh\nexit 3\n"), 0o700))
-	_, err := table(t).Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: dir, Env: map[string]string{"PATH": bin}})
+	_, err := table(t).Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: dir, SearchEnv: map[string]string{"PATH": bin}})
 	var e *engine.Error
 	if !errors.As(err, &e) || !strings.Contains(e.Message, "does not say which interpreter it stands for") {
 		t.Errorf("a broken wrapper: %v", err)

@@ -45,7 +45,7 @@ func pythonCommand(c Config) func(context.Context, string, string, bool, Request
 func askPython(ctx context.Context, command string, r Request) (string, error) {
 	cmd := exec.CommandContext(ctx, command, "-c", "import sys; print(sys.executable)")
 	cmd.Dir = r.Project
-	for k, v := range r.Env {
+	for k, v := range r.SearchEnv {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
 	out, err := cmd.Output()

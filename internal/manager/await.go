@@ -26,13 +26,25 @@ func (w *worker) tellLocked() {
 			continue
 		}
 		a.done++
-		select {
-		case a.news <- struct{}{}:
-		default: // it has not looked yet
-		}
+		a.nudge()
 	}
 	clear(w.waiters[len(rest):])
 	w.waiters = rest
+}
+
+// nudge makes the waiter look.
+func (a *waiter) nudge() {
+	select {
+	case a.news <- struct{}{}:
+	default: // it has not looked yet
+	}
+}
+
+// nudgeLocked makes all waiters look: the worker has its room.
+func (w *worker) nudgeLocked() {
+	for _, a := range w.waiters {
+		a.nudge()
+	}
 }
 
 // decidedLocked reports whether the worker has reached what is awaited, or never will.
@@ -143,7 +155,7 @@ func (s *session) wait(ctx context.Context, a *waiter, targets []awaited, limit 
 		defer t.Stop()
 		over = t.C
 	}
-	told, waits := -1, 0
+	told, waits := api.AwaitProgress{Done: -1}, 0
 	for {
 		s.mu.Lock()
 		done := a.done
@@ -155,19 +167,23 @@ func (s *session) wait(ctx context.Context, a *waiter, targets []awaited, limit 
 			}
 		}
 		s.mu.Unlock()
-		if progress != nil && done != told {
+		var changed <-chan struct{} // nil: nobody wants to know
+		if progress != nil {
 			p := api.AwaitProgress{Done: done, Of: len(targets)}
 			if waiting != nil {
-				p.Waiting = waitsFor(waiting.ticket.want, s.m.room.standing())
+				p.Waiting, changed = s.m.room.watch(&waiting.ticket)
 			}
-			progress(p)
-			told = done
+			if p != told {
+				progress(p)
+				told = p
+			}
 		}
 		if done == len(targets) {
 			return nil
 		}
 		select {
 		case <-a.news:
+		case <-changed:
 		case <-over:
 			return nil
 		case <-ctx.Done():

@@ -137,12 +137,53 @@ func TestAwaitProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range seen {
-		if p.Of != 3 || i > 0 && p.Done <= seen[i-1].Done {
+		if p.Of != 3 || i > 0 && (p.Done < seen[i-1].Done || p == seen[i-1]) {
 			t.Errorf("progress %+v", seen)
 		}
 	}
 	if last := seen[len(seen)-1]; last.Done != 3 || last.Waiting != "" {
 		t.Errorf("last %+v", last)
+	}
+}
+
+// What is told of the first waiting worker stays true while it waits.
+func TestAwaitTellsWhyAnew(t *testing.T) {
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 10e9, CPU: 4}))
+	one, two := b.session(), b.session()
+	large := b.launch(one, api.LaunchWorkers{N: 2, CPU: 1, Memory: 4, Code: "hang"})
+	ws := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 7, Code: "exit 0"})
+	told := make(chan api.AwaitProgress, 100)
+	result := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	go func() {
+		_, err := b.Await(ctx, two, api.Await{IDs: ids(ws), Completion: true}, func(p api.AwaitProgress) { told <- p })
+		result <- err
+	}()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case p := <-told:
+			if p.Waiting != want || p.Done != 0 {
+				t.Errorf("told %+v, want %q", p, want)
+			}
+		case <-time.After(deadline):
+			t.Fatalf("not told: %q", want)
+		}
+	}
+	next("waits for 7 GB memory: 2 GB of 10 GB is free")
+	b.stop(one, large[0].ID)
+	next("waits for 7 GB memory: 6 GB of 10 GB is free")
+	three := b.sessionOf(api.CreateSession{Code: "hang", Memory: 5})
+	next("waits for a session to end: asks for 7 GB memory, sessions themselves hold 5 GB of 10 GB")
+	if err := b.EndSession(t.Context(), three, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	next("waits for 7 GB memory: 6 GB of 10 GB is free")
+	b.stop(one, large[1].ID)
+	next("") // it has its room
+	if err := <-result; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,11 +38,16 @@ func TestBadSessions(t *testing.T) {
 		{func(r *api.CreateSession) { r.OwnerPID = -1 }, engine.Invalid, "owner_pid must be the id of a process, not -1"},
 		{func(r *api.CreateSession) { r.Args = []string{"a\x00"} }, engine.Invalid, `the argument "a\x00" has a NUL byte`},
 		{func(r *api.CreateSession) { r.BaseEnv = map[string]string{"A": "\x00"} }, engine.Invalid, "base_env: the value of A has a NUL byte"},
+		{func(r *api.CreateSession) { r.Args = []string{strings.Repeat("x", 200_000)} }, engine.Invalid,
+			`the argument "` + strings.Repeat("x", 60) + `… (200000 bytes)" has 200 kB, the system's limit is 131.07 kB`},
+		{func(r *api.CreateSession) { r.Args = slices.Repeat([]string{strings.Repeat("x", 100_000)}, 16) }, engine.Invalid, inAll},
+		{func(r *api.CreateSession) { r.BaseEnv, r.Env = many("A", 9), many("B", 9) }, engine.Invalid, inAll},
+		{func(r *api.CreateSession) { r.Args, r.Env = slices.Repeat([]string{""}, 150_000), many("B", 9) }, engine.Invalid, inAll},
 	} {
 		req := api.CreateSession{Code: "hang", Project: b.project}
 		c.change(&req)
 		_, err := b.CreateSession(t.Context(), req)
-		if err == nil || err.Error() != "create session: "+c.want || engine.KindOf(err) != c.kind {
+		if err == nil || !matches(err.Error(), "create session: "+c.want) || engine.KindOf(err) != c.kind {
 			t.Errorf("error %q of kind %s, want %q of kind %s", err, engine.KindOf(err), "create session: "+c.want, c.kind)
 		}
 	}
@@ -51,6 +58,42 @@ func TestBadSessions(t *testing.T) {
 	_, err := b.CreateSession(t.Context(), api.CreateSession{Code: "hang", Project: b.project, Memory: 8})
 	if want := "create session: the session asks for 8 GB memory: 4 GB of 24 GB is free"; err == nil || err.Error() != want || engine.KindOf(err) != engine.Unavailable {
 		t.Errorf("error %v, want %s", err, want)
+	}
+}
+
+// inAll stands for the message about all of an engine's arguments and variables.
+const inAll = "the engine's environment and arguments have * MB in all, at most 1.5 MB are allowed"
+
+// matches compares; one * stands for anything.
+func matches(got, want string) bool {
+	before, after, star := strings.Cut(want, "*")
+	if !star {
+		return got == want
+	}
+	return strings.HasPrefix(got, before) && strings.HasSuffix(got, after)
+}
+
+// many makes n variables of 100 kB.
+func many(prefix string, n int) map[string]string {
+	env := map[string]string{}
+	for i := range n {
+		env[prefix+strconv.Itoa(i)] = strings.Repeat("x", 100_000)
+	}
+	return env
+}
+
+// A launch's variables count together with the session's.
+func TestEnvironmentOfALaunchInAll(t *testing.T) {
+	b := newBench(t)
+	id := b.sessionOf(api.CreateSession{Code: "hang", BaseEnv: many("A", 9)})
+	req := worker(1, "hang")
+	req.Env = many("B", 9)
+	if w := b.launch(id, req); !matches(w[0].Message, inAll+" (write large values to a file in the project)") {
+		t.Errorf("%q", w[0].Message)
+	}
+	req.Env = many("B", 4)
+	if w := b.launch(id, req); w[0].Message != "" {
+		t.Errorf("%q", w[0].Message)
 	}
 }
 

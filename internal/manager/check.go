@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,8 +24,11 @@ const (
 	maxMemory = 1e9
 	// maxEnvString is the kernel's limit for one KEY=VALUE with its final zero byte (MAX_ARG_STRLEN).
 	maxEnvString = 128 << 10
-	// maxEnv leaves room below the kernel's 2 MB for arguments and environment together at the usual stack limit of 8 MB.
+	// maxEnv is for what one request gives. What an engine is started with in the end is bounded by maxExec.
 	maxEnv = 1 << 20
+	// maxExec is for arguments and environment together. The system's limit is 2 MB at the usual stack limit of 8 MB: what is
+	// not known yet (GPUs, addresses) and what stands before the interpreter have the rest.
+	maxExec = 1_500_000
 	// maxName is what still fits a table and a log line.
 	maxName = 200
 )
@@ -41,6 +45,9 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 func checkSession(req *api.CreateSession) error {
 	if req.CPU == 0 {
 		req.CPU = 1
+	}
+	if req.Script == "" && req.Code == "" {
+		return invalid("there is nothing to run: give a script or code")
 	}
 	if err := checkProject(req.Project); err != nil {
 		return err
@@ -163,6 +170,30 @@ func checkEnv(what string, env map[string]string) error {
 	}
 	if total > maxEnv {
 		return invalid("%s has %s in all, at most %s are allowed", what, size(int64(total)), size(maxEnv)).
+			WithHint("write large values to a file in the project")
+	}
+	return nil
+}
+
+// checkExec checks what an engine is started with as the system does: each string, and all of them with their pointers.
+func checkExec(argv []string, env vars) error {
+	total := 0
+	for _, arg := range argv {
+		if len(arg)+1 > maxEnvString {
+			return invalid("the argument %s has %s, the system's limit is %s", strconv.Quote(shorten(arg)), size(int64(len(arg))), size(maxEnvString)).
+				WithHint("write it to a file in the project")
+		}
+		total += len(arg) + 1 + 8
+	}
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		n := len(k) + len(env[k]) + 2
+		if n > maxEnvString {
+			return invalid("the engine's variable %s has %s in the end, the system's limit is %s", shorten(k), size(int64(len(env[k]))), size(maxEnvString))
+		}
+		total += n + 8
+	}
+	if total > maxExec {
+		return invalid("the engine's environment and arguments have %s in all, at most %s are allowed", size(int64(total)), size(maxExec)).
 			WithHint("write large values to a file in the project")
 	}
 	return nil

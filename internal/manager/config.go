@@ -36,7 +36,7 @@ type Config struct {
 	OwnerToken string
 	APIPort    int // where engines find the API in their hub; 0: any free port
 	// Serve serves the API on a session's listener, to its engines, until the listener is closed. Nil: nothing is served.
-	Serve     func(net.Listener)
+	Serve     func(engine.ID, net.Listener)
 	Domain    string            // host and port of the web app; "": the address at which a session's engines find the API
 	Variables map[string]string // the project's variables, for every engine
 	User      string            // owner's name; "": muster
@@ -91,7 +91,7 @@ func (c Config) check() (Config, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Serve == nil {
-		c.Serve = func(l net.Listener) {}
+		c.Serve = func(engine.ID, net.Listener) {}
 	}
 	return c, nil
 }

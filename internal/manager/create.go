@@ -31,6 +31,9 @@ func (u undo) run() {
 
 // CreateSession starts a session: all of it, or nothing.
 func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (reply api.Session, err error) {
+	if err := m.open(); err != nil {
+		return api.Session{}, wrap("create session", err)
+	}
 	s, err := m.newSession(ctx, req)
 	if err != nil {
 		return api.Session{}, wrap("create session", err)
@@ -42,11 +45,13 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 			err = wrap("create session", err)
 		}
 	}()
-	if !m.room.take(&s.main.ticket) {
+	admitted, ok := m.room.take(&s.main.ticket)
+	if !ok {
 		return api.Session{}, noRoom(s.main.ticket.want, m.room.standing())
 	}
+	admit(admitted)
 	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
-	if err := m.open(ctx, s, req, &back); err != nil {
+	if err := m.openPlace(ctx, s, req, &back); err != nil {
 		return api.Session{}, err
 	}
 	if err := m.startMain(ctx, s, req, &back); err != nil {
@@ -65,11 +70,12 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	key := newToken()
 	s := &session{
 		m: m, id: engine.NewID(), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
-		key: key, token: sha256.Sum256([]byte(key)), baseEnv: req.BaseEnv, bell: console.NewBell(),
+		terminal: req.Terminal,
+		key:      key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
 	}
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
-	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, env: req.Env}
+	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
 	if !m.cfg.HardCPU {
 		s.main.ticket.want.cpu = 0 // a session mostly waits for its workers: the sum that is told is theirs
@@ -78,12 +84,20 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	if req.Script != "" {
 		otherwise = "" // whose ending says nothing: package kernel says what to do
 	}
+	w := &work{env: req.Env}
+	s.origin = &origin{base: req.BaseEnv}
+	env := m.environment(s, s.main, w, s.origin)
+	s.origin.search = env
 	var err error
-	b.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
+	w.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
 		Kernel: m.kernelOf(req.Kernel, req.Script, otherwise), Script: req.Script, Code: req.Code, Args: req.Args,
-		Project: s.project, Env: m.environment(s, s.main),
+		Project: s.project, Env: env, SearchEnv: env, Trusted: true,
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	b.kernel, s.interpreter, b.work = w.command.Kernel, w.command.Interpreter, w
+	return s, checkExec(w.command.Argv, m.environment(s, s.main, w, s.origin))
 }
 
 // kernelOf is the kernel asked for, else what the script's ending says, else the given one.
@@ -100,8 +114,8 @@ func (m *Manager) kernelOf(asked, script string, otherwise engine.Kernel) engine
 	return otherwise
 }
 
-// open makes the session's place, in which nothing runs yet, and the API's listener in it.
-func (m *Manager) open(ctx context.Context, s *session, req api.CreateSession, back *undo) error {
+// openPlace makes the session's place, in which nothing runs yet, and the API's listener in it.
+func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSession, back *undo) error {
 	owner, err := pidfd(req.OwnerPID)
 	if err != nil {
 		return err
@@ -130,7 +144,7 @@ func (m *Manager) open(ctx context.Context, s *session, req api.CreateSession, b
 		return err
 	}
 	s.api, s.url = l, "http://"+at.String()
-	s.serving.Go(func() { m.cfg.Serve(l) })
+	s.serving.Go(func() { m.cfg.Serve(s.id, l) })
 	back.add(func() { l.Close(); s.serving.Wait() })
 	addrs, err := place.Reserve(1)
 	if err != nil {
@@ -161,8 +175,15 @@ func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSessi
 	back.add(func() { m.leave(s) })
 	s.mu.Lock()
 	s.main.becomeLocked(engine.Starting, m.now())
+	work, from := s.main.batch.work, s.origin
 	s.mu.Unlock()
-	spec := s.spec(s.main)
+	if work == nil || from == nil {
+		if stdin != nil {
+			stdin.Close()
+		}
+		return engine.Errorf(engine.Conflict, "the session was ended while it was created")
+	}
+	spec := s.spec(s.main, work, from)
 	spec.Stdin = stdin
 	if err := s.place.Start(ctx, []driver.Spec{spec})[0]; err != nil {
 		return err
@@ -175,13 +196,27 @@ func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSessi
 func (m *Manager) enter(s *session) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
-		return engine.Errorf(engine.Unavailable, "the server is going down")
+	if err := m.openLocked(); err != nil {
+		return err
 	}
 	m.group.Add(1) // for session.run
 	m.sessions[s.id] = s
 	m.order = append(m.order, s)
 	m.tokens[s.token] = engine.Identity{Session: s.id}
+	return nil
+}
+
+// open is an error if no session can be created any more.
+func (m *Manager) open() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.openLocked()
+}
+
+func (m *Manager) openLocked() error {
+	if m.closed {
+		return engine.Errorf(engine.Unavailable, "the server is going down")
+	}
 	return nil
 }
 

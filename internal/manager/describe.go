@@ -107,7 +107,7 @@ func describe(v view, s site, now time.Time) api.Worker {
 // blank is the description of an engine of which nothing happened yet.
 func blank(b *batch, s site) api.Worker {
 	d := api.Worker{
-		Name: b.name, IPAddress: "unknown", CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Kernel: string(b.command.Kernel),
+		Name: b.name, IPAddress: "unknown", CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Kernel: string(b.kernel),
 		Batch: b.role == engine.RoleWorker, ClusterID: 1, Project: s.project, Owner: s.person, Creator: s.person,
 	}
 	return d

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"muster/engine"
-	"muster/internal/kernel"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -27,7 +26,7 @@ func TestDescriptions(t *testing.T) {
 		ID: "ar4nrrt7q0wmarcv", Master: "matqgdmrrh08o6t6", Status: engine.Scheduling, Created: at(0),
 		Batch: &batch{
 			name: defaultWorkerName, role: engine.RoleWorker, cpu: 0.2, memory: 0.5, gpus: 1,
-			command: kernel.Command{Kernel: engine.Python3},
+			kernel: engine.Python3,
 		},
 	}
 	with := func(change func(*view)) view {

@@ -9,8 +9,9 @@
 //	                                                            │
 //	        release (the reply is written) ─────────────────────┴─► Driver.Start ─► observations ─► final, room is free
 //
-// Ideas. The room (memory, GPUs, in hard mode CPU) is given out in the order of asking and comes back on every way to a
-// final status; what comes back is offered at once. A status moves forward only, whatever order observations come in.
+// Ideas. The room (memory, GPUs, in hard mode CPU) is given out in the order of asking (but whoever waits for a session's
+// end holds nobody up) and comes back on every way to a final status; what comes back is offered at once. A status moves
+// forward only, whatever order observations come in. What is needed only to start engines is dropped when they are final.
 // Whoever awaits is told by the change itself: nobody polls. Descriptions, environments and messages are pure functions.
 //
 // Locks, always taken in this order: Manager.mu, session.mu, room.mu. Nothing under them blocks: calls of the driver and

@@ -45,6 +45,7 @@ type envInput struct {
 	Key       string
 	APIURL    string // scheme and host where the engine finds the API
 	Site      site
+	Terminal  bool // a terminal shows its stderr
 	Wait      bool // the driver makes an early connect to the master wait
 }
 
@@ -159,6 +160,9 @@ func identity(in envInput) vars {
 		"CDSW_MEMORY_MB":      strconv.FormatInt(in.Memory/1e6, 10),
 		"MUSTER_URL":          in.APIURL,
 	}
+	if in.Terminal {
+		e["MUSTER_TERMINAL"] = "1"
+	}
 	if !in.Wait {
 		e["MUSTER_CONNECT_RETRY"] = "1"
 	}
@@ -166,13 +170,14 @@ func identity(in envInput) vars {
 }
 
 // environment is buildEnv for an engine as it is known so far.
-func (m *Manager) environment(s *session, w *worker) vars {
+func (m *Manager) environment(s *session, w *worker, work *work, from *origin) vars {
 	caps := m.cfg.Driver.Capabilities()
 	in := envInput{
-		Base: s.baseEnv, Variables: m.cfg.Variables, Env: w.batch.env, Command: w.batch.command.Env,
+		Base: from.base, Variables: m.cfg.Variables, Env: work.env, Command: work.command.Env,
 		ID: w.id, Master: s.id, IP: w.addr.String(), MasterIP: s.main.addr.String(), Role: w.batch.role,
 		CPU: w.batch.cpu, Memory: w.ticket.want.memory, GPUs: w.ticket.gpus, HidesGPUs: caps.GPU,
 		Project: s.project, User: m.cfg.User, Home: m.cfg.Home, Key: s.key, APIURL: s.url, Site: s.site, Wait: caps.ConnectWait,
+		Terminal: s.terminal && w == s.main,
 	}
 	if in.Memory == 0 {
 		in.Memory = m.cfg.Capacity.MemoryBytes

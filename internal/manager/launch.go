@@ -60,12 +60,12 @@ func (s *session) open() error {
 // prepare checks what is asked and makes what all workers of the launch have in common. The batch is for descriptions even
 // with an error.
 func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers) (*batch, error) {
-	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, env: req.Env}
+	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: req.N}
 	if b.name == "" {
 		b.name = defaultWorkerName
 	}
-	own := s.main.batch.command
-	b.command.Kernel = m.kernelOf(req.Kernel, req.Script, own.Kernel)
+	own := s.main.batch.kernel
+	b.kernel = m.kernelOf(req.Kernel, req.Script, own)
 	if err := checkWorkers(&req); err != nil {
 		if !finite(b.cpu) {
 			b.cpu = 0 // JSON cannot say it, and the message does
@@ -75,19 +75,35 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 		}
 		return b, err
 	}
-	r := kernel.Request{
-		Kernel: b.command.Kernel, Script: req.Script, Code: req.Code, Project: s.project,
-		Env: m.environment(s, newWorker(s, b, s.id, s.main.addr, s.created)), // who it is does not matter to its kernel
-	}
-	if own.Interpreter != "" {
-		r.Interpreter = map[engine.Kernel]string{own.Kernel: own.Interpreter}
-	}
-	c, err := m.cfg.Kernels.Prepare(ctx, r)
+	from, err := s.from()
 	if err != nil {
 		return b, err
 	}
-	b.command = c
-	return b, nil
+	some := newWorker(s, b, s.id, s.main.addr, s.created) // who it is does not matter here
+	w := &work{env: req.Env}
+	r := kernel.Request{
+		Kernel: b.kernel, Script: req.Script, Code: req.Code, Project: s.project,
+		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
+	}
+	if s.interpreter != "" {
+		r.Interpreter = map[engine.Kernel]string{own: s.interpreter}
+	}
+	w.command, err = m.cfg.Kernels.Prepare(ctx, r)
+	if err != nil {
+		return b, err
+	}
+	b.kernel, b.work = w.command.Kernel, w
+	return b, checkExec(w.command.Argv, m.environment(s, some, w, from))
+}
+
+// from is where the session came from, an error if it has ended.
+func (s *session) from() (*origin, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.origin == nil {
+		return nil, engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
+	}
+	return s.origin, nil
 }
 
 // refuse answers a launch of which nothing can be accepted, and says so in the console.

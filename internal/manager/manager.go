@@ -48,9 +48,7 @@ func New(c Config) (*Manager, error) {
 // Close lets go of the sessions, which go on without this process; an ephemeral manager ends them first and removes
 // what they left. Nothing can be created any more. It waits for everything that it started.
 func (m *Manager) Close(ctx context.Context) error {
-	m.mu.Lock()
-	m.closed = true
-	m.mu.Unlock()
+	m.Refuse()
 	var err error
 	if m.cfg.Ephemeral {
 		err = m.EndAll(ctx, "server")
@@ -65,8 +63,16 @@ func (m *Manager) Close(ctx context.Context) error {
 	return err
 }
 
-// EndAll ends all sessions, at the same time, and returns when they are gone.
+// Refuse lets no session be created any more: the server goes down. Sessions that are there go on.
+func (m *Manager) Refuse() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+}
+
+// EndAll refuses new sessions from now on, ends all that are there at the same time, and returns when they are gone.
 func (m *Manager) EndAll(ctx context.Context, by string) error {
+	m.Refuse() // else one that is just being created would be left
 	all := m.all()
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup

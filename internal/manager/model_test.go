@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -19,12 +20,19 @@ const (
 	modelGPUs   = 3
 )
 
-// model is what a simple mind expects: every request has its room or stands in one queue, and only its head is served.
+// model is what a simple mind expects: every request has its room or stands in one queue, of which only the
+// first is served that does not wait for a session to end.
 type model struct {
 	b        *bench
 	sessions []engine.ID
-	asked    []*asked // all, in order of asking
+	own      map[engine.ID]amount // what the sessions' own engines hold
+	asked    []*asked             // all, in order of asking
 	seen     map[string][]string
+}
+
+type amount struct {
+	memory float64
+	gpus   int
 }
 
 type asked struct {
@@ -36,25 +44,38 @@ type asked struct {
 	over    bool
 }
 
-// settle serves the head of the queue while there is room.
-func (m *model) settle() {
-	memory, gpus := float64(modelMemory), modelGPUs
+// without is the machine without what sessions' own engines hold, and what of that is free.
+func (m *model) without() (rest, free amount) {
+	rest = amount{modelMemory, modelGPUs}
+	for _, s := range m.sessions {
+		rest.memory -= m.own[s].memory
+		rest.gpus -= m.own[s].gpus
+	}
+	free = rest
 	for _, a := range m.asked {
 		if a.holds {
-			memory -= a.memory
-			gpus -= a.gpus
+			free.memory -= a.memory
+			free.gpus -= a.gpus
 		}
 	}
+	return rest, free
+}
+
+func (a *asked) fits(b amount) bool { return a.memory <= b.memory && a.gpus <= b.gpus }
+
+// settle serves the queue while there is room.
+func (m *model) settle() {
+	rest, free := m.without()
 	for _, a := range m.asked {
-		if a.holds || a.over {
-			continue
-		}
-		if a.memory > memory || a.gpus > gpus {
+		switch {
+		case a.holds || a.over || !a.fits(rest):
+		case !a.fits(free):
 			return
+		default:
+			a.holds = true
+			free.memory -= a.memory
+			free.gpus -= a.gpus
 		}
-		a.holds = true
-		memory -= a.memory
-		gpus -= a.gpus
 	}
 }
 
@@ -79,7 +100,18 @@ func (m *model) createSession(t *rapid.T) {
 	if len(m.sessions) == 4 {
 		t.Skip("enough")
 	}
-	m.sessions = append(m.sessions, m.b.session())
+	want := amount{float64(rapid.IntRange(0, modelMemory/2).Draw(t, "own memory")), rapid.IntRange(0, 1).Draw(t, "own GPUs")}
+	_, free := m.without()
+	fits := want.memory <= free.memory && want.gpus <= free.gpus
+	s, err := m.b.CreateSession(context.Background(), api.CreateSession{Code: "hang", Project: m.b.project, Memory: want.memory, GPUs: want.gpus})
+	if fits != (err == nil) || err != nil && engine.KindOf(err) != engine.Unavailable {
+		t.Fatalf("session of %+v with %+v free: %v", want, free, err)
+	}
+	if err == nil {
+		m.sessions = append(m.sessions, engine.ID(s.ID))
+		m.own[engine.ID(s.ID)] = want
+		m.settle()
+	}
 }
 
 func (m *model) launch(t *rapid.T) {
@@ -93,7 +125,7 @@ func (m *model) launch(t *rapid.T) {
 		t.Fatalf("%d descriptions for n=%d", len(ws), req.N)
 	}
 	for _, w := range ws {
-		if refused := w.ID == ""; refused != (req.Memory > modelMemory) {
+		if refused := w.ID == ""; refused != (req.Memory > modelMemory-m.own[s].memory || req.GPUs > modelGPUs-m.own[s].gpus) {
 			t.Fatalf("memory %v: %+v", req.Memory, w)
 		}
 		if w.ID != "" {
@@ -152,7 +184,7 @@ func (m *model) endSession(t *rapid.T) {
 // check compares: whoever holds room runs, whoever waits is scheduling and says so, and no status ever went back.
 func (m *model) check(t *rapid.T) {
 	synctest.Wait()
-	memory, gpus := 0.0, 0
+	rest, free := m.without()
 	for _, a := range m.asked {
 		w := m.b.engine(a.id)
 		want := "scheduling"
@@ -164,11 +196,12 @@ func (m *model) check(t *rapid.T) {
 			}
 		case a.holds:
 			want = "running"
-			memory += a.memory
-			gpus += a.gpus
 		}
 		if w.Status != want || (want == "scheduling") != (text(w.K8s.Reason) == "Unschedulable") {
 			t.Fatalf("%s is %s (%s), want %s", a.id, w.Status, text(w.K8s.Message), want)
+		}
+		if want == "scheduling" && strings.HasPrefix(text(w.K8s.Message), "waits for a session to end: ") == a.fits(rest) {
+			t.Fatalf("%s wants %v GB, %d GPUs of %+v: %s", a.id, a.memory, a.gpus, rest, text(w.K8s.Message))
 		}
 		before := m.seen[a.id]
 		if n := len(before); n == 0 || before[n-1] != w.Status {
@@ -178,8 +211,8 @@ func (m *model) check(t *rapid.T) {
 			m.seen[a.id] = append(before, w.Status)
 		}
 	}
-	if memory > modelMemory || gpus > modelGPUs {
-		t.Fatalf("given out: %v GB, %d GPUs", memory, gpus)
+	if free.memory < 0 || free.gpus < 0 {
+		t.Fatalf("more was given out than there is: %+v are left", free)
 	}
 }
 
@@ -189,7 +222,7 @@ func TestAgainstModel(t *testing.T) {
 			gpus := []driver.GPU{{Index: 0}, {Index: 1}, {Index: 2}}
 			b := newBench(t, capacity(manager.Capacity{MemoryBytes: modelMemory * 1e9, CPU: 1, GPUs: gpus}))
 			b.t = rt // a failure shows the shortest way to it
-			m := &model{b: b, seen: map[string][]string{}}
+			m := &model{b: b, own: map[engine.ID]amount{}, seen: map[string][]string{}}
 			rt.Repeat(map[string]func(*rapid.T){
 				"session": m.createSession, "launch": m.launch, "stop": m.stop, "kill": m.kill, "end": m.endSession, "": m.check,
 			})

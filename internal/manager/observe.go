@@ -72,6 +72,7 @@ func (s *session) gone(o driver.Observation, at time.Time) {
 	s.change(func(fx *effects) {
 		first, s.ended = !s.ended, true
 		s.dropWaitingLocked(fx)
+		s.origin = nil // nothing starts here any more
 		for _, w := range append([]*worker{s.main}, s.workers...) {
 			if w.finishLocked(exit, at) {
 				fx.freed = append(fx.freed, &w.ticket)

@@ -11,7 +11,7 @@ func TestWholeCoresArePinnedInHardMode(t *testing.T) {
 	ask := func(cores float64) *ticket { return &ticket{want: amount{1, nanoCores(cores), 0}} }
 	a, b, c, d := ask(2), ask(1), ask(0.5), ask(1)
 	for _, x := range []*ticket{a, b, c} {
-		if !r.take(x) {
+		if _, ok := r.take(x); !ok {
 			t.Fatal("no room")
 		}
 	}
@@ -19,12 +19,12 @@ func TestWholeCoresArePinnedInHardMode(t *testing.T) {
 		t.Errorf("pinned to %v %v %v", a.cores, b.cores, c.cores)
 	}
 	r.release([]*ticket{a, b, c})
-	if !r.take(d) || fmt.Sprint(d.cores, r.pinned) != "[0] [1 0 0 0]" {
+	if _, ok := r.take(d); !ok || fmt.Sprint(d.cores, r.pinned) != "[0] [1 0 0 0]" {
 		t.Errorf("after giving back: %v, %v", d.cores, r.pinned)
 	}
 	r.release([]*ticket{d})
 	all := ask(4)
-	if !r.take(all) || all.cores != nil {
+	if _, ok := r.take(all); !ok || all.cores != nil {
 		t.Errorf("the whole machine is pinned to %v", all.cores)
 	}
 }

@@ -38,6 +38,7 @@ func (a amount) fits(b amount, hard bool) bool {
 type ticket struct {
 	want   amount
 	worker *worker
+	own    bool // of a session's own engine, which keeps its room until its session ends; set by take
 	// Guarded by room.mu:
 	state ticketState
 	place *list.Element // in the queue
@@ -55,7 +56,9 @@ const (
 )
 
 // room is what the machine has and who holds or waits for it. Requests are admitted strictly in the order in which they
-// came, over all sessions: a small one does not overtake a large one, which would otherwise wait for ever.
+// came, over all sessions: a small one does not overtake a large one, which would otherwise wait for ever. Only those are
+// stepped over that no worker's end can give enough room, because sessions' own engines hold it: such an engine often waits
+// for workers that would stand behind them.
 type room struct {
 	all   amount
 	gpus  []driver.GPU
@@ -64,10 +67,12 @@ type room struct {
 
 	mu      sync.Mutex
 	used    amount
+	owned   amount // the part of used that sessions' own engines hold
 	taken   []bool // by index of gpus
 	pinned  []int  // by index of cores: how many are pinned to it
 	queue   list.List
-	crowded bool // more CPU is given to workers than there is
+	crowded bool          // more CPU is given to workers than there is
+	news    chan struct{} // closed at the next change; nil: nobody looks
 }
 
 func newRoom(c Capacity, hard bool) *room {
@@ -77,15 +82,17 @@ func newRoom(c Capacity, hard bool) *room {
 	}
 }
 
-// take gives room at once or not at all: sessions do not wait.
-func (r *room) take(t *ticket) bool {
+// take gives room to a session's own engine at once or not at all: sessions do not wait. It returns those that are admitted
+// because the head of the queue has to be stepped over now.
+func (r *room) take(t *ticket) (admitted []*ticket, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !t.want.fits(r.all.minus(r.used), r.hard) {
-		return false
+		return nil, false
 	}
+	t.own = true
 	r.admitLocked(t)
-	return true
+	return r.serveLocked(), true
 }
 
 // enter queues tickets and returns those that are admitted at once. crowded tells that with them more CPU is given than
@@ -113,6 +120,9 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 			r.queue.Remove(t.place)
 		case ticketAdmitted:
 			r.used = r.used.minus(t.want)
+			if t.own {
+				r.owned = r.owned.minus(t.want)
+			}
 			for i := range r.gpus {
 				for _, g := range t.gpus {
 					if r.gpus[i].Index == g.Index {
@@ -127,24 +137,34 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 	return r.serveLocked()
 }
 
-// serveLocked admits from the head of the queue while there is room.
+// serveLocked admits from the head of the queue while there is room, and tells those who look that something changed.
 func (r *room) serveLocked() (admitted []*ticket) {
-	for e := r.queue.Front(); e != nil; e = r.queue.Front() {
-		t := e.Value.(*ticket)
-		if !t.want.fits(r.all.minus(r.used), r.hard) {
-			break
+	for e := r.queue.Front(); e != nil; {
+		t, this := e.Value.(*ticket), e
+		e = e.Next()
+		switch {
+		case t.want.fits(r.all.minus(r.used), r.hard):
+			r.queue.Remove(this)
+			r.admitLocked(t)
+			admitted = append(admitted, t)
+		case t.want.fits(r.all.minus(r.owned), r.hard):
+			e = nil // the ends of workers will make room for it: nobody overtakes it
 		}
-		r.queue.Remove(e)
-		r.admitLocked(t)
-		admitted = append(admitted, t)
 	}
 	r.crowded = r.used.cpu > r.all.cpu
+	if r.news != nil {
+		close(r.news)
+		r.news = nil
+	}
 	return admitted
 }
 
 func (r *room) admitLocked(t *ticket) {
 	t.state, t.place = ticketAdmitted, nil
 	r.used = r.used.plus(t.want)
+	if t.own {
+		r.owned = r.owned.plus(t.want)
+	}
 	for i := 0; i < len(r.gpus) && len(t.gpus) < t.want.gpus; i++ {
 		if !r.taken[i] {
 			r.taken[i] = true
@@ -178,32 +198,4 @@ func (r *room) pinLocked(cores []int, by int) {
 	for _, c := range cores {
 		r.pinned[slices.Index(r.cores, c)] += by
 	}
-}
-
-// standing is the room at one moment, for messages.
-type standing struct {
-	all, free amount
-	hard      bool
-	waiting   int
-	head      *ticket // first in the queue; nil: nobody waits
-	headWants amount
-}
-
-func (r *room) standing() standing {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := standing{all: r.all, free: r.all.minus(r.used), hard: r.hard, waiting: r.queue.Len()}
-	if e := r.queue.Front(); e != nil {
-		s.head = e.Value.(*ticket)
-		s.headWants = s.head.want
-	}
-	return s
-}
-
-// crowd is the sentence for when more CPU is given than there is, which is no reason to wait where CPU is a share.
-func (r *room) crowd() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return "workers ask for " + cores(float64(r.used.cpu)/1e9) + " in all, this machine has " +
-		number(float64(r.all.cpu)/1e9) + ": they share them"
 }

@@ -68,6 +68,49 @@ func TestNeverFitsBesidesItsSession(t *testing.T) {
 	}
 }
 
+// Two sessions whose own engines hold what the other's workers want would wait for each other: what only a session's end
+// can make room for holds nobody up, and nobody else overtakes.
+func TestWaitingForASessionHoldsNobodyUp(t *testing.T) {
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 10e9, CPU: 4}))
+	one := b.sessionOf(api.CreateSession{Code: "hang", Memory: 3})
+	two := b.sessionOf(api.CreateSession{Code: "hang", Memory: 3})
+	large := b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 6, Code: "hang"})
+	small := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 2, Code: "hang"})
+	if a := b.awaitRunning(two, small[0].ID); len(a.Workers) != 1 {
+		t.Fatalf("%+v", a)
+	}
+	middle := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 4, Code: "hang"})
+	last := b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 1, Code: "hang"})
+	for id, want := range map[string]string{
+		large[0].ID:  "waits for a session to end: asks for 6 GB memory, sessions themselves hold 6 GB of 10 GB",
+		middle[0].ID: "waits for 4 GB memory: 2 GB of 10 GB is free",
+		last[0].ID:   "waits for its turn: the first in the queue waits for 4 GB memory: 2 GB of 10 GB is free",
+	} {
+		if w := b.engine(id); text(w.K8s.Message) != want {
+			t.Errorf("%q, want %q", text(w.K8s.Message), want)
+		}
+	}
+	if err := b.EndSession(t.Context(), two, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.awaitRunning(one, large[0].ID, last[0].ID); len(a.Workers) != 2 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A new session can be what makes the head of the queue wait for a session's end: those behind it are admitted then.
+func TestANewSessionLetsTheQueueGoOn(t *testing.T) {
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 10e9, CPU: 4}))
+	one := b.session()
+	b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 4, Code: "hang"})
+	b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 8, Code: "hang"})
+	small := b.launch(one, api.LaunchWorkers{N: 1, CPU: 1, Memory: 2, Code: "hang"})
+	b.sessionOf(api.CreateSession{Code: "hang", Memory: 3})
+	if a := b.awaitRunning(one, small[0].ID); len(a.Workers) != 1 {
+		t.Errorf("%+v", a)
+	}
+}
+
 // CPU is a share: it never refuses or delays, and is mentioned once.
 func TestCPUIsAShare(t *testing.T) {
 	b := newBench(t)

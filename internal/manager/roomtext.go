@@ -45,13 +45,34 @@ func shortage(want amount, s standing) string {
 	return strings.Join(parts, "; ")
 }
 
+// outlasts says what of a request sessions' own engines hold, "" if the ends of workers can make room for it.
+func outlasts(want amount, s standing) string {
+	var parts []string
+	rest := s.all.minus(s.owned)
+	if want.memory > rest.memory {
+		parts = append(parts, fmt.Sprintf("%s memory, sessions themselves hold %s of %s", gigabytes(want.memory), gigabytes(s.owned.memory), gigabytes(s.all.memory)))
+	}
+	if want.gpus > rest.gpus {
+		parts = append(parts, fmt.Sprintf("%s, sessions themselves hold %d of %d", count(want.gpus, "GPU"), s.owned.gpus, s.all.gpus))
+	}
+	if s.hard && want.cpu > rest.cpu {
+		parts = append(parts, fmt.Sprintf("%s, sessions themselves hold %s of %s", cores(float64(want.cpu)/1e9), number(float64(s.owned.cpu)/1e9), number(float64(s.all.cpu)/1e9)))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // waitsFor says what a waiting request waits for.
 func waitsFor(want amount, s standing) string {
+	if what := outlasts(want, s); what != "" {
+		return "waits for a session to end: asks for " + what
+	}
 	if what := shortage(want, s); what != "" {
 		return "waits for " + what
 	}
-	if what := shortage(s.headWants, s); s.head != nil && what != "" {
-		return "waits for its turn: the first in the queue waits for " + what
+	if s.head != nil {
+		if what := shortage(*s.head, s); what != "" {
+			return "waits for its turn: the first in the queue waits for " + what
+		}
 	}
 	return "waits for its turn"
 }

@@ -18,24 +18,25 @@ import (
 
 // session is a session and its workers. Fields below the line are guarded by mu.
 type session struct {
-	m       *Manager
-	id      engine.ID
-	name    string
-	project string
-	created time.Time
-	token   [sha256.Size]byte
-	key     string // the token itself: its engines get it
-	dir     string // where its console is
-	baseEnv map[string]string
-	site    site
-	place   driver.Session
-	api     net.Listener
-	url     string // of the API, for its engines
-	main    *worker
-	bell    *console.Bell
-	done    chan struct{} // closed when the place is gone
-	wake    chan struct{} // pending has something
-	serving sync.WaitGroup
+	m           *Manager
+	id          engine.ID
+	name        string
+	project     string
+	created     time.Time
+	token       [sha256.Size]byte
+	key         string // the token itself: its engines get it
+	terminal    bool   // a terminal shows the stderr of its own engine
+	dir         string // where its console is
+	interpreter string // of its own engine; "": none
+	site        site
+	place       driver.Session
+	api         net.Listener
+	url         string // of the API, for its engines
+	main        *worker
+	bell        *console.Bell
+	done        chan struct{} // closed when the place is gone
+	wake        chan struct{} // pending has something
+	serving     sync.WaitGroup
 	// ----
 	mu         sync.Mutex
 	workers    []*worker // in launch order
@@ -43,9 +44,16 @@ type session struct {
 	pending    []*worker // admitted and released: to be started
 	ending     bool      // nothing is launched any more
 	ended      bool
+	origin     *origin  // nil when it has ended
 	stdin      *os.File // nil: not asked for, or taken
 	askedStdin bool
 	stdinEnd   *os.File // the same, however it was taken: closed at the end
+}
+
+// origin is the environment from which a session was created. It is not changed.
+type origin struct {
+	base   map[string]string // its caller's
+	search vars              // with what was given for the session: where interpreters are looked up
 }
 
 // effects is what a change under session.mu causes beyond the session, done when the lock is open again.
@@ -72,6 +80,7 @@ func admit(ts []*ticket) {
 		s.mu.Lock()
 		for n < len(ts) && ts[n].worker.session == s {
 			ts[n].worker.admitted = true
+			ts[n].worker.nudgeLocked()
 			s.readyLocked(ts[n].worker)
 			n++
 		}
@@ -121,10 +130,12 @@ func (s *session) run() {
 func (s *session) startPending() {
 	s.mu.Lock()
 	var batch []*worker
+	var works []*work
+	from := s.origin
 	n := min(len(s.pending), maxStart)
 	for _, w := range s.pending[:n] {
 		if w.becomeLocked(engine.Starting, s.m.now()) {
-			batch = append(batch, w)
+			batch, works = append(batch, w), append(works, w.batch.work)
 		}
 	}
 	if s.pending = s.pending[n:]; len(s.pending) == 0 {
@@ -133,12 +144,12 @@ func (s *session) startPending() {
 		s.wakeLocked()
 	}
 	s.mu.Unlock()
-	if len(batch) == 0 {
+	if len(batch) == 0 || from == nil { // without origin the session has ended, and all are final
 		return
 	}
 	specs := make([]driver.Spec, len(batch))
 	for i, w := range batch {
-		specs[i] = s.spec(w)
+		specs[i] = s.spec(w, works[i], from)
 	}
 	errs := s.place.Start(s.m.ctx, specs)
 	s.started(batch, errs)
@@ -186,12 +197,12 @@ func stepOf(err error) string {
 }
 
 // spec is what the driver needs to start a worker. Everything it looks at is fixed once a worker is admitted.
-func (s *session) spec(w *worker) driver.Spec {
-	b := w.batch
+func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
+	b, c := w.batch, work.command
 	return driver.Spec{
 		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
-		Argv: b.command.Argv, Env: s.m.environment(s, w).list(), Files: b.command.Files,
-		Dir: s.project, Visible: append([]string{s.project}, b.command.Visible...),
+		Argv: c.Argv, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
+		Dir: s.project, Visible: append([]string{s.project}, c.Visible...),
 		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU, CPUSet: w.ticket.cores, GPUs: w.ticket.gpus,
 		UID: s.m.cfg.UID, GID: s.m.cfg.GID, Groups: s.m.cfg.Groups,
 	}

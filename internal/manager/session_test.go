@@ -163,7 +163,7 @@ func TestAPIInTheHub(t *testing.T) {
 	served := make(chan netip.AddrPort, 1)
 	b := newBench(t, func(c *manager.Config, _ *fake.Options) {
 		c.APIPort = 9000
-		c.Serve = func(l net.Listener) {
+		c.Serve = func(_ engine.ID, l net.Listener) {
 			served <- l.Addr().(*net.TCPAddr).AddrPort()
 			for {
 				c, err := l.Accept()

@@ -13,8 +13,8 @@ import (
 // stopsAtOnce is how many stops are asked of the driver at the same time.
 const stopsAtOnce = 8
 
-// Stop ends workers: those that wait at once, the others when they have ended or stopGrace is over. It returns when all
-// ends have begun.
+// Stop ends workers: those that still wait for room end at once, the others get SIGTERM, and SIGKILL if they have not ended
+// after stopGrace. It returns when all ends have begun, not when they are over.
 func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by string) (api.Stopped, error) {
 	s, err := m.session(id)
 	if err != nil {

@@ -34,9 +34,12 @@ const deadline = 30 * time.Second
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // scripts is a Kernels whose code is a program of the fake driver.
-type scripts struct{}
+type scripts struct{ asked *kernel.Request } // asked: the last one, if it is not nil
 
-func (scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, error) {
+func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, error) {
+	if s.asked != nil {
+		*s.asked = r
+	}
 	switch {
 	case r.Kernel != engine.Python3 && r.Kernel != engine.R:
 		return kernel.Command{}, engine.Errorf(engine.Invalid, "unknown kernel %q", r.Kernel).WithHint("kernels are python3, r")
@@ -52,8 +55,9 @@ func (scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, err
 		program = "hang"
 	}
 	return kernel.Command{
-		Kernel: r.Kernel, Interpreter: "/usr/bin/fake", Argv: []string{"fake", program},
-		Env: map[string]string{"PYTHONPATH": "/clients", "SEEN_INTERPRETER": r.Interpreter[r.Kernel]},
+		Kernel: r.Kernel, Interpreter: "/usr/bin/fake", Argv: append([]string{"fake", program}, r.Args...),
+		Env:   map[string]string{"PYTHONPATH": "/clients", "SEEN_INTERPRETER": r.Interpreter[r.Kernel]},
+		Files: map[string][]byte{"code.py": []byte(r.Code)},
 	}, nil
 }
 

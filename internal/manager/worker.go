@@ -8,13 +8,21 @@ import (
 	"muster/internal/kernel"
 )
 
-// batch is what the engines of one launch have in common. It is not changed once it is made.
+// batch is what the engines of one launch have in common. But for its work it is not changed once it is made.
 type batch struct {
-	name    string
-	role    engine.Role
-	cpu     float64 // as asked
-	memory  float64 // as asked, gigabytes
-	gpus    int     // as asked
+	name   string
+	role   engine.Role
+	cpu    float64       // as asked
+	memory float64       // as asked, gigabytes
+	gpus   int           // as asked
+	kernel engine.Kernel // descriptions need it even when there is no work
+	// ----
+	work *work // guarded by session.mu once the batch has engines; nil when the last of them is final
+	live int   // engines that are not final
+}
+
+// work is what it takes to start an engine. It may be large (code has megabytes), and is not changed.
+type work struct {
 	command kernel.Command
 	env     map[string]string // what the caller gave for these engines
 }
@@ -83,6 +91,9 @@ func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
 		return false
 	}
 	w.exit = &exit
+	if w.batch.live--; w.batch.live == 0 {
+		w.batch.work = nil
+	}
 	return w.becomeLocked(exit.Status(), at)
 }
 

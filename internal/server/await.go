@@ -27,6 +27,7 @@ func (s *Server) await(ctx context.Context, in *awaitInput) (*huma.StreamRespons
 	return plain(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
+		defer endWrites(ctx, w)()
 		if accepts(in.Accept, typeNDJSON) {
 			s.awaitLines(ctx, w, id, in.Body)
 			return

@@ -99,7 +99,8 @@ func init() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		for _, err := range errs {
 			var e *engine.Error
-			if errors.As(err, &e) {
+			var ready *apiError
+			if errors.As(err, &e) || errors.As(err, &ready) {
 				return problem(err)
 			}
 		}

@@ -56,10 +56,28 @@ func TestBadRequests(t *testing.T) {
 
 func TestBodyTooLarge(t *testing.T) {
 	_, base := start(t, &stub{})
-	huge := `{"n":1,"cpu":1,"memory":1,"code":"` + strings.Repeat("x", maxBodyBytes) + `"}`
-	status, body := ask(t, "POST", base+"/sessions/self/workers", tokenA, huge)
-	if e := errorOf(t, body); status != 413 || e.Kind != "invalid" || !strings.Contains(e.Message, "16777216") {
-		t.Errorf("%d %s", status, body)
+	for _, c := range []struct {
+		token, session string
+		size, status   int
+		says           string
+	}{
+		{tokenA, "self", maxSessionBody, 413, "at most 4 MB"},
+		{tokenA, "self", maxSessionBody - 100, 200, ""},
+		{ownerToken, string(sessionA), maxSessionBody, 200, ""},
+		{ownerToken, string(sessionA), maxBodyBytes, 413, "at most 16 MB"},
+	} {
+		huge := `{"n":1,"cpu":1,"memory":1,"code":"` + strings.Repeat("x", c.size) + `"}`
+		for _, r := range []io.Reader{strings.NewReader(huge), io.MultiReader(strings.NewReader(huge))} { // announced, or in chunks
+			resp := send(t, t.Context(), "POST", base+"/sessions/"+c.session+"/workers", c.token, r)
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != c.status || !strings.Contains(string(body), c.says) {
+				t.Errorf("%s sends %d bytes: %d %s, want %d %s", c.token, len(huge), resp.StatusCode, body, c.status, c.says)
+			}
+			if c.status != 200 && errorOf(t, string(body)).Kind != "invalid" {
+				t.Errorf("%s", body)
+			}
+		}
 	}
 }
 

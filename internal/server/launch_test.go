@@ -1,11 +1,9 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -119,71 +117,4 @@ func TestLaunchOfNone(t *testing.T) {
 	if status != 200 || strings.TrimSpace(body) != `{"workers":[]}` {
 		t.Errorf("%d %s", status, body)
 	}
-}
-
-// An await that lasts longer than any deadline of the connection is still answered.
-func TestAwaitIsNotCutByReadDeadlines(t *testing.T) {
-	noDeadline := make(chan bool, 1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(Config{Manager: &stub{await: func(context.Context, engine.ID, api.Await, func(api.AwaitProgress)) (api.Awaited, error) {
-		return api.Awaited{}, nil
-	}}})
-	h := s.HTTP()
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(&spyListener{l, noDeadline}) }()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := `{"wait_for_completion":true}`
-	fmt.Fprintf(conn, "POST %s/sessions/self/await HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
-		api.Base, tokenA, len(body), body)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || resp.StatusCode != 200 {
-		t.Fatalf("%v %v", resp, err)
-	}
-	resp.Body.Close()
-	conn.Close()
-	h.Close()
-	<-served
-	for {
-		select {
-		case none := <-noDeadline:
-			if !none {
-				t.Error("a read deadline was set for reading a body")
-			}
-			continue
-		default:
-		}
-		break
-	}
-}
-
-// spyListener tells of deadlines that lie some seconds ahead, as the header's and not a body's may.
-type spyListener struct {
-	net.Listener
-	told chan bool
-}
-
-func (l *spyListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	return &spyConn{c, l.told}, err
-}
-
-type spyConn struct {
-	net.Conn
-	told chan bool
-}
-
-func (c *spyConn) SetReadDeadline(t time.Time) error {
-	if ahead := time.Until(t); ahead > 0 && ahead < headerTimeout-2*time.Second {
-		select {
-		case c.told <- false:
-		default:
-		}
-	}
-	return c.Conn.SetReadDeadline(t)
 }

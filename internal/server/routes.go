@@ -51,12 +51,10 @@ type option func(s *Server, op *huma.Operation)
 func add[I, O any](s *Server, method, path, id, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
 	op := huma.Operation{
 		Method: method, Path: api.Base + path, OperationID: id, Summary: summary,
-		MaxBodyBytes: maxBodyBytes,
-		// No deadline: net/http takes a read deadline that passes while a handler works for the client's going away,
-		// and would break off every await after it.
-		BodyReadTimeout: -1,
-		Security:        []map[string][]string{{"bearer": {}}, {"basic": {}}},
-		Responses:       map[string]*huma.Response{},
+		// Neither of huma's own limits: they cannot tell senders apart, and its deadline outlives the body (limits.go).
+		MaxBodyBytes: -1, BodyReadTimeout: -1,
+		Security:  []map[string][]string{{"bearer": {}}, {"basic": {}}},
+		Responses: map[string]*huma.Response{},
 	}
 	if path == "/version" {
 		op.Security = []map[string][]string{}
@@ -64,11 +62,15 @@ func add[I, O any](s *Server, method, path, id, summary string, handler func(con
 	for _, o := range options {
 		o(s, &op)
 	}
+	if op.RequestBody == nil { // else the handler reads it
+		op.Middlewares = huma.Middlewares{s.limitBody}
+	}
 	op.Responses["default"] = &huma.Response{
 		Description: "Error: kind says which, message what, hint what to do next",
 		Content:     content(typeJSON, s.api.OpenAPI().Components.Schemas.Schema(typeOf[api.Error](), true, "Error")),
 	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		decoded(ctx)
 		out, err := handler(ctx, in)
 		if err != nil {
 			return nil, problem(err)

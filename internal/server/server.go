@@ -11,7 +11,6 @@ package server
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -21,11 +20,14 @@ import (
 	"muster/api"
 )
 
-// Limits of what a request may be.
+// Limits of what a connection may cost; those of bodies are in limits.go.
 const (
-	maxBodyBytes   = 16 << 20 // code and environments are text; files travel through the project folder
 	maxHeaderBytes = 64 << 10
 	headerTimeout  = 10 * time.Second
+	idleTimeout    = 60 * time.Second // longer than clients of ours keep a connection that they do not use
+	// lastWrite is how long a stream that is broken off may go on writing: enough for what is on its way and a last line,
+	// and a client that does not read does not hold up the server's end.
+	lastWrite = time.Second
 )
 
 // Config is what a Server needs.
@@ -48,6 +50,9 @@ type Server struct {
 	handler http.Handler
 	api     huma.API
 
+	bodyTimeout time.Duration
+	large       slots // for decoding large bodies
+
 	// closing ends the streams: they would otherwise last as long as the sessions that they show.
 	closing context.Context
 	close   context.CancelFunc
@@ -59,6 +64,8 @@ func New(c Config) *Server {
 		manager: c.Manager,
 		log:     c.Log,
 		hosts:   map[string]bool{"localhost": true, "muster": true},
+
+		bodyTimeout: bodyTimeout,
 		version: api.VersionInfo{
 			API: api.Version, Muster: c.Version, Driver: c.Driver,
 			Started: time.Now().UTC().Format(time.RFC3339),
@@ -81,14 +88,16 @@ func New(c Config) *Server {
 // Handler answers all requests.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// HTTP returns an http.Server with the limits that belong to Handler. Its Shutdown ends the streams.
+// HTTP returns an http.Server with the limits that belong to Handler, for the owner's listener and for those that
+// ForEngines makes. Its Shutdown ends the streams.
 func (s *Server) HTTP() *http.Server {
 	h := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-		BaseContext:       func(net.Listener) context.Context { return s.closing },
+		BaseContext:       listenerContext,
 	}
 	h.RegisterOnShutdown(s.Close)
 	return h
@@ -102,4 +111,12 @@ func (s *Server) streamContext(ctx context.Context) (context.Context, context.Ca
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.closing, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// endWrites lets writing end soon after ctx did. stop must be called before ctx is cancelled at a handler's proper end: the
+// deadline would stay with the connection.
+func endWrites(ctx context.Context, w http.ResponseWriter) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(lastWrite))
+	})
 }

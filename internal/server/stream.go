@@ -163,6 +163,7 @@ func (s *Server) stream(st stream) *huma.StreamResponse {
 			defer func() { cancel(); <-ended }()
 			st.done = ended
 		}
+		defer endWrites(ctx, w)() // after the others: it is to run before them
 		w.Header().Set("Content-Type", st.format.mediaType)
 		if err := st.copy(ctx, w); err != nil {
 			if ctx.Err() == nil {

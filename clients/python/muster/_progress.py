@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -31,7 +32,8 @@ class line:
 
     def __enter__(self) -> line:
         try:
-            terminal = self._out.isatty()
+            # In an engine stderr is a pipe; MUSTER_TERMINAL says that a terminal shows what goes into it.
+            terminal = self._out.isatty() or os.environ.get("MUSTER_TERMINAL") == "1"
         except (AttributeError, ValueError):  # no stderr, or a closed one
             terminal = False
         if terminal:

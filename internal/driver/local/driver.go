@@ -40,6 +40,8 @@ type Config struct {
 	Rung    Rung
 	Network string   // CIDR of the engines' addresses; empty: chosen
 	Hidden  []string // folders that no engine may see
+	// ReadOnly are folders that engines may look at but not change: what we start ourselves lies there.
+	ReadOnly []string
 }
 
 // Driver implements driver.Driver.
@@ -62,7 +64,10 @@ func New(c Config) (*Driver, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the folder for sessions cannot be made: %v", err)
 	}
-	if d.rung == Auto || d.rung == "" || d.rung == Root {
+	if !slices.Contains([]Rung{"", Auto, Root, Plain}, d.rung) {
+		return nil, engine.Errorf(engine.Invalid, "there is no rung %q", d.rung).WithHint("--rung is auto, root or plain")
+	}
+	if d.rung != Plain {
 		err := d.tryRoot()
 		switch {
 		case err == nil:

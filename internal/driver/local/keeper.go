@@ -111,7 +111,7 @@ func (s *session) take(e wire.Event, files []*os.File) {
 
 func (s *session) wrote() {
 	s.mu.Lock()
-	quiet := s.detached
+	quiet := s.detached || s.abandoned
 	s.mu.Unlock()
 	if s.spec.Wrote != nil && !quiet {
 		s.spec.Wrote()
@@ -170,7 +170,7 @@ func (s *session) observe(e wire.Event) {
 
 func (s *session) tell(o driver.Observation) {
 	s.mu.Lock()
-	quiet := s.detached
+	quiet := s.detached || s.abandoned
 	s.mu.Unlock()
 	if !quiet {
 		s.spec.Observe(o)
@@ -182,7 +182,7 @@ func (s *session) tell(o driver.Observation) {
 func (s *session) finish(cause error) {
 	close(s.lost)
 	s.mu.Lock()
-	ended, detached := s.ended, s.detached
+	ended, detached, abandoned := s.ended, s.detached, s.abandoned
 	s.mu.Unlock()
 	if detached {
 		if s.keeper != nil {
@@ -200,6 +200,9 @@ func (s *session) finish(cause error) {
 	select {
 	case <-s.live:
 	default: // it never was a session
+		abandoned = true
+	}
+	if abandoned {
 		s.release()
 		return
 	}

@@ -84,6 +84,9 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 	case <-s.gone:
 		return engine.Errorf(engine.Unavailable, "the session's keeper ended at its start: %s", lastWords(dir))
 	case <-ctx.Done():
+		s.mu.Lock()
+		s.abandoned = true
+		s.mu.Unlock()
 		s.keeper.Process.Kill()
 		<-s.gone
 		return ctx.Err()

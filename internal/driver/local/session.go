@@ -40,8 +40,10 @@ type session struct {
 	waiting  map[uint64]chan<- reply
 	starting map[engine.ID]bool   // taken by a start that is under way
 	engines  map[engine.ID]member // accepted by the keeper, not ended
-	detached bool                 // this process lets go: nothing is observed any more
 	ended    *driver.Observation  // what the keeper said at its end
+	// Nothing is observed any more, because this process
+	detached  bool // lets go of a session that goes on
+	abandoned bool // opened a session that nobody wants any more
 }
 
 // member is an engine that the keeper holds.

@@ -18,6 +18,10 @@ import (
 // keeper busy.
 const startTogether = 4
 
+// maxProcesses bounds the processes and threads of an engine: far above what work needs, far below what a fork bomb takes
+// from everybody else.
+const maxProcesses = 16384
+
 // defaultShmBytes is /dev/shm for engines without a memory limit.
 const defaultShmBytes = 8 << 30
 
@@ -203,6 +207,9 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 			limits.CPUCap = spec.Resources.CPU
 		}
 	}
+	if tree.Has(cgroup.Pids) {
+		limits.Pids = maxProcesses
+	}
 	if tree.Has(cgroup.CPUSet) {
 		limits.CPUSet = spec.CPUSet
 	}
@@ -223,7 +230,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		Argv: spec.Argv, Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Hostname: spec.Hostname,
 		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
-		Visible: append([]string{spec.Dir}, spec.Visible...), Hidden: s.hiddenDirs(),
+		Visible: append([]string{spec.Dir}, spec.Visible...), Hidden: s.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
 		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes,
 	}
 	if spec.Resources.MemoryBytes > 0 {

@@ -3,6 +3,7 @@
 package embedded
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -25,7 +26,8 @@ func Extract(dir string) (string, error) {
 	}
 	sum := crc32.Checksum(content, crc32.MakeTable(crc32.Castagnoli))
 	path := filepath.Join(dir, fmt.Sprintf("muster-keeper-%08x-%d", sum, len(content)))
-	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(content)) {
+	// The whole content counts: what is started as the owner of the server must be what was built.
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, content) {
 		return path, nil
 	}
 	if err := write(path, content); err != nil {

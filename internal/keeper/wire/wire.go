@@ -149,6 +149,7 @@ type EngineSpec struct {
 	PrivateDir  string            `json:"private_dir"`       // folder of the engine on the host: tmp/, and files/ on the plain rung
 	Visible     []string          `json:"visible,omitempty"` // stay visible in private folders such as /tmp
 	Hidden      []string          `json:"hidden,omitempty"`  // folders that the engine must not see
+	ReadOnly    []string          `json:"read_only,omitempty"`
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence

@@ -129,6 +129,7 @@ func (h *Hub) Close() error {
 	for l := range h.listeners {
 		open = append(open, l)
 	}
+	h.listeners = nil // says that the hub is closed
 	h.mu.Unlock()
 	var errs []error
 	for _, end := range services {

@@ -35,8 +35,12 @@ func (h *Hub) Listen(port int) (net.Listener, error) {
 		return nil, fmt.Errorf("open port %d of the gateway: %w", l.port(), err)
 	}
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.listeners == nil {
+		tcp.Close()
+		return nil, fmt.Errorf("listen on the gateway: %w", net.ErrClosed)
+	}
 	h.listeners[l] = true
-	h.mu.Unlock()
 	return l, nil
 }
 
@@ -49,12 +53,19 @@ func (l *listener) Close() error {
 		delete(l.hub.listeners, l)
 		l.hub.mu.Unlock()
 		// The port first: once the socket is closed somebody else may listen on it.
-		if err := l.hub.openPort(l.port(), false); err != nil {
+		if err := l.hub.openPort(l.port(), false); err != nil && !l.hub.closed() {
 			l.err = fmt.Errorf("close port %d of the gateway: %w", l.port(), err)
 		}
 		l.err = errors.Join(l.err, l.TCPListener.Close())
 	})
 	return l.err
+}
+
+// closed reports whether Close has begun: the rules do not matter any more.
+func (h *Hub) closed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.listeners == nil
 }
 
 // end is Close when the hub's rules do not matter any more.

@@ -22,10 +22,8 @@ func coverProc() error {
 	if err := mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
-	for _, p := range readOnlyProc {
-		if err := makeReadOnly(p); err != nil {
-			return err
-		}
+	if err := readOnly(readOnlyProc); err != nil {
+		return err
 	}
 	return mask(maskedProc)
 }
@@ -36,6 +34,15 @@ func coverSys() error {
 		return err
 	}
 	return mask(maskedSys)
+}
+
+func readOnly(paths []string) error {
+	for _, p := range paths {
+		if err := makeReadOnly(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func makeReadOnly(path string) error {

@@ -23,6 +23,7 @@ type Config struct {
 	TmpDir      string            // host folder that becomes /tmp: on disk, so that large files do not count as memory
 	Visible     []string          // paths that stay visible even where a private folder covers them
 	Hidden      []string          // folders that are covered by an empty one
+	ReadOnly    []string          // folders that the engine may look at but not change
 	DeviceNodes []string          // device nodes besides the harmless ones
 	ShmBytes    int64             // size of /dev/shm
 	Files       map[string][]byte // content of the private folder
@@ -65,6 +66,7 @@ func Enter(c Config) error {
 		{"/run", coverRun},
 		{"/dev", func() error { return makeDev(nodes, c.ShmBytes) }},
 		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
+		{"read-only folders", func() error { return readOnly(c.ReadOnly) }},
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
 		{"/sys", coverSys},

@@ -3,7 +3,10 @@
 # Seconds before the line appears.
 progress_after <- 1
 
-progress_line <- function(terminal = isatty(stderr()), out = stderr()) {
+# In an engine stderr is a pipe; MUSTER_TERMINAL says that a terminal shows what goes into it.
+shown_on_terminal <- function() isatty(stderr()) || identical(Sys.getenv("MUSTER_TERMINAL"), "1")
+
+progress_line <- function(terminal = shown_on_terminal(), out = stderr()) {
   begun <- proc.time()[["elapsed"]]
   last <- list()
   width <- 0L

@@ -1,0 +1,91 @@
+package kernel
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"muster/engine"
+)
+
+// maxResolved bounds what is remembered of wrappers: a server that runs for months sees many projects.
+const maxResolved = 1000
+
+// interpreter finds the real interpreter: the session's own, else the first command on the search PATH.
+func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string, error) {
+	if known := r.Interpreter[l.Kernel]; known != "" {
+		return known, nil
+	}
+	command := lookPath(l.Commands, r.SearchEnv["PATH"])
+	if command == "" {
+		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s is not on the PATH", l.Kernel, strings.Join(l.Commands, " or ")).
+			WithHint("%s", l.Missing)
+	}
+	if l.Resolve == nil || isBinary(command) {
+		return command, nil
+	}
+	key := wrapperKey(command, r)
+	if known := t.known(key); known != "" && (known == command || isBinary(known)) {
+		return known, nil
+	}
+	real, err := l.Resolve(ctx, command, r)
+	if err != nil {
+		return "", engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
+			WithHint("put the interpreter itself first on the PATH")
+	}
+	t.know(key, real)
+	return real, nil
+}
+
+// wrapperKey holds what the answer of a wrapper depends on. Version managers choose by variables and by a file in the
+// project; a wrapper that was installed anew may stand for another interpreter.
+func wrapperKey(command string, r Request) string {
+	parts := []string{command, modified(command), r.Project, modified(filepath.Join(r.Project, ".python-version"))}
+	for _, k := range []string{"PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"} {
+		parts = append(parts, r.SearchEnv[k])
+	}
+	return strings.Join(parts, "\x00")
+}
+
+// modified is when a file was changed, as text; "" if it is not there.
+func modified(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return ""
+	}
+	return info.ModTime().String()
+}
+
+func (t *Table) known(key string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.resolved[key]
+}
+
+func (t *Table) know(key, interpreter string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.resolved) >= maxResolved {
+		clear(t.resolved) // asking again costs less than knowing who was asked last
+	}
+	t.resolved[key] = interpreter
+}
+
+// lookPath finds the first of the commands in path. The session's PATH counts, not ours.
+func lookPath(commands []string, path string) string {
+	for _, c := range commands {
+		for _, dir := range filepath.SplitList(path) {
+			file := filepath.Join(dir, c)
+			if isExecutable(file) && filepath.IsAbs(file) {
+				return file
+			}
+		}
+	}
+	return ""
+}
+
+func isExecutable(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
