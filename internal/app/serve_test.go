@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"muster/internal/cli"
 )
@@ -102,6 +103,10 @@ func TestEndOfHTTPIsBounded(t *testing.T) {
 	if err := endHTTP(ctx, h); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	<-over
+	select {
+	case <-over:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the request was not cut off")
+	}
 	<-served
 }

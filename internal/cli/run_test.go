@@ -254,6 +254,7 @@ func TestSignalWhileClosing(t *testing.T) {
 func TestEveryCtrlCDoesSomething(t *testing.T) {
 	w := newWorld(t)
 	w.env = w.env[2:]
+	w.ends = make(chan struct{}, 2)
 	release := make(chan struct{})
 	defer func() { close(release); <-w.done }()
 	w.deps.Embedded = func(context.Context, EmbeddedOptions) (string, string, func(context.Context) error, error) {
@@ -269,8 +270,9 @@ func TestEveryCtrlCDoesSomething(t *testing.T) {
 		w.signals <- syscall.SIGINT
 		<-w.interrupted
 		w.signals <- syscall.SIGINT
-		<-w.ending
+		<-w.ends
 		w.signals <- syscall.SIGINT
+		<-w.ends // again: it is closing
 		w.signals <- syscall.SIGINT
 	}()
 	w.expect(130, "ready\n", "muster: the server inside did not end well: ended by signal: interrupt\n", "run", "--server", "none", "x.py")

@@ -161,7 +161,8 @@ type manager struct {
 	done        chan struct{}
 	interrupted chan struct{}
 	ending      chan struct{}
-	once        sync.Once // closes it
+	once        sync.Once     // closes it
+	ends        chan struct{} // if set: gets a value at every call of EndSession
 	stdin       *io.PipeReader
 	typed       *io.PipeWriter
 	launch      func(api.LaunchWorkers) (api.Workers, error)
@@ -259,6 +260,9 @@ func (m *manager) EndSession(ctx context.Context, id engine.ID, _ string) error 
 	m.called("end " + string(id))
 	if m.created != nil {
 		m.once.Do(func() { close(m.ending) })
+		if m.ends != nil {
+			m.ends <- struct{}{}
+		}
 		select {
 		case <-m.done:
 		case <-ctx.Done():

@@ -129,8 +129,8 @@ func (b *sentBody) Read(p []byte) (int, error) {
 		return 0, b.tooLarge()
 	}
 	if err == io.EOF {
-		// net/http waits for the client's going away from here on, takes a deadline that passes for it, and would
-		// break off every await. (While the body is unread it does not, and the deadline bounds the reading of its rest.)
+		// From here on net/http waits for the client's going away, takes a deadline that passes for it, and would break
+		// off every await. Go 1.26 clears the deadline at this point by itself; that is not promised.
 		b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err

@@ -165,11 +165,11 @@ func TestLargeBodiesTakeTurns(t *testing.T) {
 		s.large.mu.Lock()
 		waits = s.large.of[sessionA].users
 		s.large.mu.Unlock()
-	}
-	select {
-	case status := <-answered:
-		t.Errorf("a large body was read without a turn: %d", status)
-	default:
+		select {
+		case status := <-answered:
+			t.Fatalf("a large body was read without a turn: %d", status)
+		default:
+		}
 	}
 	for _, release := range held {
 		release()
