@@ -54,13 +54,13 @@ type app struct {
 	progressDelay time.Duration
 }
 
-// Main runs one command line (without the program's name) and returns the exit code. It takes over SIGINT, SIGTERM and
-// SIGHUP while it runs, and SIGPIPE; ctx ends it too.
+// Main runs one command line (without the program's name) and returns the exit code. It takes over SIGINT, SIGTERM,
+// SIGHUP and SIGQUIT while it runs, and SIGPIPE; ctx ends it too.
 func Main(ctx context.Context, args []string, streams Streams, deps Deps) int {
 	a := &app{Streams: streams, deps: deps.withDefaults(), now: time.Now, signals: deps.Signals, progressDelay: time.Second}
 	if a.signals == nil {
 		c := make(chan os.Signal, 8)
-		signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 		defer signal.Stop(c)
 		a.signals = c
 	}

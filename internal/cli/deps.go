@@ -13,7 +13,7 @@ type Deps struct {
 	Environ []string
 	// Dir is the working directory, "": os.Getwd().
 	Dir string
-	// Signals replaces the process's own; nil: SIGINT, SIGTERM and SIGHUP of the process.
+	// Signals replaces the process's own; nil: SIGINT, SIGTERM, SIGHUP and SIGQUIT of the process.
 	Signals <-chan os.Signal
 	// Embedded starts a server inside this process, for "run". It returns when the server answers at address; token is its
 	// owner's. close ends it, and what still runs in it, and waits until all is gone.

@@ -79,13 +79,17 @@ func workloadFlags(cmd *cobra.Command, kernel *string, cpu, memory *float64, gpu
 // take splits the arguments into file and script arguments.
 func (o *runOptions) take(cmd *cobra.Command, args []string) error {
 	if cmd.Flags().Changed("code") {
-		o.args = args
+		if o.args = args; o.code == "" {
+			o.code = "\n" // no code at all would be an engine that idles
+		}
 		return nil
 	}
 	if len(args) == 0 {
 		return usage(cmd, "run needs a FILE, or code with -c")
 	}
-	o.file, o.args = args[0], args[1:]
+	if o.file, o.args = args[0], args[1:]; o.file == "" {
+		return usage(cmd, "the name of the FILE is empty")
+	}
 	return nil
 }
 
@@ -130,6 +134,11 @@ func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, err
 	if err := checkWorkload(cmd, o.cpu, o.memory, append([]string{o.code, o.file, o.name, project}, o.args...)); err != nil {
 		return api.CreateSession{}, err
 	}
+	for name, v := range map[string]float64{"cpu": o.cpu, "memory": o.memory} {
+		if v == 0 && cmd.Flags().Changed(name) { // would mean the default
+			return api.CreateSession{}, usage(cmd, "--%s is 0: it must be more", name)
+		}
+	}
 	env, err := a.environment(cmd, o.env)
 	if err != nil {
 		return api.CreateSession{}, err
@@ -137,13 +146,13 @@ func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, err
 	return api.CreateSession{
 		Name: o.name, Kernel: o.kernel, Script: o.script(dir), Code: o.code, Args: o.args, Project: project,
 		CPU: o.cpu, Memory: o.memory, GPUs: o.gpus, BaseEnv: a.baseEnv(), Env: env,
-		Stdin: a.In != nil && !a.background(),
+		Stdin: a.In != nil && !a.background(), Terminal: a.ErrTerminal,
 	}, nil
 }
 
 // script is the file as the server should look for it: it knows the project's folder and not ours.
 func (o *runOptions) script(dir string) string {
-	if o.file == "" || o.project == "" {
+	if o.file == "" || o.project == "" && filepath.IsLocal(o.file) {
 		return o.file
 	}
 	if here := absolute(dir, o.file); exists(here) {
