@@ -100,7 +100,7 @@ func TestPackageDocs(t *testing.T) {
 	}
 }
 
-// The project speaks of itself alone, and every file named in the documents exists.
+// Every file of the repository that the documents name exists.
 func TestDocumentsNameWhatExists(t *testing.T) {
 	for _, doc := range []string{"README.md", "CONTRIBUTING.md", "docs/design.md"} {
 		b, err := os.ReadFile(repo(t) + "/" + doc)

@@ -1,8 +1,8 @@
 // Package view shows a console to people: the records of several engines become whole labelled lines on a terminal or
 // in a pipe. The session's own output passes byte for byte; each worker's lines begin with its name or short id.
 //
-// A line is held back until its newline comes, but only for a moment and 64 kB: then its beginning is shown, and what
-// follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
+// A line is held back until its newline comes, but only for a moment and 64 kB, so that what one print wrote in pieces
+// is not torn apart by others' lines. Then its beginning is shown (a prompt, for instance), and what follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
 // behind somebody's half line: a newline is inserted. Nothing that an engine printed is changed or left out.
 //
 // The CLI imports it. It looks at package console only.

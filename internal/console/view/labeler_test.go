@@ -81,8 +81,12 @@ func TestLabels(t *testing.T) {
 			"[worker1w] \r1%\r2%\r3%\r\n"},
 		{"the session passes as it is", Options{Session: own}, []step{out(own, "a"), err(own, "b\r"), out(own, "\x00\xff\nc"), out(own, "\n")},
 			"ab\r\x00\xff\nc\n"},
-		{"no label behind the session's half line", Options{Session: own}, []step{out(own, ">>> "), out(w1, "hi\n"), out(own, "1+1\n")},
+		{"no label behind the session's half line", Options{Session: own}, []step{out(own, ">>> "), wait(101), out(w1, "hi\n"), out(own, "1+1\n")},
 			">>> \n[worker1w] hi\n1+1\n"},
+		{"the session's line in pieces", Options{Session: own}, []step{out(own, "got"), out(own, " "), out(w1, "hi\n"), out(own, "it\n")},
+			"[worker1w] hi\ngot it\n"},
+		{"the session's two streams stay in order", Options{Session: own}, []step{out(own, "a"), err(own, "b"), out(w1, "hi\n"), out(own, "c\n")},
+			"a\n[worker1w] hi\nbc\n"},
 		{"the session behind a worker's half line", Options{Session: own}, []step{out(w1, "hi"), wait(101), out(own, "x\n"), out(w1, "!\n")},
 			"[worker1w] hi\nx\n[worker1w] !\n"},
 		{"the session's half line stays one", Options{Session: own}, []step{out(own, "bye")}, "bye"},
@@ -93,7 +97,7 @@ func TestLabels(t *testing.T) {
 				c1 + "[worker1w]" + off + "4\r\n"},
 		{"stdin and display are not shown", Options{}, []step{rec(w1, console.Stdin, "x\n"), rec(w1, console.Display, "y\n")}, ""},
 		{"events", Options{Session: own}, []step{
-			ev(own, `{"type":"engine","name":"s"}`), out(own, "half"),
+			ev(own, `{"type":"engine","name":"s"}`), out(own, "half"), wait(101),
 			ev(own, `{"type":"notice","message":"be careful"}`), ev(own, `{"type":"waiting","message":"no CPU is free\nyet"}`),
 			ev(own, `{"type":"refused","message":"too much memory"}`), ev(own, `{"type":"notice"}`), ev(own, `{"type":"news","message":"?"}`),
 			ev(own, `rubbish`), ev(w1, `{"type":"exit","status":"succeeded","message":"fine"}`), ev(own, `{"type":"session","message":"?"}`)},
@@ -134,10 +138,10 @@ func TestTwoTargets(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := stdout.String(); got != "half\n[worker1w] fine\n" {
+	if got := stdout.String(); got != "[worker1w] fine\nhalf" {
 		t.Errorf("stdout: %q", got)
 	}
-	if got := stderr.String(); got != "[worker1w] oops\nb\nmuster: m\n" {
+	if got := stderr.String(); got != "[worker1w] oops\nmuster: m\nb" {
 		t.Errorf("stderr: %q", got)
 	}
 }

@@ -11,14 +11,7 @@ func (l *Labeler) text(ln *line, b []byte) {
 		return
 	}
 	if ln.of.session {
-		if open := ln.to.last.open; open != nil && !open.of.session {
-			l.separate(ln.to)
-		}
-		l.put(ln.to, b)
-		ln.to.last.open = ln
-		if b[len(b)-1] == '\n' {
-			ln.to.last.open = nil
-		}
+		l.own(ln, b)
 		return
 	}
 	for {
@@ -31,21 +24,52 @@ func (l *Labeler) text(ln *line, b []byte) {
 		ln.to.last.open = nil
 		b = b[i+1:]
 	}
-	if len(b) == 0 {
-		return
+	l.begin(ln, b)
+}
+
+// own shows what came of a line of the session's own engine: whole lines at once, unlabelled.
+func (l *Labeler) own(ln *line, b []byte) {
+	other := &ln.of.lines[0]
+	if ln == other {
+		other = &ln.of.lines[1]
 	}
-	if len(ln.held)+len(b) > maxHeld {
+	if len(other.held) > 0 && other.to.last == ln.to.last {
+		l.release(other) // on one screen the two streams stay in order
+	}
+	if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+		l.show(ln, l.taken(ln), b[:i+1])
+		ln.to.last.open = nil
+		b = b[i+1:]
+	}
+	l.begin(ln, b)
+}
+
+// begin holds the beginning of a line back if it is not too long.
+func (l *Labeler) begin(ln *line, b []byte) {
+	switch {
+	case len(b) == 0:
+	case len(ln.held)+len(b) > maxHeld:
 		l.show(ln, l.taken(ln), b)
-		return
+	default:
+		l.hold(ln, b)
 	}
-	l.hold(ln, b)
 }
 
 // release shows what is held back of a line.
 func (l *Labeler) release(ln *line) { l.show(ln, l.taken(ln), nil) }
 
-// show continues a line if it was the last thing written, or else begins it with its label.
+// show continues a line if it was the last thing written, or else begins it, with its label if it has one.
 func (l *Labeler) show(ln *line, parts ...[]byte) {
+	if ln.of.session {
+		if open := ln.to.last.open; open != nil && !open.of.session {
+			l.separate(ln.to)
+		}
+		ln.to.last.open = ln
+		for _, b := range parts {
+			l.put(ln.to, b)
+		}
+		return
+	}
 	if ln.to.last.open != ln {
 		l.separate(ln.to)
 		l.putString(ln.to, ln.of.label)

@@ -2,8 +2,9 @@
 // Factory and one call of Run. Only tests import it.
 //
 // The suite says what engines are to do as Steps ("print this", "listen there", "hang"); the Factory expresses them in
-// what its engines can run. Python is ready-made for drivers with real processes. A power that a driver does not declare
-// in its Capabilities is skipped, and the skip says so; whatever it declares must work.
+// what its engines can run. Python is ready-made for drivers with real processes. Whatever a driver declares in its
+// Capabilities must work. What its kind lacks is in Factory.Lacks and not asked for; what is neither declared nor there
+// is lacking on this machine: a skip, which says so.
 //
 // Each case compares Factory.Count before and after: what a case leaves behind is a failure of that case. Nothing here
 // is timed: things must happen before a deadline that is generous on the slowest machine.
@@ -11,6 +12,7 @@ package drivertest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,6 +43,8 @@ type Factory struct {
 	// UID, GID and Groups of the engines.
 	UID, GID int
 	Groups   []int
+	// Lacks names the capabilities that this kind of driver does not have on any machine.
+	Lacks []string
 	// GPUs that can be given to engines, for drivers that declare GPU.
 	GPUs []driver.GPU
 }
@@ -51,13 +55,16 @@ var ErrCannot = errors.New("these engines have no way to do it")
 // Run runs the suite.
 func Run(t *testing.T, f Factory) {
 	for _, c := range cases {
+		if slices.Contains(f.Lacks, c.needs) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			before := f.Count()
 			w := &world{t: t, f: &f, d: f.New(t)}
 			t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
 			t.Cleanup(func() { w.d.Close() })
 			if c.needs != "" && !declared(w.d.Capabilities(), c.needs) {
-				t.Skipf("capability %s not declared by %s", c.needs, w.d.Capabilities().Name)
+				t.Skipf("capability %s: %s does not have it on this machine", c.needs, w.d.Capabilities().Name)
 			}
 			c.run(w)
 		})

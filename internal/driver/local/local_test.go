@@ -112,6 +112,9 @@ func TestConformance(t *testing.T) {
 				Count:  func() map[string]int { return r.count() },
 				GPUs:   fakeGPUs(),
 			}
+			if name == Plain {
+				f.Lacks = []string{"OwnAddress", "Isolation", "MemoryLimit", "CPUShare", "CPUCap", "GPU", "ConnectWait"}
+			}
 			drivertest.Run(t, f)
 			if name == Root {
 				t.Run("as nobody", func(t *testing.T) {
