@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 const rootLong = `Muster runs Python and R scripts as sessions that launch workers: isolated engines, each with an address of its
@@ -28,10 +30,21 @@ func newRoot(a *app) *cobra.Command {
 		Args:          func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args) },
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+	root.SetFlagErrorFunc(flagError)
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(a), newUp(a), newPs(a), newLogs(a), newStop(a), newLaunch(a), newAwait(a), newDoctor(a), newVersion(a))
 	return root
+}
+
+// flagError says what a flag wants in place of what a parser of Go's says.
+func flagError(cmd *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		want := map[string]string{"float64": "a number", "int": "a whole number", "bool": "true or false", "duration": "a duration such as 30s"}
+		if w := want[bad.GetFlag().Value.Type()]; w != "" {
+			return usage(cmd, "--%s is %q: it must be %s", bad.GetFlag().Name, bad.GetValue(), w)
+		}
+	}
+	return usage(cmd, "%w", err)
 }
 
 func unknownCommand(root *cobra.Command, args []string) error {

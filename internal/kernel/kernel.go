@@ -80,6 +80,10 @@ func NewTable(c Config) *Table {
 
 // Prepare checks the request and makes the command. Errors are *engine.Error: for the person who asked.
 func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
+	script, err := scriptOf(r)
+	if err != nil {
+		return Command{}, err
+	}
 	l, err := t.language(r)
 	if err != nil {
 		return Command{}, err
@@ -87,12 +91,9 @@ func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
 	if r.Script == "" && r.Code == "" {
 		return Command{Kernel: l.Kernel, Argv: []string{"/bin/sleep", "infinity"}, Visible: t.visible}, nil
 	}
-	file, isCode := "{private}/"+l.CodeFile, true
-	if r.Script != "" {
-		isCode = false
-		if file, err = scriptPath(r.Project, r.Script, r.Trusted); err != nil {
-			return Command{}, err
-		}
+	file, isCode := script, script == ""
+	if isCode {
+		file = "{private}/" + l.CodeFile
 	}
 	interpreter, err := t.interpreter(ctx, l, r)
 	if err != nil {

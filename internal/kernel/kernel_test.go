@@ -56,6 +56,7 @@ func TestBadScripts(t *testing.T) {
 	bin := fakeBinary(t, "python3")
 	for _, c := range []struct{ script, want string }{
 		{"missing.py", `script "missing.py" does not exist (looked for ` + dir + `/missing.py)`},
+		{".", `script "." is a folder, not a file`},
 		{"folder.py", `script "folder.py" is a folder, not a file`},
 		{"fifo.py", `script "fifo.py" is no regular file (p---------)`},
 		{"dangling.py", `script "dangling.py" is a link that leads nowhere (to /nowhere/at/all.py)`},

@@ -17,6 +17,14 @@ var privateDirs = []string{"/tmp", "/run", "/dev", "/proc"}
 // maxLinks is as many links as the kernel follows in one path.
 const maxLinks = 40
 
+// scriptOf returns the absolute path of the script, "" for code.
+func scriptOf(r Request) (string, error) {
+	if r.Script == "" {
+		return "", nil
+	}
+	return scriptPath(r.Project, r.Script, r.Trusted)
+}
+
 // scriptPath checks that script is a regular file and returns its absolute path. A relative name must stay in the project.
 // If an engine asks, the file must be one that engines can see, and an error tells nothing of those that they cannot.
 func scriptPath(project, script string, trusted bool) (string, error) {
