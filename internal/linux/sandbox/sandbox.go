@@ -147,8 +147,8 @@ func resolved(path string) string {
 	return p
 }
 
-// coverEtc puts the engine's own name files over the host's. The sources lie in /dev, hidden below names of their own, and
-// are read-only to everybody but root.
+// coverEtc puts the engine's own name files over the host's. The sources are in /dev, the
+// one file system of the engine's own that is writable here, and go from it once they are mounted.
 func coverEtc(c Config, resolv string) error {
 	files := []struct{ target, content string }{
 		{"/etc/hostname", c.Hostname + "\n"},
@@ -158,17 +158,20 @@ func coverEtc(c Config, resolv string) error {
 		files = append(files, struct{ target, content string }{resolv, c.ResolvConf})
 	}
 	for _, f := range files {
-		source := "/dev/.muster" + strings.ReplaceAll(f.target, "/", "-")
-		if err := os.WriteFile(source, []byte(f.content), 0o644); err != nil {
-			return err
-		}
 		if _, err := os.Stat(f.target); err != nil {
 			// A target below the private /run can be made; one that the host lacks is left out.
 			if !strings.HasPrefix(f.target, "/run/") || os.MkdirAll(filepath.Dir(f.target), 0o755) != nil || os.WriteFile(f.target, nil, 0o644) != nil {
 				continue
 			}
 		}
+		const source = "/dev/.muster-etc"
+		if err := os.WriteFile(source, []byte(f.content), 0o644); err != nil {
+			return err
+		}
 		if err := mount(source, f.target, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := os.Remove(source); err != nil {
 			return err
 		}
 	}

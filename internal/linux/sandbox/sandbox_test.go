@@ -83,7 +83,7 @@ func TestNoWayOut(t *testing.T) {
 	}
 	defer l.Close()
 	for _, uid := range []int{0, 65534} {
-		out := enter(t, Config{Hidden: []string{elsewhere}, UID: uid, GID: uid}, secret, hidden, socket, "/sys/fs/cgroup/memory", "/dev/vda", "/proc/kcore")
+		out := enter(t, Config{Hidden: []string{elsewhere}, UID: uid, GID: uid}, secret, hidden, socket, "/sys/fs/cgroup/memory", "/dev/vda", "/dev/.muster-etc", "/proc/kcore")
 		for _, what := range []string{
 			"mount", "umount", "remount /proc/sys", "mknod", "trace the init", "look into the init", "go through the init",
 			"read the init's memory", "write /proc/sys", "write /sys",
@@ -92,7 +92,7 @@ func TestNoWayOut(t *testing.T) {
 			expect(t, out, "cannot "+what)
 		}
 		expect(t, out, "can write /tmp", "can write /dev/shm", "can read private files",
-			"no "+secret, "no "+hidden, "no "+socket, "no /sys/fs/cgroup/memory", "no /dev/vda")
+			"no "+secret, "no "+hidden, "no "+socket, "no /sys/fs/cgroup/memory", "no /dev/vda", "no /dev/.muster-etc")
 	}
 }
 
