@@ -46,6 +46,9 @@ func (s *Step) Unwrap() error { return s.Err }
 // Enter builds the sandbox. An error is a *Step. The caller must be root in its user namespace and alone in a new mount
 // namespace.
 func Enter(c Config) error {
+	if err := ownRoot(); err != nil {
+		return &Step{"private mounts", err}
+	}
 	hidden := resolvedAll(c.Hidden)
 	keep, err := openVisible(c.Visible, append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...))
 	if err != nil {
@@ -61,7 +64,6 @@ func Enter(c Config) error {
 		name string
 		do   func() error
 	}{
-		{"private mounts", func() error { return mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 		{"/tmp", func() error { return coverTmp(c.TmpDir) }}, // before its source is hidden
 		{"/run", coverRun},
 		{"/dev", func() error { return makeDev(nodes, c.ShmBytes) }},

@@ -16,16 +16,8 @@ import (
 // enter runs testdata/inside in a sandbox and returns what it printed. It looks at the paths as well.
 func enter(t *testing.T, c Config, look ...string) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("capability root: this test needs root for namespaces")
-	}
 	dir := t.TempDir()
-	program := filepath.Join(dir, "inside")
-	build := exec.Command("go", "build", "-o", program, "./testdata/inside")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	program := buildInside(t, dir)
 	if c.TmpDir == "" {
 		c.TmpDir = filepath.Join(dir, "tmp")
 		if err := os.Mkdir(c.TmpDir, 0o700); err != nil {
@@ -33,15 +25,35 @@ func enter(t *testing.T, c Config, look ...string) string {
 		}
 		os.Chmod(c.TmpDir, 0o1777)
 	}
+	return run(t, c, exec.Command(program), look)
+}
+
+// buildInside makes dir/inside.
+func buildInside(t *testing.T, dir string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: this test needs root for namespaces")
+	}
+	program := filepath.Join(dir, "inside")
+	build := exec.Command("go", "build", "-o", program, "./testdata/inside")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// run runs cmd, which is or becomes testdata/inside, in fresh namespaces.
+func run(t *testing.T, c Config, cmd *exec.Cmd, look []string) string {
+	t.Helper()
 	c.Hostname, c.Hosts, c.ShmBytes = "engine", "127.0.0.1 localhost\n", 1<<20
 	c.Files = map[string][]byte{"program": []byte("code")}
 	config, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program)
 	cmd.Stdin = bytes.NewReader(config)
-	cmd.Env = []string{"LOOK=" + strings.Join(look, " ")}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOOK=" + strings.Join(look, " ")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
 	}
@@ -94,6 +106,29 @@ func TestNoWayOut(t *testing.T) {
 		expect(t, out, "can write /tmp", "can write /dev/shm", "can read private files",
 			"no "+secret, "no "+hidden, "no "+socket, "no /sys/fs/cgroup/memory", "no /dev/vda", "no /dev/.muster-etc")
 	}
+}
+
+// In a chroot / is a folder and no mount. An engine there sees nothing of what lies around, also if it leaves a chroot.
+func TestInChroot(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "secret")
+	root := t.TempDir()
+	buildInside(t, root)
+	for _, d := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "var/tmp", "var/secret"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{outside, root + "/var/file", root + "/var/secret/file"} {
+		if err := os.WriteFile(f, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const enterChroot = `mount --make-rprivate / && for d in dev proc sys; do mount --rbind /$d $0/$d || exit; done; exec chroot $0 /inside`
+	out := run(t, Config{TmpDir: "/var/tmp", Hidden: []string{"/var/secret"}}, exec.Command("sh", "-c", enterChroot, root),
+		[]string{"/var/file", "/var/secret/file", outside, root + "/var/file"})
+	expect(t, out, "can change the root", "can write /tmp", "cannot look into the init",
+		"yes /var/file", "no /var/secret/file", "no "+outside, "no "+root+"/var/file",
+		"beyond the root: no /var/secret/file", "beyond the root: no "+outside, "beyond the root: yes /var/file")
 }
 
 // TestVisible puts projects where private folders and covers lie.

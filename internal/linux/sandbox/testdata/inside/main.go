@@ -57,7 +57,8 @@ func fail(what string, err error) {
 	os.Exit(1)
 }
 
-// try prints "can X" or "cannot X", and for each path "yes PATH" or "no PATH".
+// try prints "can X" or "cannot X", and for each path "yes PATH" or "no PATH", also from outside of
+// a chroot that it has left.
 func try(paths []string) {
 	must := func(name string, err error) {
 		if err == nil {
@@ -94,15 +95,26 @@ func try(paths []string) {
 		err = unix.EPERM
 	}
 	must("keep supplementary groups", err)
+	look("", paths)
+	err = unix.Chroot("/proc") // a root below the working folder: the way up is open
+	must("change the root", err)
+	if err == nil {
+		unix.Chdir(strings.Repeat("../", 100))
+		unix.Chroot(".")
+		look("beyond the root: ", paths)
+	}
+}
+
+func look(prefix string, paths []string) {
 	for _, p := range paths {
 		if _, err := os.Stat(p); err != nil {
-			fmt.Println("no", p)
+			fmt.Println(prefix+"no", p)
 			continue
 		}
 		if err := unix.Access(p, unix.R_OK); err != nil {
-			fmt.Println("closed", p)
+			fmt.Println(prefix+"closed", p)
 			continue
 		}
-		fmt.Println("yes", p)
+		fmt.Println(prefix+"yes", p)
 	}
 }
