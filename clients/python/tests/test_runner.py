@@ -219,16 +219,16 @@ class Retry(Folder):
                 self.assertIn(b"refused", err)
 
 
-@unittest.skipUnless(PYTHON2, "no Python 2.7 here")
+@unittest.skipUnless(PYTHON2, "capability python2: there is no Python 2.7 on this machine")
 class Same2(Same):
     python = PYTHON2
 
 
-@unittest.skipUnless(PYTHON2, "no Python 2.7 here")
+@unittest.skipUnless(PYTHON2, "capability python2: there is no Python 2.7 on this machine")
 class Code2(Code):
     python = PYTHON2
 
 
-@unittest.skipUnless(PYTHON2, "no Python 2.7 here")
+@unittest.skipUnless(PYTHON2, "capability python2: there is no Python 2.7 on this machine")
 class Retry2(Retry):
     python = PYTHON2

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownRoot makes the caller's mounts its own: nothing mounted here shows elsewhere.
-func ownRoot() error {
+// OwnRoot makes the mounts of the caller's mount namespace its own: nothing that is mounted in it shows elsewhere. It is the
+// first thing that Enter does. In a chroot it moves the caller to another root, with the same content.
+func OwnRoot() error {
 	err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	if !errors.Is(err, unix.EINVAL) {
 		return err

@@ -46,7 +46,7 @@ func (s *Step) Unwrap() error { return s.Err }
 // Enter builds the sandbox. An error is a *Step. The caller must be root in its user namespace and alone in a new mount
 // namespace.
 func Enter(c Config) error {
-	if err := ownRoot(); err != nil {
+	if err := OwnRoot(); err != nil {
 		return &Step{"private mounts", err}
 	}
 	hidden := resolvedAll(c.Hidden)

@@ -25,7 +25,7 @@ func enter(t *testing.T, c Config, look ...string) string {
 		}
 		os.Chmod(c.TmpDir, 0o1777)
 	}
-	return run(t, c, exec.Command(program), look)
+	return run(t, c, program, "", look)
 }
 
 // buildInside makes dir/inside.
@@ -43,8 +43,8 @@ func buildInside(t *testing.T, dir string) string {
 	return program
 }
 
-// run runs cmd, which is or becomes testdata/inside, in fresh namespaces.
-func run(t *testing.T, c Config, cmd *exec.Cmd, look []string) string {
+// run runs testdata/inside in fresh namespaces and, if it is not empty, in a chroot.
+func run(t *testing.T, c Config, program, chroot string, look []string) string {
 	t.Helper()
 	c.Hostname, c.Hosts, c.ShmBytes = "engine", "127.0.0.1 localhost\n", 1<<20
 	c.Files = map[string][]byte{"program": []byte("code")}
@@ -52,8 +52,9 @@ func run(t *testing.T, c Config, cmd *exec.Cmd, look []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.Command(program)
 	cmd.Stdin = bytes.NewReader(config)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LOOK=" + strings.Join(look, " ")}
+	cmd.Env = []string{"CHROOT=" + chroot, "LOOK=" + strings.Join(look, " ")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
 	}
@@ -123,8 +124,7 @@ func TestInChroot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const enterChroot = `mount --make-rprivate / && for d in dev proc sys; do mount --rbind /$d $0/$d || exit; done; exec chroot $0 /inside`
-	out := run(t, Config{TmpDir: "/var/tmp", Hidden: []string{"/var/secret"}}, exec.Command("sh", "-c", enterChroot, root),
+	out := run(t, Config{TmpDir: "/var/tmp", Hidden: []string{"/var/secret"}}, root+"/inside", root,
 		[]string{"/var/file", "/var/secret/file", outside, root + "/var/file"})
 	expect(t, out, "can change the root", "can write /tmp", "cannot look into the init",
 		"yes /var/file", "no /var/secret/file", "no "+outside, "no "+root+"/var/file",

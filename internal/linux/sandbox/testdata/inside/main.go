@@ -22,6 +22,11 @@ func main() {
 		try(os.Args[1:])
 		return
 	}
+	if dir := os.Getenv("CHROOT"); dir != "" {
+		if err := chroot(dir); err != nil {
+			fail("chroot", err)
+		}
+	}
 	var c sandbox.Config
 	if err := json.NewDecoder(os.Stdin).Decode(&c); err != nil {
 		fail("config", err)
@@ -50,6 +55,22 @@ func main() {
 	var ws syscall.WaitStatus
 	syscall.Wait4(pid, &ws, 0, nil)
 	os.Exit(ws.ExitStatus())
+}
+
+// chroot makes dir, which is no mount, the root, with the file systems that programs need.
+func chroot(dir string) error {
+	if err := sandbox.OwnRoot(); err != nil { // or the mounts would show on the host
+		return err
+	}
+	for _, d := range []string{"/dev", "/proc", "/sys"} {
+		if err := unix.Mount(d, dir+d, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return err
+		}
+	}
+	if err := unix.Chroot(dir); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
 }
 
 func fail(what string, err error) {
