@@ -16,7 +16,7 @@ var allowedCaps = []uintptr{
 }
 
 // DropRights takes from all threads of this process, and so from everything it starts, all rights but allowedCaps, and the
-// possibility to gain any (no-new-privileges). The process itself can no longer be traced or looked into by processes of
+// possibility to gain any (no-new-privileges, no new namespaces, no system calls that a container's default profile refuses). The process itself can no longer be traced or looked into by processes of
 // the same user. It must not be linked with cgo. The caller must be locked to its thread and start its children from that
 // thread: the bounding set, which counts at an exec only, is dropped there alone (for all threads it costs a millisecond).
 func DropRights() error {
@@ -38,7 +38,10 @@ func DropRights() error {
 	if err := setCaps(); err != nil {
 		return err
 	}
-	return NoNewRights()
+	if err := NoNewRights(); err != nil {
+		return err
+	}
+	return filterCalls()
 }
 
 // NoNewRights sets no-new-privileges on all threads and makes the process untraceable: all that is possible without

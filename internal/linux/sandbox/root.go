@@ -3,49 +3,130 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// OwnRoot makes the mounts of the caller's mount namespace its own: nothing that is mounted in it shows elsewhere. It is the
-// first thing that Enter does. In a chroot it moves the caller to another root, with the same content.
+// OwnRoot gives the caller's mount namespace a root of its own: what is mounted at and below the caller's / and nothing
+// around it. A chroot is no prison to a process that may call chroot, so that covers over its folders would not do. Nothing that
+// is mounted in the namespace shows elsewhere afterwards. It is the first thing that Enter does.
 func OwnRoot() error {
-	err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	if !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return rootFromChroot()
-}
-
-// rootFromChroot is for callers in a chroot, whose / is a folder and no mount: a copy of what is mounted at and below / becomes
-// the root of the mount namespace, and all that lies around the chroot goes from it. Covers over the chroot's folders
-// alone would not do: root in an engine leaves a chroot the way this function does.
-func rootFromChroot() error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("copy the mounts of the chroot: %w", err)
+		return fmt.Errorf("open /: %w", err)
 	}
-	defer unix.Close(tree)
+	defer unix.Close(root)
 	for _, step := range []struct {
 		name string
 		do   func() error
 	}{
-		{"go to the chroot's root", func() error { return unix.Chdir("/") }},
-		{"change the root below the working folder", func() error { return unix.Chroot("/proc") }},
-		{"go up out of the chroot", func() error { return unix.Chdir(strings.Repeat("../", 1000)) }},
-		{"change the root to the namespace's", func() error { return unix.Chroot(".") }},
+		// Out of a chroot, if this is one: / may be a folder that is no mount, or the root of one below the namespace's.
+		{"stay outside of the next root", func() error { return unix.Chdir("/") }},
+		{"change the root", func() error { return unix.Chroot("/proc") }},
+		{"go up to the namespace's root", func() error { return unix.Chdir(strings.Repeat("../", 1000)) }},
+		{"make it the root", func() error { return unix.Chroot(".") }},
 		{"private mounts", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
-		{"mount the copy", func() error { return unix.MoveMount(tree, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH) }},
-		{"go to the copy", func() error { return unix.Fchdir(tree) }},
+		// A copy of the tree that was /, mounted where it can be found: over its own /proc, which the copy has as well.
+		{"go back", func() error { return unix.Fchdir(root) }},
+		{"copy the mounts", func() error { return unix.Mount(".", "proc", "", unix.MS_BIND|unix.MS_REC, "") }},
+		{"go to the copy", func() error { return unix.Chdir("proc") }},
 		{"make the copy the root", func() error { return unix.PivotRoot(".", ".") }},
-		{"unmount what lay around", func() error { return unix.Unmount(".", unix.MNT_DETACH) }},
+		{"unmount what was the root", func() error { return unix.Unmount(".", unix.MNT_DETACH) }},
 		{"go to the new root", func() error { return unix.Chdir("/") }},
-		{"private mounts of the copy", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 	} {
 		if err := step.do(); err != nil {
-			return fmt.Errorf("in a chroot: %s: %w", step.name, err)
+			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
 	return nil
+}
+
+// kernelTypes are file systems that show or steer the kernel. Whoever made a chroot or an image has mounted some of them a
+// second time.
+var kernelTypes = []string{
+	"proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "selinuxfs", "smackfs",
+	"configfs", "bpf", "mqueue", "pstore", "efivarfs", "binfmt_misc", "fusectl", "rpc_pipefs", "nfsd", "resctrl",
+}
+
+// disarm takes away all such mounts but those that the sandbox covers with its own, and the use of device nodes from
+// all others.
+func disarm() error {
+	mounts, err := mountTable()
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(mounts) {
+		if m.below("/proc") || m.below("/sys") || m.below("/dev") {
+			continue
+		}
+		if slices.Contains(kernelTypes, m.fstype) {
+			err = unix.Unmount(m.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		} else if !slices.Contains(m.options, "nodev") {
+			err = unix.Mount("", m.path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV|m.flags(), "")
+		}
+		// A mount that another one covers cannot be named, by anybody.
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("disarm the %s on %s: %w", m.fstype, m.path, err)
+		}
+	}
+	return nil
+}
+
+// mounted is a line of mountinfo.
+type mounted struct {
+	path, fstype string
+	options      []string
+}
+
+func (m mounted) below(dir string) bool { return m.path == dir || strings.HasPrefix(m.path, dir+"/") }
+
+// flags are the options that a remount would otherwise drop. It keeps those about access times by itself.
+func (m mounted) flags() (flags uintptr) {
+	for option, flag := range map[string]uintptr{"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "noexec": unix.MS_NOEXEC} {
+		if slices.Contains(m.options, option) {
+			flags |= flag
+		}
+	}
+	return flags
+}
+
+// mountTable reads /proc/self/mountinfo, see proc_pid_mountinfo(5): the mount's path is field 5, its options are field 6,
+// and the type is the first field after a lone hyphen.
+func mountTable() ([]mounted, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var mounts []mounted
+	for line := range strings.Lines(string(b)) {
+		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 6 || len(right) < 1 {
+			return nil, fmt.Errorf("/proc/self/mountinfo has a line of another form: %.100q", line)
+		}
+		mounts = append(mounts, mounted{path: unescaped(left[4]), fstype: right[0], options: strings.Split(left[5], ",")})
+	}
+	return mounts, nil
+}
+
+// unescaped replaces the octal escapes of mountinfo.
+func unescaped(s string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(s, '\\')
+		if i < 0 || i+4 > len(s) {
+			return b.String() + s
+		}
+		c, err := strconv.ParseUint(s[i+1:i+4], 8, 8)
+		if err != nil {
+			return b.String() + s
+		}
+		b.WriteString(s[:i])
+		b.WriteByte(byte(c))
+		s = s[i+4:]
+	}
 }

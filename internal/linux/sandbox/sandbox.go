@@ -47,7 +47,10 @@ func (s *Step) Unwrap() error { return s.Err }
 // namespace.
 func Enter(c Config) error {
 	if err := OwnRoot(); err != nil {
-		return &Step{"private mounts", err}
+		return &Step{"own root", err}
+	}
+	if err := disarm(); err != nil {
+		return &Step{"the host's kernel mounts", err}
 	}
 	hidden := resolvedAll(c.Hidden)
 	keep, err := openVisible(c.Visible, append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...))

@@ -25,7 +25,7 @@ func enter(t *testing.T, c Config, look ...string) string {
 		}
 		os.Chmod(c.TmpDir, 0o1777)
 	}
-	return run(t, c, program, "", look)
+	return run(t, c, program, nil, look)
 }
 
 // buildInside makes dir/inside.
@@ -43,8 +43,8 @@ func buildInside(t *testing.T, dir string) string {
 	return program
 }
 
-// run runs testdata/inside in fresh namespaces and, if it is not empty, in a chroot.
-func run(t *testing.T, c Config, program, chroot string, look []string) string {
+// run runs testdata/inside in fresh namespaces.
+func run(t *testing.T, c Config, program string, env, look []string) string {
 	t.Helper()
 	c.Hostname, c.Hosts, c.ShmBytes = "engine", "127.0.0.1 localhost\n", 1<<20
 	c.Files = map[string][]byte{"program": []byte("code")}
@@ -54,7 +54,7 @@ func run(t *testing.T, c Config, program, chroot string, look []string) string {
 	}
 	cmd := exec.Command(program)
 	cmd.Stdin = bytes.NewReader(config)
-	cmd.Env = []string{"CHROOT=" + chroot, "LOOK=" + strings.Join(look, " ")}
+	cmd.Env = append(env, "LOOK="+strings.Join(look, "\n"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
 	}
@@ -101,34 +101,55 @@ func TestNoWayOut(t *testing.T) {
 			"mount", "umount", "remount /proc/sys", "mknod", "trace the init", "look into the init", "go through the init",
 			"read the init's memory", "write /proc/sys", "write /sys",
 			"set the hostname", "make a namespace", "open a raw socket", "keep supplementary groups",
+			"make a user namespace", "start a process in a user namespace", "enter a namespace", "use the user's keyring",
+			"read the kernel's log", "open a socket to the machine's host", "set up an io_uring", "call bpf",
 		} {
 			expect(t, out, "cannot "+what)
 		}
-		expect(t, out, "can write /tmp", "can write /dev/shm", "can read private files",
+		expect(t, out, "can write /tmp", "can write /dev/shm", "can read private files", "can unshare its files",
 			"no "+secret, "no "+hidden, "no "+socket, "no /sys/fs/cgroup/memory", "no /dev/vda", "no /dev/.muster-etc")
 	}
 }
 
-// In a chroot / is a folder and no mount. An engine there sees nothing of what lies around, also if it leaves a chroot.
+// An engine in a chroot sees nothing of what lies around, also if it leaves a chroot: / may be a folder, or a mount.
 func TestInChroot(t *testing.T) {
-	outside := filepath.Join(t.TempDir(), "secret")
-	root := t.TempDir()
-	buildInside(t, root)
-	for _, d := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "var/tmp", "var/secret"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+	for _, isMount := range []string{"", "1"} {
+		t.Run("mount="+isMount, func(t *testing.T) {
+			outside := filepath.Join(t.TempDir(), "secret")
+			root := t.TempDir()
+			buildInside(t, root)
+			for _, d := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "var/tmp", "var/secret"} {
+				if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range []string{outside, root + "/var/file", root + "/var/secret/file"} {
+				if err := os.WriteFile(f, nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out := run(t, Config{TmpDir: "/var/tmp", Hidden: []string{"/var/secret"}}, root+"/inside",
+				[]string{"CHROOT=" + root, "CHROOT_IS_MOUNT=" + isMount}, []string{"/var/file", "/var/secret/file", outside, root + "/var/file"})
+			expect(t, out, "can change the root", "can write /tmp", "cannot look into the init",
+				"yes /var/file", "no /var/secret/file", "no "+outside, "no "+root+"/var/file",
+				"beyond the root: no /var/secret/file", "beyond the root: no "+outside, "beyond the root: yes /var/file")
+		})
+	}
+}
+
+// What shows or steers the kernel is not only in the usual places: chroots and images have a /proc and a /dev of their own.
+func TestKernelMountsElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	place := filepath.Join(dir, "a b\\040") // mountinfo escapes blanks and backslashes
+	for _, d := range []string{"proc", "dev", "sys", "cgroup"} {
+		if err := os.MkdirAll(filepath.Join(place, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range []string{outside, root + "/var/file", root + "/var/secret/file"} {
-		if err := os.WriteFile(f, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	out := run(t, Config{TmpDir: "/var/tmp", Hidden: []string{"/var/secret"}}, root+"/inside", root,
-		[]string{"/var/file", "/var/secret/file", outside, root + "/var/file"})
-	expect(t, out, "can change the root", "can write /tmp", "cannot look into the init",
-		"yes /var/file", "no /var/secret/file", "no "+outside, "no "+root+"/var/file",
-		"beyond the root: no /var/secret/file", "beyond the root: no "+outside, "beyond the root: yes /var/file")
+	out := run(t, Config{Visible: []string{dir}, TmpDir: "/var/tmp"}, buildInside(t, dir), []string{"KERNEL_MOUNTS=" + place},
+		[]string{dir + "/inside", place + "/proc/self", place + "/sys/kernel", place + "/cgroup/tasks"})
+	expect(t, out, "before: yes "+place+"/proc/self", "before: yes "+place+"/sys/kernel", "yes "+dir+"/inside",
+		"no "+place+"/proc/self", "no "+place+"/sys/kernel", "no "+place+"/cgroup/tasks", "cannot open a device node")
 }
 
 // TestVisible puts projects where private folders and covers lie.

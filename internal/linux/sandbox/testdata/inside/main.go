@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -18,14 +19,21 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	paths := strings.Split(os.Getenv("LOOK"), "\n")
 	if len(os.Args) > 1 {
-		try(os.Args[1:])
+		try(paths)
 		return
 	}
 	if dir := os.Getenv("CHROOT"); dir != "" {
 		if err := chroot(dir); err != nil {
 			fail("chroot", err)
 		}
+	}
+	if dir := os.Getenv("KERNEL_MOUNTS"); dir != "" {
+		if err := kernelMounts(dir); err != nil {
+			fail("kernel mounts", err)
+		}
+		look("before: ", paths)
 	}
 	var c sandbox.Config
 	if err := json.NewDecoder(os.Stdin).Decode(&c); err != nil {
@@ -45,7 +53,7 @@ func main() {
 	if err := os.WriteFile("/tmp/inside", self, 0o755); err != nil {
 		fail("copy", err)
 	}
-	pid, err := syscall.ForkExec("/tmp/inside", append([]string{"inside"}, strings.Fields(os.Getenv("LOOK"))...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/tmp/inside", []string{"inside", "try"}, &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID)}},
 	})
@@ -57,10 +65,15 @@ func main() {
 	os.Exit(ws.ExitStatus())
 }
 
-// chroot makes dir, which is no mount, the root, with the file systems that programs need.
+// chroot makes dir the root, with the file systems that programs need.
 func chroot(dir string) error {
 	if err := sandbox.OwnRoot(); err != nil { // or the mounts would show on the host
 		return err
+	}
+	if os.Getenv("CHROOT_IS_MOUNT") != "" {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
 	}
 	for _, d := range []string{"/dev", "/proc", "/sys"} {
 		if err := unix.Mount(d, dir+d, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
@@ -71,6 +84,21 @@ func chroot(dir string) error {
 		return err
 	}
 	return unix.Chdir("/")
+}
+
+// kernelMounts mounts in dir what a chroot or an image has there, and makes a device node.
+func kernelMounts(dir string) error {
+	if err := sandbox.OwnRoot(); err != nil {
+		return err
+	}
+	for _, c := range []struct{ source, name, fstype, options string }{
+		{"proc", "proc", "proc", ""}, {"sysfs", "sys", "sysfs", ""}, {"cgroup", "cgroup", "cgroup", "memory"}, {"tmpfs", "dev", "tmpfs", ""},
+	} {
+		if err := unix.Mount(c.source, dir+"/"+c.name, c.fstype, 0, c.options); err != nil && c.name != "cgroup" {
+			return err // the machine may have no control groups of version 1
+		}
+	}
+	return unix.Mknod(dir+"/dev/zero", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5)))
 }
 
 func fail(what string, err error) {
@@ -100,22 +128,42 @@ func try(paths []string) {
 	_, err = os.Open("/proc/1/mem")
 	must("read the init's memory", err)
 	must("write /proc/sys", os.WriteFile("/proc/sys/kernel/domainname", []byte("x"), 0o644))
-	must("write /sys", os.WriteFile("/sys/kernel/uevent_helper", []byte("x"), 0o644))
+	must("write /sys", os.WriteFile("/sys/kernel/mm/ksm/run", []byte("0"), 0o644))
 	must("set the hostname", unix.Sethostname([]byte("x")))
 	must("make a namespace", unix.Unshare(unix.CLONE_NEWNS))
+	must("make a user namespace", unix.Unshare(unix.CLONE_NEWUSER))
+	must("start a process in a user namespace", (&exec.Cmd{Path: "/proc/self/exe", SysProcAttr: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}}).Start())
+	must("enter a namespace", unix.Setns(int(os.Stdin.Fd()), 0))
+	_, err = unix.AddKey("user", "muster-test", []byte("x"), unix.KEY_SPEC_USER_KEYRING)
+	must("use the user's keyring", err)
+	_, err = unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
+	must("read the kernel's log", err)
+	_, err = unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)
+	must("open a socket to the machine's host", err)
+	_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
+	must("set up an io_uring", refusal(errno))
+	_, _, errno = unix.Syscall(unix.SYS_BPF, 0, 0, 0)
+	must("call bpf", refusal(errno))
+	_, _, errno = unix.Syscall(unix.SYS_CLONE3, 0, 0, 0)
+	if errno != unix.ENOSYS {
+		fmt.Println("can clone3:", errno)
+	}
+	must("unshare its files", unix.Unshare(unix.CLONE_FILES))
+	if dir := os.Getenv("KERNEL_MOUNTS"); dir != "" {
+		_, err = os.Open(dir + "/dev/zero")
+		must("open a device node", err)
+	}
 	_, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
 	must("open a raw socket", err)
 	must("write /tmp", os.WriteFile("/tmp/file", nil, 0o600))
 	must("write /dev/shm", os.WriteFile("/dev/shm/file", nil, 0o600))
 	_, err = os.ReadFile(sandbox.PrivateDir + "/program")
 	must("read private files", err)
-	groups, err := os.Getgroups()
-	if err == nil && len(groups) > 0 && os.Getuid() != 0 {
-		err = nil
+	if groups, err := os.Getgroups(); err != nil || len(groups) > 0 {
+		fmt.Println("can keep supplementary groups:", groups, err)
 	} else {
-		err = unix.EPERM
+		fmt.Println("cannot keep supplementary groups")
 	}
-	must("keep supplementary groups", err)
 	look("", paths)
 	err = unix.Chroot("/proc") // a root below the working folder: the way up is open
 	must("change the root", err)
@@ -124,6 +172,14 @@ func try(paths []string) {
 		unix.Chroot(".")
 		look("beyond the root: ", paths)
 	}
+}
+
+// refusal is nil unless the filter refused the call: with such arguments the kernel has other errors.
+func refusal(errno unix.Errno) error {
+	if errno == unix.EPERM {
+		return errno
+	}
+	return nil
 }
 
 func look(prefix string, paths []string) {

@@ -1,0 +1,111 @@
+package sandbox
+
+import (
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// newNamespaces are the flags of clone and unshare that make namespaces. A user namespace gives all capabilities in it, and with
+// them mounts of file systems, such as the host's control groups, that nobody here may see. CLONE_NEWTIME is a flag of
+// unshare only: in clone it is part of the signal.
+const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+
+// refused are system calls that a container's default profile keeps for those with more rights: other namespaces and mounts, the
+// keyrings, which are the host user's, files by handle, the kernel's log, and the parts of the kernel in which most of its holes were.
+var refused = []uint32{
+	unix.SYS_SETNS, unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT,
+	unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR, sysOpenTreeAttr,
+	unix.SYS_ADD_KEY, unix.SYS_KEYCTL, unix.SYS_REQUEST_KEY,
+	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_SYSLOG,
+	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
+	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
+}
+
+// sysOpenTreeAttr is open_tree_attr(2) of Linux 6.15, for which x/sys has no name yet. The number is the same everywhere.
+const sysOpenTreeAttr = 467
+
+// x32 marks the calls of amd64's other ABI: the same calls under other numbers.
+const x32 = 0x40000000
+
+// architectures are those for which engines can be: others' numbers mean other calls.
+var architectures = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
+
+// Offsets in struct seccomp_data, see seccomp(2); arguments are little-endian 64 bit.
+const (
+	dataCall = 0
+	dataArch = 4
+	dataArg0 = 16
+)
+
+const (
+	allow      = unix.SECCOMP_RET_ALLOW
+	notAllowed = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	unknown    = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS) // callers fall back to an older call
+)
+
+// filterCalls puts the filter on all threads of this process, and so on everything that it starts. No-new-privileges must
+// be set.
+func filterCalls() error {
+	arch, ok := architectures[runtime.GOARCH]
+	if !ok {
+		return fmt.Errorf("no system call filter is known for %s", runtime.GOARCH)
+	}
+	filter := callFilter(arch)
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	thread, _, errno := syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
+		uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return fmt.Errorf("filter system calls: %w", errno)
+	}
+	if thread != 0 {
+		return fmt.Errorf("filter system calls: thread %d has a filter of its own", thread)
+	}
+	return nil
+}
+
+// callFilter writes the filter as a program for the kernel's packet filter machine: tests one after the other, each of which
+// ends the program or goes on with the next.
+func callFilter(arch uint32) []unix.SockFilter {
+	const (
+		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		anyBit = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
+		end    = unix.BPF_RET | unix.BPF_K
+	)
+	f := []unix.SockFilter{
+		{Code: load, K: dataArch},
+		{Code: equal, K: arch, Jt: 1},
+		{Code: end, K: notAllowed},
+		{Code: load, K: dataCall},
+	}
+	if arch == unix.AUDIT_ARCH_X86_64 {
+		f = append(f, unix.SockFilter{Code: anyBit, K: x32, Jf: 1}, unix.SockFilter{Code: end, K: notAllowed})
+	}
+	for _, call := range refused {
+		f = append(f, unix.SockFilter{Code: equal, K: call, Jf: 1}, unix.SockFilter{Code: end, K: notAllowed})
+	}
+	f = append(f, unix.SockFilter{Code: equal, K: unix.SYS_CLONE3, Jf: 1}, unix.SockFilter{Code: end, K: unknown})
+	for _, c := range []struct {
+		call, test uint32 // with a first argument for which the test is true
+		value      uint32
+	}{
+		{unix.SYS_CLONE, anyBit, newNamespaces},
+		{unix.SYS_UNSHARE, anyBit, newNamespaces | unix.CLONE_NEWTIME},
+		// Not of any network namespace: it would reach the machine's host.
+		{unix.SYS_SOCKET, equal, unix.AF_VSOCK},
+	} {
+		f = append(f,
+			unix.SockFilter{Code: equal, K: c.call, Jf: 4},
+			unix.SockFilter{Code: load, K: dataArg0},
+			unix.SockFilter{Code: uint16(c.test), K: c.value, Jf: 1},
+			unix.SockFilter{Code: end, K: notAllowed},
+			unix.SockFilter{Code: load, K: dataCall},
+		)
+	}
+	return append(f, unix.SockFilter{Code: end, K: allow})
+}
