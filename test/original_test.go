@@ -58,7 +58,7 @@ second, = cdsw.launch_workers(n=1, cpu=1, memory=0.1, kernel="r", env=env, code=
 
 end = time.monotonic() + 30
 while not os.path.exists(first["id"] + ".json"):
-    assert time.monotonic() < end, cdsw.list_workers()
+    assert time.monotonic() < end and cdsw.list_workers()[-1]["status"] != "failed", cdsw.list_workers()
     time.sleep(0.02)
 with open(first["id"] + ".json") as f: workers = json.load(f)
 with socket.create_connection((workers["env"]["CDSW_IP_ADDRESS"], 6000), 30) as c:
