@@ -16,6 +16,7 @@ import (
 	"os/user"
 	"time"
 
+	"muster/api"
 	"muster/clients"
 	"muster/engine"
 	"muster/internal/cli"
@@ -103,7 +104,12 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.server = server.New(server.Config{Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log})
+	a.server = server.New(server.Config{
+		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log,
+		Site: api.SiteConfig{
+			MaxGPUs: len(capacity.GPUs), Accelerator: -1, MaxCPU: capacity.CPU, MaxMemory: float64(capacity.MemoryBytes) / 1e9,
+		},
+	})
 	a.http = a.server.HTTP()
 	return a, nil
 }

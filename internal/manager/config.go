@@ -36,8 +36,10 @@ type Config struct {
 	OwnerToken string
 	APIPort    int // where engines find the API in their hub; 0: any free port
 	// Serve serves the API on a session's listener, to its engines, until the listener is closed. Nil: nothing is served.
-	Serve     func(engine.ID, net.Listener)
-	Domain    string            // host and port of the web app; "": the address at which a session's engines find the API
+	Serve func(engine.ID, net.Listener)
+	// Web is host and port at which people's browsers and, by the same address, engines find this server: what is in the
+	// original's variables and in every URL of a description. "": the address at which a session's engines find the API.
+	Web       string
 	Variables map[string]string // the project's variables, for every engine
 	User      string            // owner's name; "": muster
 	Home      string            // HOME of engines whose caller has none

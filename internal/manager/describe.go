@@ -22,23 +22,26 @@ type site struct {
 }
 
 func (m *Manager) newSite(s *session) site {
-	t := site{domain: m.cfg.Domain}
+	t := site{domain: m.cfg.Web}
 	if t.domain == "" {
 		t.domain = strings.TrimPrefix(s.url, "http://")
 	}
 	t.base = "http://" + t.domain
 	user, name := slug(m.cfg.User), slug(filepath.Base(s.project))
 	t.person = api.Person{
-		ID: 1, Username: user, Name: m.cfg.User, URL: t.base + "/api/v1/users/" + user, HTMLURL: t.base + "/" + user,
+		ID: 1, Username: user, Name: m.cfg.User, URL: t.base + api.Original + "/users/" + user, HTMLURL: t.base + "/" + user,
 	}
 	full := user + "/" + name
 	t.project = api.Project{
 		// The same folder has the same number, also after a restart.
 		ID: int(crc32.ChecksumIEEE([]byte(s.project)) & 0x7fffffff), Name: name, Slug: full,
-		URL: t.base + "/api/v1/projects/" + full, HTMLURL: t.base + "/" + full,
+		URL: t.base + api.Original + "/projects/" + full, HTMLURL: t.base + "/" + full,
 	}
 	return t
 }
+
+// dashboardURL is where the original's API tells of an engine.
+func (s site) dashboardURL(id engine.ID) string { return s.project.URL + "/dashboards/" + string(id) }
 
 // slug keeps what may stand in a path of a URL.
 func slug(s string) string {
@@ -80,7 +83,7 @@ func describe(v view, s site, now time.Time) api.Worker {
 	d := blank(v.Batch, s)
 	d.ID, d.Status, d.MasterID, d.Workers = id, string(v.Status), string(v.Master), v.Workers
 	d.AppURL = "http://" + id + "." + s.domain + "/"
-	d.URL = s.project.URL + "/dashboards/" + id
+	d.URL = s.dashboardURL(v.ID)
 	d.HTMLURL = s.project.HTMLURL + "/engines/" + id
 	if v.Addr.IsValid() {
 		d.IPAddress = v.Addr.String()

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 // The descriptions that scripts of the original read, in each state of a life.
 func TestDescriptions(t *testing.T) {
-	m := &Manager{cfg: Config{User: "Ada Lovelace", Domain: "127.0.0.1:8088"}}
+	m := &Manager{cfg: Config{User: "Ada Lovelace", Web: "127.0.0.1:8088"}}
 	s := m.newSite(&session{project: "/home/ada/My Project"})
 	at := func(seconds int) time.Time {
 		return time.Date(2023, 9, 28, 8, 37, 44, 36_900_000, time.FixedZone("east", 2*3600)).Add(time.Duration(seconds) * time.Second)

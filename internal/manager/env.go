@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"muster/api"
 	"muster/engine"
 	"muster/internal/driver"
 )
@@ -43,7 +44,7 @@ type envInput struct {
 	User      string
 	Home      string
 	Key       string
-	APIURL    string // scheme and host where the engine finds the API
+	APIURL    string // scheme and host where our own clients in the engine find the API
 	Site      site
 	Terminal  bool // a terminal shows its stderr
 	Wait      bool // the driver makes an early connect to the master wait
@@ -134,8 +135,6 @@ func withLocalBin(path, home string) string {
 // identity is what tells an engine who and where it is: nobody overrides it.
 func identity(in envInput) vars {
 	s := in.Site
-	apiURL := in.APIURL + "/api/v1"
-	projectURL := apiURL + "/projects/" + s.project.Slug
 	e := vars{
 		"CDSW_ENGINE_ID":      string(in.ID),
 		"CDSW_MASTER_ID":      string(in.Master),
@@ -151,9 +150,9 @@ func identity(in envInput) vars {
 		"CDSW_PROJECT_ID":     strconv.Itoa(s.project.ID),
 		"CDSW_CREATOR":        s.person.Username,
 		"PROJECT_OWNER":       s.person.Username,
-		"CDSW_API_URL":        apiURL,
-		"CDSW_PROJECT_URL":    projectURL,
-		"CDSW_ENGINE_URL":     projectURL + "/dashboards/" + string(in.ID),
+		"CDSW_API_URL":        s.base + api.Original,
+		"CDSW_PROJECT_URL":    s.project.URL,
+		"CDSW_ENGINE_URL":     s.dashboardURL(in.ID),
 		"CDSW_API_KEY":        in.Key,
 		"CDSW_APIV2_KEY":      in.Key,
 		"CDSW_CPU_MILLICORES": strconv.FormatInt(int64(math.Round(math.Min(in.CPU, 1e12)*1000)), 10),

@@ -18,8 +18,11 @@ func envOfWorker() envInput {
 		CPU: 1.5, Memory: 500e6, Project: "/home/ada/my project", User: "caller", Home: "/root", Key: "secret",
 		APIURL: "http://100.100.0.1:8088", Wait: true,
 		Site: site{
-			domain: "127.0.0.1:8088", base: "http://127.0.0.1:8088",
-			project: api.Project{ID: 7, Name: "my-project", Slug: "ada/my-project"}, person: api.Person{Username: "ada"},
+			domain: "localhost:8080", base: "http://localhost:8080",
+			project: api.Project{
+				ID: 7, Name: "my-project", Slug: "ada/my-project", URL: "http://localhost:8080/api/v1/projects/ada/my-project",
+			},
+			person: api.Person{Username: "ada"},
 		},
 	}
 }
@@ -30,10 +33,10 @@ func TestWorkerEnvironment(t *testing.T) {
 		"CDSW_ENGINE_ID": "ar4nrrt7q0wmarcv", "CDSW_MASTER_ID": "matqgdmrrh08o6t6",
 		"CDSW_MASTER_IP": "100.100.0.2", "CML_MASTER_IP": "100.100.0.2", "CDSW_IP_ADDRESS": "100.100.0.3",
 		"CDSW_ENGINE_TYPE": "worker", "CDSW_APP_PORT": "8090", "CDSW_READONLY_PORT": "8100", "CDSW_PUBLIC_PORT": "8080",
-		"CDSW_DOMAIN": "127.0.0.1:8088", "CDSW_PROJECT": "my-project", "CDSW_PROJECT_ID": "7", "CDSW_CREATOR": "ada",
-		"PROJECT_OWNER": "ada", "CDSW_API_URL": "http://100.100.0.1:8088/api/v1",
-		"CDSW_PROJECT_URL": "http://100.100.0.1:8088/api/v1/projects/ada/my-project",
-		"CDSW_ENGINE_URL":  "http://100.100.0.1:8088/api/v1/projects/ada/my-project/dashboards/ar4nrrt7q0wmarcv",
+		"CDSW_DOMAIN": "localhost:8080", "CDSW_PROJECT": "my-project", "CDSW_PROJECT_ID": "7", "CDSW_CREATOR": "ada",
+		"PROJECT_OWNER": "ada", "CDSW_API_URL": "http://localhost:8080/api/v1",
+		"CDSW_PROJECT_URL": "http://localhost:8080/api/v1/projects/ada/my-project",
+		"CDSW_ENGINE_URL":  "http://localhost:8080/api/v1/projects/ada/my-project/dashboards/ar4nrrt7q0wmarcv",
 		"CDSW_API_KEY":     "secret", "CDSW_APIV2_KEY": "secret", "CDSW_CPU_MILLICORES": "1500", "CDSW_MEMORY_MB": "500",
 		"MUSTER_URL": "http://100.100.0.1:8088", "PYTHONUNBUFFERED": "1",
 		"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "NUMEXPR_NUM_THREADS": "2",
@@ -118,6 +121,29 @@ func TestEnvironmentLayers(t *testing.T) {
 		for k, want := range c.want {
 			if v, ok := got[k]; ok == (want == "-") || ok && v != want {
 				t.Errorf("%s: %s=%q (%v), want %q", c.what, k, v, ok, want)
+			}
+		}
+	}
+}
+
+// Every variable that tells an engine who it is, set by everybody who may set variables.
+func TestNobodyOverridesIdentity(t *testing.T) {
+	want := identity(envOfWorker())
+	for name, layer := range map[string]func(*envInput, vars){
+		"the caller":  func(in *envInput, v vars) { in.Base = v },
+		"the project": func(in *envInput, v vars) { in.Variables = v },
+		"the launch":  func(in *envInput, v vars) { in.Env = v },
+		"the kernel":  func(in *envInput, v vars) { in.Command = v },
+	} {
+		in, theirs := envOfWorker(), vars{}
+		for k := range want {
+			theirs[k] = "theirs"
+		}
+		layer(&in, theirs)
+		got := buildEnv(in)
+		for k, v := range want {
+			if got[k] != v {
+				t.Errorf("%s makes %s %q, it is %q", name, k, got[k], v)
 			}
 		}
 	}

@@ -188,11 +188,12 @@ func FuzzBodies(f *testing.F) {
 	f.Add(`{"n":-1,"cpu":"x","env":{"a":[]},"code":"\ud83d\ude00 \\udc80"}`)
 	f.Add(`{"n":1e99,"cpu":null,"memory":{}}`)
 	f.Add(`"\u`)
+	f.Add(`{"master_id":"aaaaaaaaaaaaaaaa","cpu":["0.5"],"memory":" 1 ","env":[""],"nvidia_gpu":[]}`)
 	h := New(Config{Manager: &stub{}}).Handler()
 	f.Fuzz(func(t *testing.T, body string) {
 		for route := range bodies {
 			method, path, _ := strings.Cut(route, " ")
-			r := httptest.NewRequest(method, api.Base+withID(path, string(sessionA)), strings.NewReader(body))
+			r := httptest.NewRequest(method, address(api.Base, path, projectA, string(sessionA)), strings.NewReader(body))
 			r.Host = "muster"
 			r.Header.Set("Authorization", "Bearer "+ownerToken)
 			w := httptest.NewRecorder()

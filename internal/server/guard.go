@@ -34,13 +34,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			writeError(w, err)
 			return
 		}
-		r, err := s.authenticate(r)
+		known, err := s.authenticate(r)
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="muster"`)
+			if !strings.HasPrefix(r.URL.Path, api.Base+"/") { // html_url in a browser, which then asks for a name: the token
+				w.Header().Add("WWW-Authenticate", `Basic realm="muster: the token is the name"`)
+			}
 			writeError(w, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, known)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(api.HeaderVersion, strconv.Itoa(api.Version))

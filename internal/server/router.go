@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"muster/api"
 	"muster/engine"
@@ -10,6 +11,7 @@ import (
 // routed is mux with answers of ours where it has no route: mux itself would answer with plain text.
 func routed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = withoutSlash(r)
 		h, pattern := mux.Handler(r)
 		if pattern != "" {
 			mux.ServeHTTP(w, r)
@@ -22,9 +24,31 @@ func routed(mux *http.ServeMux) http.Handler {
 				Message: r.Method + " is not possible on " + r.URL.Path + ", only " + w.Header().Get("Allow")}})
 			return
 		}
-		writeError(w, engine.Errorf(engine.NotFound, "there is no route %s", r.URL.Path).
-			WithHint("GET %s/openapi.json lists all routes", api.Base))
+		writeError(w, noRoute(r.URL.Path))
 	})
+}
+
+// withoutSlash takes the slash from the end of the original's routes, whose clients write it or not.
+func withoutSlash(r *http.Request) *http.Request {
+	path, cut := strings.CutSuffix(r.URL.Path, "/")
+	if !cut || !strings.HasPrefix(path, api.Original+"/") {
+		return r
+	}
+	c, u := *r, *r.URL
+	u.Path, u.RawPath = path, ""
+	c.URL = &u
+	return &c
+}
+
+// noRoute says what there is instead.
+func noRoute(path string) error {
+	hint := "GET " + api.Base + "/openapi.json lists all routes"
+	if path == "/api/v2" || strings.HasPrefix(path, "/api/v2/") {
+		return &apiError{status: http.StatusNotImplemented, body: api.Error{Kind: string(engine.NotFound),
+			Message: "version 2 of the original's API is not served, so there is no " + path,
+			Hint:    "workers are launched, listed and stopped by the routes below " + api.Original + "; " + hint}}
+	}
+	return engine.Errorf(engine.NotFound, "there is no route %s", path).WithHint("%s", hint)
 }
 
 // statusOnly is a ResponseWriter that keeps the status and headers and forgets the body.

@@ -15,9 +15,10 @@ const (
 	typeNDJSON = "application/x-ndjson"
 	typeFrames = "application/vnd.muster.console"
 	typeBytes  = "application/octet-stream"
+	typeHTML   = "text/html"
 )
 
-// register is the table of all routes.
+// register is the table of our own routes; registerOriginal has the others.
 func (s *Server) register() {
 	add(s, "GET", "/version", "getVersion", "Versions of the server; needs no token", s.getVersion)
 	add(s, "GET", "/openapi.json", "getOpenAPI", "This document", s.getOpenAPI, replies(typeJSON))
@@ -47,10 +48,15 @@ func (s *Server) register() {
 // option adds to an operation's entry in the document.
 type option func(s *Server, op *huma.Operation)
 
-// add registers one route.
+// add registers one route of ours.
 func add[I, O any](s *Server, method, path, id, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
+	addAt(s, api.Base, method, path, id, summary, handler, options...)
+}
+
+// addAt registers one route below base.
+func addAt[I, O any](s *Server, base, method, path, id, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
 	op := huma.Operation{
-		Method: method, Path: api.Base + path, OperationID: id, Summary: summary,
+		Method: method, Path: base + path, OperationID: id, Summary: summary,
 		// Neither of huma's own limits: they cannot tell senders apart, and its deadline outlives the body (limits.go).
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Security:  []map[string][]string{{"bearer": {}}, {"basic": {}}},
@@ -63,7 +69,7 @@ func add[I, O any](s *Server, method, path, id, summary string, handler func(con
 		o(s, &op)
 	}
 	if op.RequestBody == nil { // else the handler reads it
-		op.Middlewares = huma.Middlewares{s.limitBody}
+		op.Middlewares = append(op.Middlewares, s.limitBody)
 	}
 	op.Responses["default"] = &huma.Response{
 		Description: "Error: kind says which, message what, hint what to do next",

@@ -46,6 +46,8 @@ var bodies = map[string]string{
 	"POST /sessions/{id}/workers": `{"n":0,"cpu":1,"memory":1}`,
 	"POST /sessions/{id}/await":   `{"wait_for_completion":true}`,
 	"POST /sessions/{id}/stop":    `{}`,
+
+	"POST /api/v1/projects/{owner}/{slug}/dashboards": `{"cpu":1,"memory":1}`,
 }
 
 // routes is the table that the API promises; the document must say the same.
@@ -55,6 +57,24 @@ var routes = []string{
 	"POST /sessions/{id}/interrupt", "POST /sessions/{id}/stdin", "GET /sessions/{id}/console",
 	"POST /sessions/{id}/workers", "GET /sessions/{id}/workers", "POST /sessions/{id}/await", "POST /sessions/{id}/stop",
 	"GET /engines/{id}", "GET /engines/{id}/log",
+	// The original's, and where its html_url leads.
+	"POST /api/v1/projects/{owner}/{slug}/dashboards", "GET /api/v1/projects/{owner}/{slug}/dashboards/{id}",
+	"PUT /api/v1/projects/{owner}/{slug}/dashboards/{id}/stop", "GET /api/v1/projects/{owner}/{slug}/dashboards/{id}/workers",
+	"GET /api/v1/site/config", "GET /{owner}/{slug}/engines/{id}",
+}
+
+// address is the URL of a documented path, for an engine of a project.
+func address(base, path, project, id string) string {
+	if strings.HasPrefix(path, api.Original+"/") || strings.HasPrefix(path, "/{owner}/") {
+		base = strings.TrimSuffix(base, api.Base)
+	}
+	owner, slug, _ := strings.Cut(project, "/")
+	return base + strings.NewReplacer("{owner}", owner, "{slug}", slug, "{id}", id).Replace(path)
+}
+
+// ofEngines reports paths whose {id} is an engine's.
+func ofEngines(path string) bool {
+	return strings.Contains(path, "/engines/") || strings.Contains(path, "/dashboards/")
 }
 
 func TestDocumentAndRoutesAgree(t *testing.T) {
@@ -74,7 +94,7 @@ func TestDocumentAndRoutesAgree(t *testing.T) {
 				t.Errorf("%s: security is %v", route, op.Security)
 			}
 			// What is documented is registered: the server knows route and method.
-			status, body := ask(t, strings.ToUpper(method), base+withID(strings.Fields(route)[1], string(sessionA)), ownerToken, bodies[route])
+			status, body := ask(t, strings.ToUpper(method), address(base, strings.Fields(route)[1], projectA, string(sessionA)), ownerToken, bodies[route])
 			if status == http.StatusMethodNotAllowed || strings.Contains(body, "no route") {
 				t.Errorf("%s is documented and not registered: %d %s", route, status, body)
 			}
@@ -91,8 +111,6 @@ func TestDocumentAndRoutesAgree(t *testing.T) {
 	}
 }
 
-func withID(path, id string) string { return strings.ReplaceAll(path, "{id}", id) }
-
 // Every route, asked by everybody who may not.
 func TestEveryRouteIsGuarded(t *testing.T) {
 	m := &stub{}
@@ -105,7 +123,7 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 			method, path := strings.ToUpper(method), strings.TrimPrefix(path, api.Base)
 			route := method + " " + path
 			others := string(sessionB)
-			if strings.HasPrefix(path, "/engines/") {
+			if ofEngines(path) {
 				others = string(workerB)
 			}
 			senders := []struct {
@@ -118,10 +136,11 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 				{"another session's token", tokenA, 404, "not_found"},
 			}
 			for _, from := range senders {
-				if route == "GET /version" || route == "GET /openapi.json" && from.token == tokenA {
+				everybodys := route == "GET /openapi.json" || route == "GET "+api.Original+"/site/config"
+				if route == "GET /version" || everybodys && from.token == tokenA {
 					from.want, from.kind = 200, ""
 				}
-				status, body := ask(t, method, base+withID(path, others), from.token, bodies[route])
+				status, body := ask(t, method, address(base, path, projectB, others), from.token, bodies[route])
 				if status != from.want {
 					t.Errorf("%s with %s: %d %s, want %d", route, from.name, status, body, from.want)
 				}
@@ -134,15 +153,15 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 			}
 			// The same with one's own: not refused by the guards.
 			own := "self"
-			if strings.HasPrefix(path, "/engines/") {
+			if ofEngines(path) {
 				own = string(workerA)
 			}
-			if status, body := ask(t, method, base+withID(path, own), tokenA, bodies[route]); status == 401 || status == 404 {
+			if status, body := ask(t, method, address(base, path, projectA, own), tokenA, bodies[route]); status == 401 || status == 404 {
 				t.Errorf("%s with the session's own token: %d %s", route, status, body)
 			}
 		}
 	}
-	if len(m.calls) != 3 { // interrupt, end and stop of the own session
+	if len(m.calls) != 4 { // interrupt, end and the two stops of the own session
 		t.Errorf("the manager was asked: %q", m.calls)
 	}
 	for _, c := range m.calls {

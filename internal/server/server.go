@@ -1,7 +1,7 @@
-// Package server speaks HTTP: Muster's own API under /muster/v1, over a unix socket or TCP. A handler decodes, calls one
+// Package server speaks HTTP: Muster's own API under /muster/v1 and the original's under /api/v1, over a unix socket or TCP. A handler decodes, calls one
 // method of the Manager, and encodes; what is allowed and what happens is decided there, not here.
 //
-// Three ideas. Every route, streaming ones too, is registered once (routes.go), and that registration is also its
+// Three ideas. Every route, streaming ones too, is registered once (routes.go, original.go), and that registration is also its
 // entry in the OpenAPI document. Every error, also one of routing or decoding, is an api.Error (errors.go). Every
 // request passes the same guards before it meets a route: host, origin, API version, token (guard.go).
 //
@@ -33,9 +33,10 @@ const (
 // Config is what a Server needs.
 type Config struct {
 	Manager Manager
-	Version string       // of the program, told by GET /version
-	Driver  string       // name of the driver, told by GET /version
-	Log     *slog.Logger // nil: slog.Default
+	Version string         // of the program, told by GET /version
+	Driver  string         // name of the driver, told by GET /version
+	Site    api.SiteConfig // told by GET /api/v1/site/config
+	Log     *slog.Logger   // nil: slog.Default
 	// AllowedHosts are further names by which clients may address the server in the Host header. Always allowed:
 	// localhost, "muster" (what clients of the unix socket say) and the address that the connection came in on.
 	AllowedHosts []string
@@ -45,6 +46,7 @@ type Config struct {
 type Server struct {
 	manager Manager
 	version api.VersionInfo
+	site    api.SiteConfig
 	log     *slog.Logger
 	hosts   map[string]bool
 	handler http.Handler
@@ -63,6 +65,7 @@ func New(c Config) *Server {
 	s := &Server{
 		manager: c.Manager,
 		log:     c.Log,
+		site:    c.Site,
 		hosts:   map[string]bool{"localhost": true, "muster": true},
 
 		bodyTimeout: bodyTimeout,
@@ -81,6 +84,7 @@ func New(c Config) *Server {
 	mux := http.NewServeMux()
 	s.api = humago.New(mux, humaConfig(c.Version))
 	s.register()
+	s.registerOriginal()
 	s.handler = s.guard(routed(mux))
 	return s
 }

@@ -77,7 +77,16 @@ func (m *stub) Session(id engine.ID) (api.Session, error) {
 	return api.Session{ID: string(id), Token: "secret", Engine: worker(id)}, nil
 }
 
-func worker(id engine.ID) api.Worker { return api.Worker{ID: string(id), Status: "running"} }
+// Slugs of the two sessions' projects.
+const projectA, projectB = "ada/one", "ada/two"
+
+func worker(id engine.ID) api.Worker {
+	project := projectA
+	if id == sessionB || id == workerB {
+		project = projectB
+	}
+	return api.Worker{ID: string(id), Status: "running", Project: api.Project{Slug: project}}
+}
 
 func (m *stub) EndSession(_ context.Context, id engine.ID, by string) error {
 	m.called("end " + string(id) + " by " + by)
@@ -101,6 +110,9 @@ func (m *stub) Stdin(id engine.ID) (io.WriteCloser, error) {
 func (m *stub) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {
 	if m.launch != nil {
 		return m.launch(ctx, id, req)
+	}
+	if req.N == 1 {
+		return api.Workers{Workers: []api.Worker{worker(workerA)}}, func() {}, nil
 	}
 	return api.Workers{}, func() {}, nil
 }
