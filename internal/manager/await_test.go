@@ -164,7 +164,7 @@ func TestAwaitTellsWhyAnew(t *testing.T) {
 		t.Helper()
 		select {
 		case p := <-told:
-			if p.Waiting != want || p.Done != 0 {
+			if p.Waiting != want || p.Done != 0 && want != "" { // with its room it may already be done
 				t.Errorf("told %+v, want %q", p, want)
 			}
 		case <-time.After(deadline):
