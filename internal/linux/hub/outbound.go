@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,8 +19,6 @@ type OutboundOptions struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout is how long a connection may take to be made; 0: 15 s.
 	Timeout time.Duration
-	// AllowHost lets engines connect to the host's own addresses too. Loopback addresses are never reachable.
-	AllowHost bool
 	// MaxConns is how many connections are carried at once; more wait. 0: 512, for a connection takes up to six
 	// descriptors (two sockets, and two pipes when data is spliced) of the 20,000 that a process often has.
 	MaxConns int
@@ -39,8 +36,9 @@ type outbound struct {
 }
 
 // ServeOutbound carries TCP connections that engines open to the outside, until the hub is closed: the hub's rules
-// redirect them to a listener here, which dials the original destination from the host's own network. A destination that
-// refuses, or that is the host itself, ends in a reset. It may be called once.
+// redirect them to a listener here, which dials the original destination from the host's own network. The host's
+// own addresses are among the outside, its loopback is not. A destination that refuses ends in a reset: the engine's connection
+// is accepted before the outside is asked. It may be called once.
 func (h *Hub) ServeOutbound(opts OutboundOptions) error {
 	if opts.Dial == nil {
 		opts.Dial = new(net.Dialer).DialContext
@@ -141,10 +139,8 @@ func (o *outbound) dial(ctx context.Context, in *net.TCPConn) (net.Conn, error) 
 	if o.hub.prefix.Contains(to.Addr()) {
 		return nil, fmt.Errorf("%s is no address of the outside", to) // connected to the redirecting port itself
 	}
-	if !o.opts.AllowHost {
-		if own, err := ownAddress(to.Addr()); err != nil || own {
-			return nil, errors.Join(err, fmt.Errorf("%s is an address of the host", to))
-		}
+	if to.Addr().IsLoopback() { // the rules let no such packet through; here it would be the host's own
+		return nil, fmt.Errorf("%s is the host's loopback", to)
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.opts.Timeout)
 	defer cancel()
@@ -195,18 +191,4 @@ func originalDestination(c *net.TCPConn) (netip.AddrPort, error) {
 		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), uint16(b[2])<<8|uint16(b[3]))
 	})
 	return to, errors.Join(err, optErr)
-}
-
-// ownAddress asks the host's routes whether a is the host's own, which is more than its list of addresses tells.
-func ownAddress(a netip.Addr) (bool, error) {
-	routes, err := netlink.RouteGet(a.AsSlice())
-	if err != nil {
-		return false, fmt.Errorf("look for a route to %s: %w", a, err)
-	}
-	for _, r := range routes {
-		if r.Type != unix.RTN_UNICAST {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -100,9 +100,11 @@ func TestOutbound(t *testing.T) {
 	internet := makeHost(t)
 	website(t, internet, websiteIP+":80")
 	website(t, internet, "169.254.169.254:80")
-	service, err := net.Listen("tcp", "0.0.0.0:8080")
-	must(t, err)
-	serve(t, service, func(c net.Conn) { io.WriteString(c, "private") })
+	for address, what := range map[string]string{hostIP + ":8080": "public", "127.0.0.1:8081": "private"} {
+		service, err := net.Listen("tcp", address)
+		must(t, err)
+		serve(t, service, func(c net.Conn) { io.WriteString(c, what) })
+	}
 
 	before := hostState()
 	h := newTestHub(t, "100.100.0.0/16")
@@ -119,13 +121,14 @@ func TestOutbound(t *testing.T) {
 	if want := hostIP + " said 3000000 bytes, <nil>"; err != nil || string(text) != want {
 		t.Fatalf("the website answered %q, %v; want %q", text, err, want)
 	}
-	e[1].resets(site, 81)                        // nobody listens there
-	e[1].resets(netip.MustParseAddr(hostIP), 80) // the host itself: nobody listens, …
-	e[1].resets(netip.MustParseAddr(hostIP), 8080)
+	e[1].resets(site, 81) // nobody listens there
+	e[1].resets(netip.MustParseAddr(hostIP), 80)
+	e[1].hears(netip.MustParseAddr(hostIP), 8080, "public") // a database on the same machine
+	e[1].resets(netip.MustParseAddr(hostIP), 8081)          // what the host keeps to its loopback
 	for _, never := range []string{"169.254.169.254", "168.63.129.16", "192.0.0.192", "224.0.0.1", "0.1.2.3", "255.255.255.255"} {
 		e[1].fails(netip.MustParseAddr(never), 80, unix.ENETUNREACH, unix.EINVAL, unix.EACCES, unix.EHOSTUNREACH)
 	}
-	e[1].fails(netip.MustParseAddr("127.0.0.1"), 8080, unix.ECONNREFUSED)   // its own loopback
+	e[1].fails(netip.MustParseAddr("127.0.0.1"), 8081, unix.ECONNREFUSED)   // its own loopback
 	e[1].fails(netip.MustParseAddr("100.100.3.3"), 8080, unix.EHOSTUNREACH) // inside, not outside
 	e[1].resets(h.Gateway(), h.outboundPort(t))                             // the redirecting port itself
 	e[0].greet(6000, "neighbour")
@@ -133,10 +136,6 @@ func TestOutbound(t *testing.T) {
 	if after := hostState(); before != after {
 		t.Errorf("the host changed:\n%s\nto:\n%s", before, after)
 	}
-
-	open := newTestHub(t, "100.100.0.0/16")
-	must(t, open.ServeOutbound(OutboundOptions{AllowHost: true}))
-	attach(t, open, 1)[0].hears(netip.MustParseAddr(hostIP), 8080, "private")
 }
 
 // outboundPort finds the port that outbound connections are redirected to.
@@ -157,7 +156,7 @@ func TestOutboundEnds(t *testing.T) {
 	far, near := net.Pipe()
 	defer near.Close()
 	must(t, h.ServeOutbound(OutboundOptions{
-		AllowHost: true, MaxConns: 2,
+		MaxConns: 2,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address == "192.0.2.1:80" {
 				return far, nil
