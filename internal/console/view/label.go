@@ -65,18 +65,28 @@ func (l *Labeler) engine(id string) *engine {
 		if !e.session {
 			e.number = l.workers
 			l.workers++
-			l.name(e, id[:min(len(id), 8)])
+			l.name(e, short(id))
 		}
 		l.engines[id] = e
 	}
 	return e
 }
 
+// short is the beginning of an id that is enough for people; every command takes it.
+func short(id string) string { return id[:min(len(id), 8)] }
+
 func (l *Labeler) rename(id, name string) {
 	e := l.engine(id)
-	if name = printable(name); name != "" && name != noName && !e.session {
-		l.name(e, name)
+	if name = printable(name); name == "" || name == noName || e.session {
+		return
 	}
+	for _, other := range l.engines {
+		if other != e && other.name == name { // launched together, most likely
+			name += " " + id[:min(len(id), 4)]
+			break
+		}
+	}
+	l.name(e, name)
 }
 
 func (l *Labeler) name(e *engine, name string) {

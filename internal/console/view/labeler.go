@@ -2,8 +2,10 @@
 // in a pipe. The session's own output passes byte for byte; each worker's lines begin with its name or short id.
 //
 // A line is held back until its newline comes, but only for a moment and 64 kB, so that what one print wrote in pieces
-// is not torn apart by others' lines. Then its beginning is shown (a prompt, for instance), and what follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
-// behind somebody's half line: a newline is inserted. Nothing that an engine printed is changed or left out.
+// is not torn apart by others' lines: these may overtake it. Then its beginning is shown (a prompt, for instance), and
+// what follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
+// behind somebody's half line: a newline is inserted, the session's own output is no exception. Nothing that an engine
+// printed is changed or left out; the newline of a line that was ended so is shown once.
 //
 // The CLI imports it. It looks at package console only.
 package view
@@ -76,6 +78,7 @@ type line struct {
 	held  []byte
 	since time.Time // when the first held byte came
 	cr    bool      // the last byte written of it was \r
+	cut   bool      // it was shown in part and a newline inserted: its own, if that comes next, is not shown again
 }
 
 // NewLabeler returns a Labeler that writes to stdout and stderr. Close it in the end.

@@ -7,6 +7,12 @@ import (
 
 // text shows what came of a line and of lines after it.
 func (l *Labeler) text(ln *line, b []byte) {
+	if ln.cut && len(b) > 0 {
+		ln.cut = false
+		if len(ln.held) == 0 && b[0] == '\n' {
+			b = b[1:] // stands there already
+		}
+	}
 	if len(b) == 0 {
 		return
 	}
@@ -105,6 +111,7 @@ func (l *Labeler) putRepainted(ln *line, b []byte) {
 func (l *Labeler) separate(t *target) {
 	if open := t.last.open; open != nil {
 		l.putString(open.to, l.newline)
+		open.cut = true
 		t.last.open = nil
 	}
 }
