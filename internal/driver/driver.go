@@ -31,6 +31,7 @@ type Capabilities struct {
 	CPUCap      bool   // hard mode is possible
 	GPU         bool   // devices can be given and hidden
 	Survives    bool   // engines outlive the driver's process and Recover finds them
+	Loopback    bool   // SessionSpec.Inside is heeded
 	ConnectWait bool   // a young worker's connect to a port of its master that nobody listens on yet waits
 	Warnings    []string
 }
@@ -65,8 +66,17 @@ type SessionSpec struct {
 	// Observe is called for everything that happens, in order, one call at a time for each session. It must not block
 	// and must not call back into the driver.
 	Observe func(Observation)
+	// Inside, if it is not nil, is what engines find on a port of their own 127.0.0.1, from their first process on.
+	Inside *Inside
 	// Wrote is called after console records were appended; calls may be merged. It must not block.
 	Wrote func()
+}
+
+// Inside is a service of this process on the loopback of every engine, where names that mean "this machine" lead.
+type Inside struct {
+	Port int
+	// Serve answers what comes to one engine's port, until the driver closes the listener at the engine's end.
+	Serve func(net.Listener)
 }
 
 // Session is a session's place.

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"bufio"
 	"context"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -17,6 +18,7 @@ var networkCases = []testCase{
 	{"workers reach their master and each other", "OwnAddress", reach},
 	{"sessions cannot reach each other", "OwnAddress", apart},
 	{"engines reach the session's listener", "", listener},
+	{"the server is on every engine's own loopback", "Loopback", inside},
 	{"a young worker's connect waits for its master", "ConnectWait", connectWait},
 	{"dial into an engine", "", dial},
 }
@@ -113,6 +115,38 @@ func listener(w *world) {
 	}
 	l.Close()
 	<-done
+}
+
+// insidePort is the port of driver.Inside in all places of the suite.
+const insidePort = 20202
+
+func sayInside(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		c.Write([]byte("from inside\n"))
+		c.Close()
+	}
+}
+
+// inside asks on the loopback of two engines, one after the other, and on another engine's address.
+func inside(w *world) {
+	p := w.open()
+	p.startMain()
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for range 2 {
+		spec, _ := p.run(Connect{loopback, insidePort})
+		p.expectStdout(spec.ID, "got from inside\n")
+	}
+	other := p.worker(Hang{})
+	p.start(other)
+	p.awaitStarted(other.ID)
+	spec, _ := p.run(Connect{other.Address, insidePort}) // not from one engine to another
+	if got := p.text(spec.ID, console.Stdout); strings.Contains(got, "from inside") {
+		w.t.Errorf("another engine's loopback answered: %q", got)
+	}
 }
 
 // connectWait starts the worker first and lets its master listen only when the worker is on its way.

@@ -63,6 +63,7 @@ func (w *world) newPlace() *place {
 	os.Chmod(p.project, 0o777)
 	p.spec = driver.SessionSpec{
 		ID: engine.NewID(), ConsoleDir: filepath.Join(dir, "console"), Ephemeral: true, Observe: p.observe, Wrote: p.bell.Ring,
+		Inside: &driver.Inside{Port: insidePort, Serve: sayInside},
 	}
 	return p
 }

@@ -114,7 +114,7 @@ func (d *Driver) tryRoot() error {
 	memory, cpu := tree.Has(cgroup.Memory), tree.Has(cgroup.CPU)
 	d.rung, d.network, d.tree = Root, network, tree
 	d.caps = driver.Capabilities{
-		Name: "local", OwnAddress: true, Isolation: true, GPU: true, Survives: true, ConnectWait: true,
+		Name: "local", OwnAddress: true, Isolation: true, GPU: true, Survives: true, ConnectWait: true, Loopback: true,
 		MemoryLimit: memory, CPUShare: cpu, CPUCap: cpu,
 	}
 	if !memory {

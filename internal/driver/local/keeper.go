@@ -152,6 +152,7 @@ func (s *session) observe(e wire.Event) {
 		delete(s.engines, o.Engine)
 		s.mu.Unlock()
 		if known {
+			m.closeInside() // it holds the engine's network
 			s.Release(m.address)
 		}
 	case wire.EventNotice:
@@ -228,6 +229,7 @@ func (s *session) keeperKilled() *driver.Observation {
 	}
 	for id, m := range live {
 		s.sweep(id, m)
+		m.closeInside()
 		s.Release(m.address)
 		s.tell(driver.Observation{Kind: driver.Exited, Engine: id, At: exit.At, Exit: exit})
 	}

@@ -113,7 +113,7 @@ func TestConformance(t *testing.T) {
 				GPUs:   fakeGPUs(),
 			}
 			if name == Plain {
-				f.Lacks = []string{"OwnAddress", "Isolation", "MemoryLimit", "CPUShare", "CPUCap", "GPU", "ConnectWait"}
+				f.Lacks = []string{"OwnAddress", "Isolation", "MemoryLimit", "CPUShare", "CPUCap", "GPU", "ConnectWait", "Loopback"}
 			}
 			drivertest.Run(t, f)
 			if name == Root {
@@ -140,7 +140,7 @@ func fakeGPUs() (gpus []driver.GPU) {
 
 // failures are real ones: what a step is given cannot work. A nil function is a refusal by the step itself.
 var failures = map[string]func(a *attempt){
-	"spec": nil, "young": nil, "network": nil, "name": nil, "cgroup": nil, "limits": nil, "keeper": nil,
+	"spec": nil, "young": nil, "network": nil, "loopback": nil, "name": nil, "cgroup": nil, "limits": nil, "keeper": nil,
 	"keeper: namespace": func(a *attempt) { a.request.HasNet = false }, // one descriptor too many
 	"keeper: folder":    func(a *attempt) { a.wire.PrivateDir = "/dev/null/folder" },
 	"keeper: log":       func(a *attempt) { a.wire.ID = "no/log" },
@@ -173,7 +173,7 @@ func steps(name Rung) []string {
 			all = append(all, step)
 		}
 	}
-	return append(all, "young", "network", "name", "cgroup", "limits", "keeper: namespace", "keeper: join")
+	return append(all, "young", "network", "loopback", "name", "cgroup", "limits", "keeper: namespace", "keeper: join")
 }
 
 // failing makes a driver in which the engine named "fails" fails at a step.

@@ -34,6 +34,7 @@ type session struct {
 	plain     *loopback    // nil on the root rung
 	over      bool         // both are closed
 	listeners []net.Listener
+	serving   sync.WaitGroup // Inside.Serve, one for each engine
 
 	mu       sync.Mutex
 	seq      uint64
@@ -43,13 +44,21 @@ type session struct {
 	ended    *driver.Observation  // what the keeper said at its end
 	// Nothing is observed any more, because this process
 	detached  bool // lets go of a session that goes on
+	released  bool // gave everything back
 	abandoned bool // opened a session that nobody wants any more
 }
 
 // member is an engine that the keeper holds.
 type member struct {
 	address netip.Addr
-	pid     int // its init; 0 until it was started
+	pid     int          // its init; 0 until it was started
+	inside  net.Listener // on its loopback; nil: none
+}
+
+func (m member) closeInside() {
+	if m.inside != nil {
+		m.inside.Close()
+	}
 }
 
 type reply struct {
@@ -86,6 +95,13 @@ func (s *session) release() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	s.mu.Lock()
+	s.released = true
+	for _, m := range s.engines {
+		m.closeInside()
+	}
+	s.mu.Unlock()
+	s.serving.Wait()
 	if s.hub != nil {
 		s.hub.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
+	"muster/internal/linux/netns"
 )
 
 // startTogether is how many engines of one call are made at the same time: two keep both the kernel's network lock and the
@@ -30,6 +32,7 @@ type attempt struct {
 	spec    driver.Spec
 	wire    wire.EngineSpec
 	request wire.Request
+	inside  net.Listener // see driver.Inside; nil: none
 }
 
 // Start implements driver.Session.
@@ -61,6 +64,11 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 	}
 	defer s.unclaim(spec.ID)
 	a := &attempt{spec: spec, wire: s.engineSpec(spec)}
+	defer func() {
+		if err != nil && a.inside != nil {
+			a.inside.Close()
+		}
+	}()
 	a.request = wire.Request{Op: wire.OpStart, Engine: string(spec.ID), HasStdin: spec.Stdin != nil}
 	if err := s.step("spec", a); err != nil {
 		return err
@@ -107,7 +115,14 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) error {
 	id := a.spec.ID
 	s.mu.Lock()
-	s.engines[id] = member{address: a.spec.Address}
+	if s.released {
+		s.mu.Unlock()
+		return failedAt("keeper", errEnded)
+	}
+	s.engines[id] = member{address: a.spec.Address, inside: a.inside}
+	if a.inside != nil {
+		s.serving.Go(func() { s.spec.Inside.Serve(a.inside) })
+	}
 	s.mu.Unlock()
 	_, err := s.request(context.WithoutCancel(ctx), a.request, files...)
 	if err == nil {
@@ -175,12 +190,25 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 		if err != nil {
 			return err
 		}
+		if s.spec.Inside != nil {
+			if err := step("loopback", func() error { return a.listenInside(ns, s.spec.Inside.Port) }); err != nil {
+				return err
+			}
+		}
 		return step("name", func() error { return s.hub.Name(spec.Hostname, spec.Address) })
 	})
 	if err != nil && ns != nil {
 		ns.Close()
 	}
 	return ns, err
+}
+
+func (a *attempt) listenInside(ns *os.File, port int) error {
+	l, err := netns.ListenTCP(ns, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)))
+	if err == nil {
+		a.inside = l
+	}
+	return err
 }
 
 // makeGroup makes the engine's cgroup with its limits. They are written before anything is in it.
