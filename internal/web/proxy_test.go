@@ -182,6 +182,24 @@ func TestAppThatSpeaksNoHTTP(t *testing.T) {
 	}
 }
 
+// Python's http.server and its like: HTTP/1.0, a reply as long as the connection.
+func TestAppOfTheOldProtocol(t *testing.T) {
+	w := newWorld(t)
+	l := listen(t)
+	defer l.Close()
+	w.place(workerA, app.port, l)
+	for range 2 {
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				c.Read(make([]byte, 4096))
+				io.WriteString(c, "HTTP/1.0 200 OK\r\nServer: old\r\n\r\nas it ends")
+				c.Close()
+			}
+		}()
+		w.get(appHost+"/").expect(t, 200, "as it ends")
+	}
+}
+
 // The engine ends while a request is on its way: what it had answered arrives, and the connections are dropped.
 func TestPoolIsKeptAndDroppedWithTheEngine(t *testing.T) {
 	w := newWorld(t)

@@ -109,7 +109,7 @@ type Gateway struct {
 	pools  map[engine.ID]*http.Transport
 }
 
-// New makes a gateway. Close it after the listener was closed.
+// New makes a gateway.
 func New(c Config) *Gateway {
 	g := &Gateway{
 		manager: c.Manager, session: c.Session, next: c.Next, log: c.Log,
@@ -129,7 +129,8 @@ func New(c Config) *Gateway {
 }
 
 // Close breaks off the requests that lead to engines, upgraded connections too (which http.Server.Shutdown does not know),
-// and returns when they are gone. Later ones are refused.
+// and returns when they are gone. Later ones are refused. Streams last as long as their engines: Close belongs into
+// http.Server.RegisterOnShutdown, or before Shutdown.
 func (g *Gateway) Close() {
 	g.mu.Lock()
 	g.closed = true
