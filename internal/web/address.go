@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"muster/engine"
@@ -71,8 +72,8 @@ func splitHost(s string) (host, bool) {
 	return host{name: name, port: port}, name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == ""
 }
 
-// serves tells whether the request's Host is ours. Numbers are, if the connection came in on them: a foreign page can make
-// its own name lead here, but not a number.
+// serves tells whether the request's Host is ours. Numbers are, if the connection came in on them or the
+// person configured them: a foreign page can make its own name lead here, but not a number.
 func (g *Gateway) serves(r *http.Request) (host, bool) {
 	h, ok := splitHost(r.Host)
 	if !ok {
@@ -80,7 +81,8 @@ func (g *Gateway) serves(r *http.Request) (host, bool) {
 	}
 	if ip, err := netip.ParseAddr(strings.Trim(h.name, "[]")); err == nil {
 		local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-		return h, ip.IsLoopback() || local != nil && local.AddrPort().Addr().Unmap() == ip.Unmap()
+		here := local != nil && local.AddrPort().Addr().Unmap() == ip.Unmap()
+		return h, here || ip.IsLoopback() || slices.Contains(g.names, h.name)
 	}
 	return g.named(h)
 }

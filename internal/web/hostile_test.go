@@ -142,10 +142,10 @@ func TestAbsoluteRequestLineNamesTheHost(t *testing.T) {
 
 // A number is served if the connection came in on it, as the gateway's address in a session's network.
 func TestNumbersAreServedWhereTheyAreReached(t *testing.T) {
-	g := New(Config{})
+	g := New(Config{Domain: "192.0.2.7:80"}) // behind an address translation
 	defer g.Close()
 	local := &net.TCPAddr{IP: net.IPv4(100, 100, 0, 1), Port: 80}
-	for h, want := range map[string]bool{"100.100.0.1:80": true, "100.100.0.1": true, "[::ffff:100.100.0.1]:80": true, "100.100.0.2:80": false, "127.0.0.9": true, "[::1]:80": true} {
+	for h, want := range map[string]bool{"100.100.0.1:80": true, "100.100.0.1": true, "[::ffff:100.100.0.1]:80": true, "100.100.0.2:80": false, "192.0.2.7:80": true, "192.0.2.8": false, "127.0.0.9": true, "[::1]:80": true} {
 		r := (&http.Request{Host: h}).WithContext(contextWith(http.LocalAddrContextKey, local))
 		if _, ok := g.serves(r); ok != want {
 			t.Errorf("%s: %v", h, ok)
