@@ -28,26 +28,31 @@ func TestServerSentEventsArriveOneByOne(t *testing.T) {
 	w := newWorld(t)
 	next := make(chan struct{})
 	w.app(workerA, app.port, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
+		if r.URL.Path == "/events" {
+			w.Header().Set("Content-Type", "text/event-stream")
+		} else {
+			w.Header().Set("Content-Length", "45") // which is no reason to wait for it
+		}
 		for i := range 5 {
 			fmt.Fprintf(w, "data: %d\n\n", i)
 			w.(http.Flusher).Flush()
 			<-next
 		}
 	})
-	res, err := w.client(w.outside).Do(request("GET", domain+appPath+"/events", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	in := bufio.NewReader(res.Body)
-	for i := range 5 {
-		line, err := in.ReadString('\n')
-		if err != nil || line != fmt.Sprintf("data: %d\n", i) {
-			t.Fatalf("event %d: %q, %v", i, line, err)
+	for _, path := range []string{"/events", "/slow"} {
+		res, err := w.client(w.outside).Do(request("GET", domain+appPath+path, nil))
+		if err != nil {
+			t.Fatal(err)
 		}
-		in.ReadString('\n')
-		next <- struct{}{}
+		defer res.Body.Close()
+		in := bufio.NewReader(res.Body)
+		for i := range 5 {
+			event := make([]byte, len("data: 0\n\n"))
+			if _, err := io.ReadFull(in, event); err != nil || string(event) != fmt.Sprintf("data: %d\n\n", i) {
+				t.Fatalf("event %d: %q, %v", i, event, err)
+			}
+			next <- struct{}{}
+		}
 	}
 }
 
@@ -170,6 +175,16 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// standsStill waits until an app is held up: the sockets' buffers are full.
+func standsStill(t *testing.T, written *atomic.Int64) {
+	t.Helper()
+	waitFor(t, "the app to be held up", func() bool {
+		was := written.Load()
+		time.Sleep(200 * time.Millisecond)
+		return was > 0 && written.Load() == was
+	})
+}
+
 // A client that does not read holds the app up, not the server's memory; one that goes away ends the app's request.
 func TestClientThatDoesNotReadAndGoesAway(t *testing.T) {
 	w := newWorld(t)
@@ -191,12 +206,7 @@ func TestClientThatDoesNotReadAndGoesAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	// It stands still when the sockets' buffers are full.
-	waitFor(t, "the app to be held up", func() bool {
-		was := written.Load()
-		time.Sleep(200 * time.Millisecond)
-		return was > 0 && written.Load() == was
-	})
+	standsStill(t, &written)
 	if n := written.Load(); n > 64<<20 {
 		t.Errorf("the app wrote %d MB to a client that reads nothing", n>>20)
 	}
@@ -290,6 +300,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	w := newWorld(t)
 	ended := make(chan struct{}, 2)
 	began := make(chan struct{}, 3)
+	var flood atomic.Int64
 	w.app(workerA, app.port, func(w http.ResponseWriter, r *http.Request) {
 		began <- struct{}{}
 		if r.Method == "POST" {
@@ -298,7 +309,8 @@ func TestCloseEndsEverything(t *testing.T) {
 		}
 		defer func() { ended <- struct{}{} }()
 		for r.URL.Path == "/flood" {
-			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+			n, err := w.Write(make([]byte, 64<<10))
+			if flood.Add(int64(n)); err != nil {
 				return
 			}
 		}
@@ -315,6 +327,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	for range 3 {
 		within(t, "all", began)
 	}
+	standsStill(t, &flood)
 	closed := make(chan struct{})
 	go func() { w.gateway.Close(); close(closed) }()
 	within(t, "Close", closed)

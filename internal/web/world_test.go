@@ -186,7 +186,7 @@ func (w *world) client(l net.Listener) *http.Client {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
 	}, ExpectContinueTimeout: deadline}
 	w.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: tr, Jar: jar, Timeout: 4 * deadline, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // reply is an answer that was read to its end.
