@@ -40,7 +40,7 @@ func TestNoRequestIsSmuggledPastTheGateway(t *testing.T) {
 			c.Close()
 		}
 	}()
-	defer func() { l.Close(); <-served }()
+	defer func() { w.gateway.Close(); l.Close(); <-served }() // it serves one after the other, idle connections too
 	reached := 0
 	smuggled := "GET /smuggled HTTP/1.1\r\nHost: " + appHost + "\r\n\r\n"
 	for _, lengths := range []string{

@@ -18,10 +18,10 @@ import (
 
 const (
 	dialTimeout = 5 * time.Second
-	// Connections that an app keeps open without use. Apps that serve one connection after the other exist; browsers, too,
-	// keep theirs for a while.
+	// Connections that are kept without use. Not for long: apps that serve one connection after the other (Python's wsgiref)
+	// answer nobody else meanwhile, and a new one costs next to nothing.
 	idlePerEngine = 16
-	idleTimeout   = 30 * time.Second
+	idleTimeout   = 2 * time.Second
 	// continueTimeout is how long an app may take to ask for the body that a client offers (Expect: 100-continue), before
 	// it is sent anyway: many apps never ask.
 	continueTimeout   = time.Second
