@@ -20,7 +20,7 @@ _TOKEN = re.compile(
   | (?P<space>[ \t\f]+|\\\n)
   | (?P<comment>\#[^\n]*)
   | (?P<triple>\"\"\"[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:\"\"\"|\Z) | '''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*(?:'''|\Z))
-  | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"? | '[^'\\\n]*(?:\\.[^'\\\n]*)*'?)
+  | (?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*" | '[^'\\\n]*(?:\\.[^'\\\n]*)*')
   | (?P<open>[(\[{])
   | (?P<close>[)\]}])
   | (?P<operator>[-+*/%&|^@<>!=:]=|//|->)
@@ -30,7 +30,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_AFTER_ASSIGN = re.compile(r"[ \t]*(!|%(?=[ \t]*[^\W\d]))")
+_AFTER_ASSIGN = re.compile(r"(?:[ \t]|\\\n)*(!|%(?=[ \t]*[^\W\d]))")
 _HELP = re.compile(r"(%{0,2}(?!\d)[\w*]+(?:\.(?!\d)[\w*]+|\[-?[0-9]+\])*)(\?\??)$")
 _PROMPT = re.compile(r"(?:>>>|\.\.\.)(?: |$)|(?: ?In \[\d+\]: |\s*\.{3,}: ?)", re.MULTILINE)
 _FIRST_PROMPT = re.compile(r">>>(?: |$)| ?In \[\d+\]: ", re.MULTILINE)
