@@ -99,7 +99,7 @@ def _next(text, position):
     for m in _TOKEN.finditer(text, position):
         kind = m.lastgroup
         if kind == "newline" and depth == 0:
-            special = last == "?" and _help(text, begin, m.start())
+            special = last == "?" and text[m.start() - 1] == "?" and _help(text, begin, m.start())
             if special:
                 return special
             begin, assigned, last = None, False, ""
@@ -138,7 +138,7 @@ def _extent(text, start):
 def _command(text, start):
     """Return the Special of a line that begins with one of the characters ! % ? , ; /"""
     end, line = _extent(text, start)
-    special = _asks(line) and _help(text, start, end)
+    special = text[end - 1] == "?" and _asks(line) and _help(text, start, end)
     if special:
         return special
     mark, rest = line[0], line[1:]
@@ -163,7 +163,7 @@ def _assigned(text, begin, start):
         return None
     start = m.start(1)
     end, line = _extent(text, start)
-    special = _asks(line) and _help(text, begin, end)
+    special = text[end - 1] == "?" and _asks(line) and _help(text, begin, end)
     if special:
         return special
     if line[0] == "!":
@@ -178,14 +178,12 @@ def _magic(name, words):
 
 def _asks(line):
     """Report whether the last token of a line is a question mark."""
-    if not line.endswith("?"):
-        return False
     return [m.group() for m in _TOKEN.finditer(line)][-1] == "?"
 
 
 def _help(text, start, end):
     """Return the Special of a statement that ends in ? or ??, if that asks for something."""
-    m = _HELP.search(text[start:end].rstrip())
+    m = _HELP.search(text[start:end])
     return _asking(start, end, m.group(1), m.group(2) == "??") if m else None
 
 

@@ -57,15 +57,16 @@ class AgainstIPython(Folder):
         for _ in range(int(os.environ.get("MUSTER_ROUNDS", "20000"))):
             text = "".join(rng.choice(PIECES) for _ in range(rng.randrange(1, 9))).lstrip(" \t\n\f")
             text = re.sub(r"^[ \t]+$", "", text, flags=re.M)  # in cell magics, IPython 9 does so itself
-            if re.search(r"^\s*(>>>|\.\.\.)|\?[ \t]+$|^[\s\\]*[!%?,;/]+\s*$", text, re.M):
-                continue  # blanks after a question, a mark alone: IPython's answer hangs on the version of Python
+            if re.search(r"^\s*(>>>|\.\.\.)|^[\s\\]*[!%?]+[\s\\]*$|^\s*[,;/]", text, re.M):
+                continue  # a mark alone, calls: IPython's answer hangs on the version of Python
             if "?" in text and re.search(r"[(){}\[\]\\'\"]", text) or "\\" in text[-2:] + text[:1] or "!=" in text:
                 continue  # a question in an open bracket or string makes IPython drop statements before it; and other garbage
             theirs, ours = self.rewritten(text)
             if theirs is None or _syntax.translate(ours)[1]:
                 continue  # garbage, which IPython rewrites once more or gives up
             tree = theirs and self.tree(theirs)
-            if tree is not None or self.tree(ours) is not None:
+            # From 3.12 on, Python's tokenizer, on which IPython relies, gives up at open quotes; ours does not.
+            if tree is not None or (sys.version_info < (3, 12) and self.tree(ours) is not None):
                 valid += 1
                 self.assertTrue(self.tree(ours) == tree, "%r: %r, IPython: %r" % (text, ours, theirs))
         self.assertGreater(valid, 50)
