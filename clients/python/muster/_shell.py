@@ -34,14 +34,42 @@ def _names(frame):
 def run(command):
     """Run a command and return its exit code; the negative number of the signal that ended it."""
     _flush()
-    child = _start(command, None, None, None)
+    stdout, stderr = _descriptor(sys.stdout), _descriptor(sys.stderr)
+    if stdout == subprocess.PIPE and stderr == subprocess.PIPE:
+        stderr = subprocess.STDOUT
+    child = _start(command, None, stdout, None if stderr == subprocess.PIPE else stderr)
     try:
+        if child.stdout:
+            _copy(child.stdout, sys.stdout)
         code = child.wait()
     except KeyboardInterrupt:
         # The command has got the signal too. Let it say its last words first; a second signal waits no longer.
         child.wait()
         raise
     return 128 - code if code > 128 else code
+
+
+def _descriptor(stream):
+    """Return where a command writes what is to appear in stream; PIPE: the stream is of the script's own making."""
+    if stream is None:
+        return None
+    try:
+        return stream.fileno()
+    except Exception:
+        return subprocess.PIPE
+
+
+def _copy(pipe, stream):
+    """Write to stream what comes through pipe, as it comes."""
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while True:
+        data = os.read(pipe.fileno(), 1 << 16)
+        stream.write(data if str is bytes else decoder.decode(data, not data))
+        if not data:
+            pipe.close()
+            return
 
 
 def capture(command):
