@@ -2,4 +2,6 @@
 
 from muster import __version__, await_workers, launch_workers, list_workers, stop_workers
 
-__all__ = ["__version__", "await_workers", "launch_workers", "list_workers", "stop_workers"]
+from . import utils_v1, workers_v1  # ``import cml`` is enough for ``cml.workers_v1.launch_workers``
+
+__all__ = ["__version__", "await_workers", "launch_workers", "list_workers", "stop_workers", "utils_v1", "workers_v1"]

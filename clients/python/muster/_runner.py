@@ -4,8 +4,9 @@
     python -u _runner.py code PATH [ARGUMENT...]      PATH is a file that holds the code, UTF-8
 
 What it adds to plain Python: sys.path begins with the working directory (the project folder) wherever the script lies;
-code shows its lines in tracebacks, under the name <code>, and may be indented as a whole. What is run sees a fresh
-__main__, and nothing of this file: not in its globals, not in its tracebacks.
+code shows its lines in tracebacks, under the name <code>; both may be indented as a whole, and written in IPython's syntax
+(_dialect.py, looked at only if Python refuses the source). What is run sees a fresh __main__, and nothing of this file: not
+in its globals, not in its tracebacks.
 
 Valid in Python 2.7 and from 3.6 on, because every kernel is started through it. Imports nothing but sys and os before it
 hands over, so that it costs no start time.
@@ -15,10 +16,13 @@ import os
 import sys
 
 CODE_NAME = "<code>"
+HERE = os.path.dirname(os.path.abspath(__file__))
 
-# Seconds in the life of a process for which a refused connect to the master is tried again, and between two tries.
-RETRY_SECONDS = 30.0
-RETRY_PAUSE = 0.05
+# Tells a spawned child which file is its main one, and of which kind: "code" or "script", a colon, the path.
+MAIN_VARIABLE = "MUSTER_MAIN"
+
+# What IPython adds to every script.
+IPYTHON_NAMES = ("get_ipython", "display", "__IPYTHON__")
 
 
 def main(argv):
@@ -28,27 +32,50 @@ def main(argv):
     kind, path, arguments = argv[1], argv[2], argv[3:]
     _set_path()
     try:
-        with open(path, "rb") as f:
-            source = f.read()
+        name, source = _read(kind, path)
     except (IOError, OSError) as e:
         sys.stderr.write("python: can't open file %r: %s\n" % (path, e))
         sys.exit(2)
-    if kind == "script":
-        sys.argv[:] = [path] + arguments
-        name = os.path.abspath(path)
-    else:
-        sys.argv[:] = [""] + arguments
-        name = CODE_NAME
-        source = _code_source(source)
+    sys.argv[:] = [path if kind == "script" else ""] + arguments
     if os.environ.get("MUSTER_CONNECT_RETRY") == "1":
-        _retry_connects()
-    _run(_fresh_main(kind == "script" and name), source, name)
+        _load("_retry").install()
+    module = _fresh_main(kind == "script" and name)
+    if kind == "code" and (b"__main__" if isinstance(source, bytes) else "__main__") in source:
+        _let_children_import(module, kind, path)  # who guards the main part means to be imported
+    _run(module, source, name, path)
+
+
+def again(names):
+    """Run the main script of the parent process in a child that multiprocessing spawned; names are its globals."""
+    kind, _, path = os.environ[MAIN_VARIABLE].partition(":")
+    name, source = _read(kind, path)
+    for extra in ("_runner", "__file__", "__cached__", "__doc__"):
+        names.pop(extra, None)
+    if kind == "script":
+        names["__file__"] = name
+    code, dialect = _compile(sys.modules[names["__name__"]], source, name)
+    if dialect is None:
+        exec(code, names)
+    else:
+        dialect.run(code, names)
+
+
+def _let_children_import(module, kind, path):
+    os.environ[MAIN_VARIABLE] = kind + ":" + os.path.abspath(path)
+    if hasattr(sys, "__spec__"):  # Python 3
+        module.__spec__ = type(sys.__spec__)("muster._main", None)
+
+
+def _read(kind, path):
+    """Return the name that a script or code has in tracebacks, and its source."""
+    with open(path, "rb") as f:
+        source = f.read()
+    return (os.path.abspath(path), source) if kind == "script" else (CODE_NAME, _code_source(source))
 
 
 def _set_path():
     """Put the working directory where Python put the folder of this file."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    if sys.path and os.path.abspath(sys.path[0]) == here:
+    if sys.path and os.path.abspath(sys.path[0]) == HERE:
         del sys.path[0]
     sys.path.insert(0, os.getcwd())
 
@@ -72,28 +99,88 @@ def _fresh_main(script):
     return module
 
 
-def _run(module, source, name, own=sys.modules["__main__"]):
+def _run(module, source, name, path, own=sys.modules["__main__"]):
     # own keeps this module alive: Python 2 empties the globals of a module that nobody holds.
+    dialect = None
     try:
-        code = compile(source, name, "exec", 0, True)
-        exec(code, module.__dict__)
+        code, dialect = own._compile(module, source, name)
+        if dialect is None:
+            exec(code, module.__dict__)
+        else:
+            if name != CODE_NAME:
+                own._let_children_import(module, "script", path)
+            dialect.run(code, module.__dict__)
     except SystemExit:
         raise
     except BaseException:
         kind, error, trace = sys.exc_info()
-        while trace is not None and trace.tb_frame.f_code.co_filename == own._run.__code__.co_filename:
+        while trace is not None and trace.tb_frame.f_code.co_filename != name:
             trace = trace.tb_next
-        _show(kind, error, trace, name)
+        if hasattr(error, "with_traceback"):
+            error = error.with_traceback(trace)
+        if _loaded:  # frames of ours can be in it
+            _load("_dialect").without_hidden(error, HERE)
+            trace = getattr(error, "__traceback__", trace)
+        own._show(kind, error, trace, name)
+        missing = [n for n in IPYTHON_NAMES if kind is NameError and "'%s'" % n in str(error)]
+        if missing:
+            sys.stderr.write("muster: %s is of IPython, which is not installed for this Python; install it: %s -m pip install "
+                             "ipython\n" % (missing[0], sys.executable))  # fmt: skip
         if kind is KeyboardInterrupt:  # plain Python ends as the signal would have ended it: so let it see it
             sys.excepthook = lambda *ignored: None
             raise
         sys.exit(1)
 
 
+def _compile(module, source, name):
+    """Return the code of source, and what must run it (None if it is plain Python)."""
+    error = dialect = None
+    try:
+        code = compile(source, name, "exec", 0, True)
+    except SyntaxError as e:
+        text = source if isinstance(source, str) and name == CODE_NAME else _text(source)
+        if text is None:
+            raise
+        error = e
+    if error is not None:
+        dialect = _load("_dialect")
+        code, source = dialect.compile_text(_dedent(text), name, module, error, _load)
+    names = [n for n in IPYTHON_NAMES if (n if isinstance(source, str) else n.encode()) in source]
+    if names and _load("_dialect").provide(source, name, names, module, _load):
+        dialect = _load("_dialect")
+    return code, dialect
+
+
+def _text(source):
+    """Return the source of a script as text; None if it is none."""
+    if str is bytes:
+        return source.replace("\r\n", "\n").replace("\r", "\n")
+    import io
+    import tokenize
+
+    try:
+        encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
+        return source.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except (SyntaxError, UnicodeError):
+        return None
+
+
+_loaded = {}
+
+
+def _load(name):
+    """Return a file of this folder as a module. Not by import: a script may have a module of the same name."""
+    if name not in _loaded:
+        module = type(sys)("muster" + name)
+        module.__file__ = os.path.join(HERE, name + ".py")
+        with open(module.__file__, "rb") as f:
+            exec(compile(f.read(), module.__file__, "exec", 0, True), module.__dict__)
+        _loaded[name] = module
+    return _loaded[name]
+
+
 def _show(kind, error, trace, name):
-    """Show an exception that nobody caught, without the frames of this file."""
-    if hasattr(error, "with_traceback"):
-        error = error.with_traceback(trace)
+    """Show an exception that nobody caught."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -142,41 +229,6 @@ def _dedent(text):
     if not indent:
         return text
     return "\n".join([line[len(indent) :] if line.startswith(indent) else line for line in lines])
-
-
-def _retry_connects():
-    """Let a connect that the master refuses be tried again while this process is young.
-
-    A master may launch its workers first and bind its port then. Where the network cannot bridge that, this does.
-    """
-    import errno
-    import socket
-    import time
-
-    masters = [os.environ[v] for v in ("CDSW_MASTER_IP", "CML_MASTER_IP") if os.environ.get(v)]
-    clock = getattr(time, "monotonic", time.time)
-    end = clock() + RETRY_SECONDS
-    connect = socket.socket.connect
-
-    def patient_connect(self, address):
-        timeout = self.gettimeout()
-        patient = isinstance(address, tuple) and address and address[0] in masters and timeout != 0
-        last = end if timeout is None else min(end, clock() + timeout)
-        # After a refusal, the kernel answers the next try on a socket with a timeout with "aborted", once.
-        again = (errno.ECONNREFUSED, errno.ECONNABORTED)
-        while True:
-            try:
-                return connect(self, address)
-            except (OSError, socket.error) as e:
-                if not patient or e.errno not in again or clock() + RETRY_PAUSE >= last:
-                    if e.errno == errno.ECONNABORTED:
-                        e = socket.error(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-                    raise e
-            time.sleep(RETRY_PAUSE)
-
-    patient_connect.__name__ = "connect"
-    patient_connect.__doc__ = connect.__doc__
-    socket.socket.connect = patient_connect
 
 
 if __name__ == "__main__":

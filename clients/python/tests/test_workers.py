@@ -3,7 +3,10 @@
 import decimal
 import inspect
 import json
+import os
 import pathlib
+import subprocess
+import sys
 import types
 import unittest
 
@@ -33,6 +36,14 @@ class Names(unittest.TestCase):
         self.assertEqual(repr(p["kernel"].default), "'python3'")
         p = inspect.signature(cdsw.await_workers).parameters
         self.assertEqual((p["wait_for_completion"].default, p["timeout_seconds"].default), (True, 60))
+
+    def test_nothing_else_is_needed(self):
+        """No package of anybody's: the modules import in an interpreter that sees none. One import of cml is enough."""
+        folder = os.path.dirname(os.path.dirname(os.path.abspath(muster.__file__)))
+        code = "import sys; sys.path.insert(0, %r); import cml, cdsw, muster._http, muster._progress; " % folder
+        code += "print(cml.workers_v1.launch_workers is cdsw.launch_workers, cml.utils_v1._emulate_cdsw() is cdsw)"
+        out = subprocess.check_output([sys.executable, "-I", "-S", "-c", code])
+        self.assertEqual(out, b"True True\n")
 
     def test_all_names_exist(self):
         for module in (muster, cdsw, cml, cml.workers_v1, cml.utils_v1):
