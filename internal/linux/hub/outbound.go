@@ -20,8 +20,6 @@ type OutboundOptions struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout is how long a connection may take to be made; 0: 15 s.
 	Timeout time.Duration
-	// AllowHost lets engines connect to the host's own addresses too. Loopback addresses are never reachable.
-	AllowHost bool
 	// MaxConns is how many connections are carried at once; more wait. 0: 512, for a connection takes up to six
 	// descriptors (two sockets, and two pipes when data is spliced) of the 20,000 that a process often has.
 	MaxConns int
@@ -141,10 +139,8 @@ func (o *outbound) dial(ctx context.Context, in *net.TCPConn) (net.Conn, error) 
 	if o.hub.prefix.Contains(to.Addr()) {
 		return nil, fmt.Errorf("%s is no address of the outside", to) // connected to the redirecting port itself
 	}
-	if !o.opts.AllowHost {
-		if own, err := ownAddress(to.Addr()); err != nil || own {
-			return nil, errors.Join(err, fmt.Errorf("%s is an address of the host", to))
-		}
+	if own, err := ownAddress(to.Addr()); err != nil || own {
+		return nil, errors.Join(err, fmt.Errorf("%s is an address of the host", to))
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.opts.Timeout)
 	defer cancel()

@@ -34,7 +34,7 @@ func makeHost(t *testing.T) (internet *os.File) {
 	internet, err := netns.New()
 	must(t, err)
 	t.Cleanup(func() { internet.Close() })
-	must(t, netns.Lo(internet))
+	must(t, netns.Do(internet, netns.LoHere))
 	must(t, netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: "wan0"}, PeerName: "wan0", PeerNamespace: netlink.NsFd(int(internet.Fd())),
 	}))
@@ -133,10 +133,6 @@ func TestOutbound(t *testing.T) {
 	if after := hostState(); before != after {
 		t.Errorf("the host changed:\n%s\nto:\n%s", before, after)
 	}
-
-	open := newTestHub(t, "100.100.0.0/16")
-	must(t, open.ServeOutbound(OutboundOptions{AllowHost: true}))
-	attach(t, open, 1)[0].hears(netip.MustParseAddr(hostIP), 8080, "private")
 }
 
 // outboundPort finds the port that outbound connections are redirected to.
@@ -151,13 +147,17 @@ func (h *Hub) outboundPort(t *testing.T) uint16 {
 
 // A dial that takes long ends with the hub, as do connections that are open, and their goroutines.
 func TestOutboundEnds(t *testing.T) {
+	if !inFakeHost(t) { // with a way out, whatever this machine's is
+		return
+	}
+	makeHost(t)
 	h := newTestHub(t, "100.100.0.0/16")
 	dialling := make(chan struct{})
 	var once sync.Once
 	far, near := net.Pipe()
 	defer near.Close()
 	must(t, h.ServeOutbound(OutboundOptions{
-		AllowHost: true, MaxConns: 2,
+		MaxConns: 2,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address == "192.0.2.1:80" {
 				return far, nil
