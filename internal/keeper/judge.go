@@ -56,6 +56,9 @@ func judge(v evidence) *wire.Exit {
 	case v.asked == nil && (v.outOf || v.kills > 0 && killed):
 		x.Reason, x.Code, x.Signal = "out of memory", killCode, killSignal
 		x.Message = fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(v.limit), megabytes(v.peak))
+		if v.limit == 0 {
+			x.Message = "out of memory: the machine's (or the server's cgroup's) memory is used up, peak " + megabytes(v.peak)
+		}
 	case v.asked != nil:
 		x.Reason, x.By, x.Code, x.Signal = v.asked.Reason, v.asked.By, killCode, killSignal
 		if v.exited != nil {
