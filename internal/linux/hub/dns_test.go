@@ -396,3 +396,29 @@ func FuzzResolvConf(f *testing.F) {
 		}
 	})
 }
+
+// A query by UDP that is larger than any resolver takes is not kept, and not answered: thousands of them may wait.
+func TestDNSLargeQueries(t *testing.T) {
+	h := newTestHub(t, "100.100.0.0/16")
+	must(t, h.ServeDNS(DNSOptions{ResolvConf: resolvConf(t)}))
+	e := attach(t, h, 1)[0]
+	must(t, h.Name("worker-one", e.addr))
+	query := newQuery(t, "worker-one.", dnsmessage.TypeA)
+	sized := func(n int) []byte { return append(bytes.Clone(query), make([]byte, n-len(query))...) }
+	large, largest := sized(maxQuery+1), sized(maxQuery)
+	large[0], largest[0] = 1, 2 // the number by which the answer is recognised
+	c, err := e.resolver(h, "udp").Dial(t.Context(), "", "")
+	must(t, err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(deadline))
+	for _, q := range [][]byte{large, largest} {
+		_, err = c.Write(q)
+		must(t, err)
+	}
+	buf := make([]byte, maxMessage)
+	n, err := c.Read(buf)
+	must(t, err)
+	if n < headerSize || buf[0] != 2 {
+		t.Errorf("the first answer is % x, want the one to the smaller query", buf[:min(n, headerSize)])
+	}
+}
