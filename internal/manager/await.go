@@ -77,6 +77,9 @@ func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progre
 	if !finite(req.Timeout) || req.Timeout < 0 {
 		return api.Awaited{}, invalid("timeout_seconds must be 0 (no timeout) or more, not %v", req.Timeout)
 	}
+	if err := checkIDs(req.IDs); err != nil {
+		return api.Awaited{}, err
+	}
 	a := &waiter{completion: req.Completion, news: make(chan struct{}, 1)}
 	targets, strangers := s.join(a, req)
 	defer s.leave(a, targets)

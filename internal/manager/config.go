@@ -53,7 +53,7 @@ const (
 	stopGrace = 2 * time.Second
 	// endGrace is the same at a session's end, all of which must be over within a second.
 	endGrace = 500 * time.Millisecond
-	// maxLaunch is the largest n of one launch.
+	// maxLaunch is the largest n of one launch, and the most ids of one request.
 	maxLaunch = 10_000
 	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
 	maxStart = 500
