@@ -41,6 +41,7 @@ type session struct {
 	mu         sync.Mutex
 	workers    []*worker // in launch order
 	byID       map[engine.ID]*worker
+	work       int64     // bytes of the batches' works
 	pending    []*worker // admitted and released: to be started
 	ending     bool      // nothing is launched any more
 	ended      bool
@@ -124,6 +125,7 @@ func (s *session) run() {
 		s.stdinEnd.Close()
 	}
 	s.m.forget(s.token)
+	s.m.forgetOld()
 }
 
 // startPending starts what is pending in one call of the driver, the rest of a very large launch in the next.

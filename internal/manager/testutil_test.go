@@ -50,7 +50,7 @@ func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, e
 	case r.Code == "break":
 		return kernel.Command{}, fmt.Errorf("something is wrong with us")
 	}
-	program := r.Code
+	program, _, _ := strings.Cut(r.Code, "\n# ") // a comment is for the file alone, and may be large
 	if program == "" && r.Script == "" {
 		program = "hang"
 	}
