@@ -293,11 +293,13 @@ func (m *manager) Workers(id engine.ID) (api.Workers, error) {
 	return api.Workers{Workers: m.workers}, nil
 }
 
-func (m *manager) Await(ctx context.Context, _ engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
-	if m.await == nil {
-		return api.Awaited{}, nil
+func (m *manager) Await(ctx context.Context, _ engine.ID, req api.Await, progress func(api.AwaitProgress)) (func() api.Awaited, error) {
+	var a api.Awaited
+	var err error
+	if m.await != nil {
+		a, err = m.await(ctx, req, progress)
 	}
-	return m.await(ctx, req, progress)
+	return func() api.Awaited { return a }, err
 }
 
 func (m *manager) Stop(_ context.Context, id engine.ID, req api.Stop, _ string) (api.Stopped, error) {

@@ -114,7 +114,7 @@ func TestAwaitEndsWithItsSession(t *testing.T) {
 	b.launch(id, worker(2, "hang"))
 	b.awaitRunning(id)
 	result := make(chan api.Awaited, 1)
-	go func() { a, _ := b.Await(context.Background(), id, api.Await{Completion: true}, nil); result <- a }()
+	go func() { a, _ := b.Await(context.Background(), id, api.Await{Completion: true}, nil); result <- a() }()
 	if err := b.EndSession(t.Context(), id, "owner"); err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestAwaitTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return a
+			return a()
 		}
 		b.awaitRunning(id)
 		took(0)

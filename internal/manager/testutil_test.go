@@ -151,7 +151,7 @@ func (b *bench) await(s engine.ID, req api.Await) api.Awaited {
 	if err != nil {
 		b.t.Fatalf("await: %v", err)
 	}
-	return a
+	return a()
 }
 
 func (b *bench) awaitRunning(s engine.ID, ids ...string) api.Awaited {

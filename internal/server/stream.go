@@ -152,6 +152,7 @@ func appendLine(dst []byte, r console.Record, p console.Position) []byte {
 func (s *Server) stream(st stream) *huma.StreamResponse {
 	return plain(func(w http.ResponseWriter, r *http.Request) {
 		defer st.cursor.Close()
+		unhurried(w)
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
 		if st.end != nil {
