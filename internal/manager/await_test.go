@@ -151,7 +151,7 @@ func TestAwaitTellsWhyAnew(t *testing.T) {
 	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 10e9, CPU: 4}))
 	one, two := b.session(), b.session()
 	large := b.launch(one, api.LaunchWorkers{N: 2, CPU: 1, Memory: 4, Code: "hang"})
-	ws := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 7, Code: "exit 0"})
+	ws := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 7, Code: "hang"})
 	told := make(chan api.AwaitProgress, 100)
 	result := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
@@ -182,6 +182,7 @@ func TestAwaitTellsWhyAnew(t *testing.T) {
 	next("waits for 7 GB memory: 6 GB of 10 GB is free")
 	b.stop(one, large[1].ID)
 	next("") // it has its room
+	b.stop(two, ws[0].ID)
 	if err := <-result; err != nil {
 		t.Error(err)
 	}
