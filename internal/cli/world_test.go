@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,7 @@ type manager struct {
 
 	mu          sync.Mutex
 	calls       []string
+	held        atomic.Value // the session whose console is read as its creator
 	created     *api.CreateSession
 	list        []api.Session
 	workers     []api.Worker
@@ -300,6 +302,11 @@ func (m *manager) Await(ctx context.Context, _ engine.ID, req api.Await, progres
 		a, err = m.await(ctx, req, progress)
 	}
 	return func() api.Awaited { return a }, err
+}
+
+func (m *manager) Hold(id engine.ID) (func(), error) {
+	m.held.Store(string(id))
+	return func() {}, nil
 }
 
 func (m *manager) Stop(_ context.Context, id engine.ID, req api.Stop, _ string) (api.Stopped, error) {

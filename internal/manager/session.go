@@ -36,6 +36,7 @@ type session struct {
 	bell        *console.Bell
 	done        chan struct{} // closed when the place is gone
 	wake        chan struct{} // pending has something
+	lease       *lease        // nil: its own engine's life, or a process's, is all that holds it
 	serving     sync.WaitGroup
 	// ----
 	mu         sync.Mutex
@@ -113,6 +114,9 @@ func (s *session) run() {
 		select {
 		case <-s.wake:
 			s.startPending()
+			continue
+		case <-s.lease.lost():
+			s.m.logged("end session "+string(s.id), s.end(s.m.ctx, "the loss of its owner's connection"))
 			continue
 		case <-s.done:
 		case <-s.m.ctx.Done():

@@ -20,6 +20,8 @@ type Manager interface {
 	Session(id engine.ID) (api.Session, error)
 	// EndSession ends a session and everything of it, and returns when it is gone. Idempotent.
 	EndSession(ctx context.Context, id engine.ID, by string) error
+	// Hold keeps a session with the lease "connection" from ending until release is called. Others it does not touch.
+	Hold(id engine.ID) (release func(), err error)
 	Interrupt(ctx context.Context, id engine.ID) error
 	// Stdin returns the writing end of the session's stdin; Conflict if it was not asked for or is already taken.
 	Stdin(id engine.ID) (io.WriteCloser, error)

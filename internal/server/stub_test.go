@@ -91,6 +91,12 @@ func (m *stub) EndSession(_ context.Context, id engine.ID, by string) error {
 	return err
 }
 
+func (m *stub) Hold(id engine.ID) (release func(), err error) {
+	m.called("hold " + string(id))
+	_, err = m.Session(id)
+	return func() { m.called("let go of " + string(id)) }, err
+}
+
 func (m *stub) Interrupt(_ context.Context, id engine.ID) error {
 	m.called("interrupt " + string(id))
 	_, err := m.Session(id)
@@ -205,4 +211,11 @@ func send(t *testing.T, ctx context.Context, method, url, token string, body io.
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
 	return resp
+}
+
+// said is what was called.
+func (m *stub) said() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.calls)
 }
