@@ -101,6 +101,7 @@ func (s *Server) HTTP() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       listenerContext,
+		ConnContext:       connContext,
 	}
 	h.RegisterOnShutdown(s.Close)
 	return h
