@@ -31,6 +31,9 @@ type VersionInfo struct {
 	Started string `json:"started" doc:"when the server started, RFC 3339"`
 }
 
+// LeaseConnection is the lease of a session that lives as long as its creator is connected.
+const LeaseConnection = "connection"
+
 // CreateSession is the body of POST /sessions: a script or code as a session.
 type CreateSession struct {
 	Name     string            `json:"name,omitempty"`
@@ -44,7 +47,8 @@ type CreateSession struct {
 	GPUs     int               `json:"nvidia_gpu,omitempty"`
 	BaseEnv  map[string]string `json:"base_env,omitempty" doc:"the caller's environment: the session and all its workers get it"`
 	Env      map[string]string `json:"env,omitempty" doc:"for the session alone"`
-	OwnerPID int               `json:"owner_pid,omitempty" doc:"process whose end ends the session (same machine)"`
+	OwnerPID int               `json:"owner_pid,omitempty" doc:"process whose end ends the session: the one that asks, through the unix socket"`
+	Lease    string            `json:"lease,omitempty" enum:"connection" doc:"connection: the session ends when nobody has read its console with lease=true for 10 s"`
 	Terminal bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
 	Stdin    bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
 }

@@ -21,6 +21,7 @@ type LogOptions struct {
 	From   console.Position // "": the beginning
 	Follow bool             // wait for what comes, until the end
 	Stream string           // only this stream: "stdout", "stderr" …; logs of engines only
+	lease  bool
 }
 
 func (o LogOptions) query() url.Values {
@@ -34,6 +35,9 @@ func (o LogOptions) query() url.Values {
 	if o.Stream != "" {
 		q.Set("stream", o.Stream)
 	}
+	if o.lease {
+		q.Set("lease", "true")
+	}
 	return q
 }
 
@@ -41,6 +45,11 @@ func (o LogOptions) query() url.Values {
 // connection that breaks while the server lives is taken up again where it was.
 func (c *Client) Console(ctx context.Context, session string, from console.Position, follow bool) (*ConsoleStream, error) {
 	return c.stream(ctx, sessionPath(session, "/console"), LogOptions{From: from, Follow: follow})
+}
+
+// Lease follows a session's console from its beginning, and holds the session meanwhile if it has api.LeaseConnection.
+func (c *Client) Lease(ctx context.Context, session string) (*ConsoleStream, error) {
+	return c.stream(ctx, sessionPath(session, "/console"), LogOptions{Follow: true, lease: true})
 }
 
 // Log reads what one engine printed, as Console does.

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -161,5 +160,4 @@ func TestServerStopsCleanly(t *testing.T) {
 			t.Errorf("%s: %d before, %d now", what, before[what], now[what])
 		}
 	}
-	_ = fmt.Sprint
 }

@@ -106,7 +106,8 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 	}
 	if r.c, err = client.New(client.Config{Address: address, Token: token}); err == nil {
 		defer r.c.Close()
-		if strings.HasPrefix(address, "unix://") { // on another machine, or in another container, it is somebody else's number
+		req.Lease = api.LeaseConnection // where the server cannot watch this process
+		if strings.HasPrefix(address, "unix://") {
 			req.OwnerPID = os.Getpid()
 		}
 		err = r.run(req)

@@ -56,9 +56,12 @@ func TestRunSendsTheRequest(t *testing.T) {
 	}
 	got.OwnerPID, got.BaseEnv = 0, nil
 	want := `{"name":"n","kernel":"python3","script":"train.py","args":["--cpu","x","-c","--","y"],"project":"/project",` +
-		`"cpu":2,"memory":0.5,"nvidia_gpu":1,"env":{"A":"b=c","MINE":"1"},"stdin":true}`
+		`"cpu":2,"memory":0.5,"nvidia_gpu":1,"env":{"A":"b=c","MINE":"1"},"lease":"connection","stdin":true}`
 	if encode(got) != want {
 		t.Errorf("sent %s\nwant %s", encode(got), want)
+	}
+	if held := w.manager.held.Load(); held != string(sessionA) {
+		t.Errorf("its console does not hold the session, but %v", held)
 	}
 }
 

@@ -117,7 +117,7 @@ func (r *runner) feed(session string) (stop func()) {
 
 // follow shows the console until nothing can come any more.
 func (r *runner) follow(session string) error {
-	stream, err := r.c.Console(r.ctx, session, "", true)
+	stream, err := r.c.Lease(r.ctx, session)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,7 @@ type manager struct {
 
 	mu          sync.Mutex
 	calls       []string
+	held        atomic.Value // the session whose console is read as its creator
 	created     *api.CreateSession
 	list        []api.Session
 	workers     []api.Worker
@@ -293,11 +295,18 @@ func (m *manager) Workers(id engine.ID) (api.Workers, error) {
 	return api.Workers{Workers: m.workers}, nil
 }
 
-func (m *manager) Await(ctx context.Context, _ engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
-	if m.await == nil {
-		return api.Awaited{}, nil
+func (m *manager) Await(ctx context.Context, _ engine.ID, req api.Await, progress func(api.AwaitProgress)) (func() api.Awaited, error) {
+	var a api.Awaited
+	var err error
+	if m.await != nil {
+		a, err = m.await(ctx, req, progress)
 	}
-	return m.await(ctx, req, progress)
+	return func() api.Awaited { return a }, err
+}
+
+func (m *manager) Hold(id engine.ID) (func(), error) {
+	m.held.Store(string(id))
+	return func() {}, nil
 }
 
 func (m *manager) Stop(_ context.Context, id engine.ID, req api.Stop, _ string) (api.Stopped, error) {

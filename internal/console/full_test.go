@@ -50,12 +50,12 @@ func TestFullDisk(t *testing.T) {
 		if i%2 == 1 {
 			l = b
 		}
-		order := w.Size()
+		order := orderSize(w)
 		for err := l.AppendBuffer(Stdout, 0, at(int64(i)), buf); err != nil; err = l.AppendBuffer(Stdout, 0, at(int64(i)), buf) {
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("append %d: %v", i, err)
 			}
-			if w.Size() != order || fileSize(t, dir, l.id+".log") != l.end {
+			if orderSize(w) != order || fileSize(t, dir, l.id+".log") != l.end {
 				t.Fatalf("the failed append %d left something", i)
 			}
 			if failures++; failures == 3 {

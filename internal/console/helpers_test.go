@@ -145,3 +145,10 @@ func truncate(t testing.TB, size int64, path ...string) {
 		t.Fatal(err)
 	}
 }
+
+// orderSize is the length of the order file: it grows with every record.
+func orderSize(w *Writer) int64 {
+	w.order.mu.Lock()
+	defer w.order.mu.Unlock()
+	return w.order.end
+}

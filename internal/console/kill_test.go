@@ -66,9 +66,9 @@ func TestKilledWriter(t *testing.T) {
 		}
 		n := check(-1, "after the kill")
 		w := openWriter(t, dir)
-		if repaired := int(w.Size() / entrySize); repaired != n && repaired != n+1 {
+		if repaired := int(orderSize(w) / entrySize); repaired != n && repaired != n+1 {
 			t.Fatalf("the repair made %d records of %d", repaired, n)
 		}
-		check(int(w.Size()/entrySize), "after the repair")
+		check(int(orderSize(w)/entrySize), "after the repair")
 	}
 }

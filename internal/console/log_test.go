@@ -29,7 +29,7 @@ func TestReplayIsIdentical(t *testing.T) {
 		if err := engineLog(t, w, id).Append(r.Stream, r.Flags, r.Time, payload); err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, placed{r, sessionPosition(w.Size())})
+		want = append(want, placed{r, sessionPosition(orderSize(w))})
 		r.Payload = bytes.Clone(payload)
 		perEngine[id] = append(perEngine[id], placed{Record: r})
 	}

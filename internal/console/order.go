@@ -83,12 +83,6 @@ func (o *order) commit(entries []entry) error {
 	return nil
 }
 
-func (o *order) size() int64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.end
-}
-
 func (o *order) sync() error {
 	if !o.dirty.Swap(false) {
 		return nil

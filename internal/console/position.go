@@ -35,15 +35,7 @@ func appendPosition(b []byte, kind byte, off int64) []byte {
 	return b
 }
 
-// ParsePosition takes a position from outside. Anything that no cursor can have given is an error with ErrPosition.
-func ParsePosition(s string) (Position, error) {
-	if _, _, _, err := Position(s).split(); err != nil {
-		return "", err
-	}
-	return Position(s), nil
-}
-
-// split returns kind 0 for the beginning.
+// split returns kind 0 for the beginning, and ErrPosition for anything that no cursor can have given.
 func (p Position) split() (kind byte, off int64, id string, err error) {
 	if p == "" || p == "0" {
 		return 0, 0, "", nil

@@ -102,9 +102,6 @@ func (w *Writer) Log(engineID string) (*EngineLog, error) {
 	return l, nil
 }
 
-// Size is the length of the order file: it grows with every record.
-func (w *Writer) Size() int64 { return w.order.size() }
-
 // Sync puts everything appended so far on the disk itself, for what must survive the machine. (A crash of processes
 // alone loses nothing that was appended.)
 func (w *Writer) Sync() error {

@@ -32,7 +32,7 @@ type engine struct {
 
 	mu      sync.Mutex
 	control *wire.Conn // nil until the init was started
-	asked   *wire.Exit // who asked for its end, if anybody did before it came
+	asked   *wire.Exit // who asked for its end, if anybody did before it came, or before the memory limit was met
 	early   bool       // that was before the init was started
 	outOf   bool       // the kernel killed one of its processes at the memory limit
 	over    bool       // its interpreter's end was reported: later requests to stop do not count

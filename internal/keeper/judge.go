@@ -11,7 +11,7 @@ import (
 // evidence is all that is known of an engine's end.
 type evidence struct {
 	heard
-	asked *wire.Exit // who asked for it before it came
+	asked *wire.Exit // who asked for it before it came, and before a kill at the memory limit
 	outOf bool       // the kernel killed a process at the memory limit, and the engine was ended for it
 	kills int64      // how many processes the kernel killed at the memory limit
 	limit int64      // bytes
@@ -45,7 +45,8 @@ const (
 	killCode   = 128 + killSignal
 )
 
-// judge says how an engine ended. The kernel's word comes first, then what was asked for, then what the init reported.
+// judge says how an engine ended: what kept it from beginning, then whichever came first of a kill at the memory limit and of
+// being asked to end (stop sees to it that asked is not set after that kill), then what the init reported.
 func judge(v evidence) *wire.Exit {
 	x := &wire.Exit{At: v.at, MemoryLimitBytes: v.limit, MemoryPeakBytes: v.peak, CPUNanos: v.nanos}
 	killed := v.exited == nil || v.exited.Signal == killSignal
@@ -56,6 +57,9 @@ func judge(v evidence) *wire.Exit {
 	case v.asked == nil && (v.outOf || v.kills > 0 && killed):
 		x.Reason, x.Code, x.Signal = "out of memory", killCode, killSignal
 		x.Message = fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(v.limit), megabytes(v.peak))
+		if v.limit == 0 {
+			x.Message = "out of memory: the machine's (or the server's cgroup's) memory is used up, peak " + megabytes(v.peak)
+		}
 	case v.asked != nil:
 		x.Reason, x.By, x.Code, x.Signal = v.asked.Reason, v.asked.By, killCode, killSignal
 		if v.exited != nil {

@@ -35,6 +35,8 @@ func TestJudge(t *testing.T) {
 		{"memory, told", evidence{heard: heard{started: true}, outOf: true, limit: 200e6, peak: 199.5e6}, "out of memory", 137, 9, "limit 200 MB, peak 199.5 MB"},
 		{"memory, counted", evidence{heard: ran(137, 9), kills: 1, limit: 2e9, peak: 2e9}, "out of memory", 137, 9, "limit 2 GB"},
 		{"memory, before it ran", evidence{kills: 1, limit: 1e6}, "out of memory", 137, 9, "limit 1 MB"},
+		{"memory, of everybody", evidence{heard: ran(137, 9), kills: 1, peak: 589.8e6}, "out of memory", 137, 9,
+			"out of memory: the machine's (or the server's cgroup's) memory is used up, peak 589.8 MB"},
 		{"a child was killed, it went on", evidence{heard: ran(3, 0), kills: 1}, "exit code", 3, 0, "exit code 3"},
 		{"memory while stopping", evidence{heard: ran(137, 9), kills: 1, asked: stopped}, "stopped", 137, 9, "stopped by somebody"},
 	} {

@@ -25,7 +25,7 @@ func (e *engine) signal(number int) error {
 func (e *engine) stop(grace time.Duration, reason, by string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.asked == nil && !e.over {
+	if e.asked == nil && !e.over && !e.outOf {
 		e.asked = &wire.Exit{Reason: reason, By: by}
 	}
 	if e.control == nil { // its init is being started: live sees asked

@@ -68,22 +68,26 @@ func (a awaited) reachedLocked(completion bool) bool {
 	return a.could && !a.worker.running.IsZero()
 }
 
-// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx ended.
-func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
+// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx ended. The
+// descriptions are made when result is called: there may be many, and whoever sends them may have to wait for that.
+func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progress func(api.AwaitProgress)) (result func() api.Awaited, err error) {
 	s, err := m.session(id)
 	if err != nil {
-		return api.Awaited{}, err
+		return nil, err
 	}
 	if !finite(req.Timeout) || req.Timeout < 0 {
-		return api.Awaited{}, invalid("timeout_seconds must be 0 (no timeout) or more, not %v", req.Timeout)
+		return nil, invalid("timeout_seconds must be 0 (no timeout) or more, not %v", req.Timeout)
+	}
+	if err := checkIDs(req.IDs); err != nil {
+		return nil, err
 	}
 	a := &waiter{completion: req.Completion, news: make(chan struct{}, 1)}
 	targets, strangers := s.join(a, req)
 	defer s.leave(a, targets)
 	if err := s.wait(ctx, a, targets, timeout(req.Timeout), progress); err != nil {
-		return api.Awaited{}, err
+		return nil, err
 	}
-	return s.result(a, targets, strangers), nil
+	return func() api.Awaited { return s.result(a, targets, strangers) }, nil
 }
 
 // join finds the workers, each once, in the order asked or in launch order, and enters the waiter with those that are not

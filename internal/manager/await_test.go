@@ -114,7 +114,7 @@ func TestAwaitEndsWithItsSession(t *testing.T) {
 	b.launch(id, worker(2, "hang"))
 	b.awaitRunning(id)
 	result := make(chan api.Awaited, 1)
-	go func() { a, _ := b.Await(context.Background(), id, api.Await{Completion: true}, nil); result <- a }()
+	go func() { a, _ := b.Await(context.Background(), id, api.Await{Completion: true}, nil); result <- a() }()
 	if err := b.EndSession(t.Context(), id, "owner"); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestAwaitTellsWhyAnew(t *testing.T) {
 	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 10e9, CPU: 4}))
 	one, two := b.session(), b.session()
 	large := b.launch(one, api.LaunchWorkers{N: 2, CPU: 1, Memory: 4, Code: "hang"})
-	ws := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 7, Code: "exit 0"})
+	ws := b.launch(two, api.LaunchWorkers{N: 1, CPU: 1, Memory: 7, Code: "hang"})
 	told := make(chan api.AwaitProgress, 100)
 	result := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
@@ -182,6 +182,7 @@ func TestAwaitTellsWhyAnew(t *testing.T) {
 	next("waits for 7 GB memory: 6 GB of 10 GB is free")
 	b.stop(one, large[1].ID)
 	next("") // it has its room
+	b.stop(two, ws[0].ID)
 	if err := <-result; err != nil {
 		t.Error(err)
 	}
@@ -208,7 +209,7 @@ func TestAwaitTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return a
+			return a()
 		}
 		b.awaitRunning(id)
 		took(0)

@@ -79,6 +79,15 @@ func checkWorkers(req *api.LaunchWorkers) error {
 	return checkCommon(req.Name, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
 }
 
+// checkIDs bounds the reply, which describes or answers each id, also one that is no worker's.
+func checkIDs(ids []string) error {
+	if len(ids) > maxLaunch {
+		return invalid("%d ids are given: at most %d are taken at once", len(ids), maxLaunch).
+			WithHint("leave ids out for all workers of the session, or ask for some after the others")
+	}
+	return nil
+}
+
 func checkCommon(name string, cpu float64, gpus int, code, script string, env map[string]string) error {
 	switch {
 	case !finite(cpu) || cpu <= 0:

@@ -55,8 +55,15 @@ const (
 	stopGrace = 2 * time.Second
 	// endGrace is the same at a session's end, all of which must be over within a second.
 	endGrace = 500 * time.Millisecond
-	// maxLaunch is the largest n of one launch.
+	// maxLaunch is the largest n of one launch, and the most ids of one request.
 	maxLaunch = 10_000
+	// maxWorkers is how many workers a session may launch in its life: each keeps a description of 1.5 kB.
+	maxWorkers = 50_000
+	// maxWork is for the code and environments of a session's workers that have not ended, which are held in memory.
+	maxWork = 64_000_000
+	// maxEnded and maxEndedWorkers are for the sessions that have ended and are still known; older ones are forgotten.
+	maxEnded        = 1000
+	maxEndedWorkers = 100_000
 	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
 	maxStart = 500
 	// defaultWorkerName is the original's.

@@ -134,25 +134,34 @@ func (s *session) accept(b *batch, n int) ([]*worker, error) {
 	for i := range ws {
 		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
 	}
-	if !s.add(ws) {
+	if err := s.add(b, ws); err != nil {
 		s.place.Release(addrs...)
-		return nil, engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
+		return nil, err
 	}
 	return ws, nil
 }
 
-// add enters workers; false if the session has ended meanwhile.
-func (s *session) add(ws []*worker) bool {
+// add enters workers of a batch, all or none.
+func (s *session) add(b *batch, ws []*worker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending {
-		return false
+	bytes := b.work.size()
+	switch {
+	case s.ending:
+		return engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
+	case len(s.workers)+len(ws) > maxWorkers:
+		return engine.Errorf(engine.NoCapacity, "the session has launched %d workers, and %d more would be over %d, the most that a session may",
+			len(s.workers), len(ws), maxWorkers).WithHint("start another session")
+	case s.work+bytes > maxWork:
+		return engine.Errorf(engine.NoCapacity, "the code and environments of the session's workers that have not ended would have %s, at most %s are allowed",
+			size(s.work+bytes), size(maxWork)).WithHint("write them to files in the project, or wait until workers have ended")
 	}
+	b.size, s.work = bytes, s.work+bytes
 	for _, w := range ws {
 		s.byID[w.id] = w
 	}
 	s.workers = append(s.workers, ws...)
-	return true
+	return nil
 }
 
 // admitNew asks for the workers' room and says in the console what is to be said of it.

@@ -36,11 +36,13 @@ type session struct {
 	bell        *console.Bell
 	done        chan struct{} // closed when the place is gone
 	wake        chan struct{} // pending has something
+	lease       *lease        // nil: its own engine's life, or a process's, is all that holds it
 	serving     sync.WaitGroup
 	// ----
 	mu         sync.Mutex
 	workers    []*worker // in launch order
 	byID       map[engine.ID]*worker
+	work       int64     // bytes of the batches' works
 	pending    []*worker // admitted and released: to be started
 	ending     bool      // nothing is launched any more
 	ended      bool
@@ -113,6 +115,9 @@ func (s *session) run() {
 		case <-s.wake:
 			s.startPending()
 			continue
+		case <-s.lease.lost():
+			s.m.logged("end session "+string(s.id), s.end(s.m.ctx, "the loss of its owner's connection"))
+			continue
 		case <-s.done:
 		case <-s.m.ctx.Done():
 		}
@@ -124,6 +129,7 @@ func (s *session) run() {
 		s.stdinEnd.Close()
 	}
 	s.m.forget(s.token)
+	s.m.forgetOld()
 }
 
 // startPending starts what is pending in one call of the driver, the rest of a very large launch in the next.

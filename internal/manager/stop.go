@@ -20,6 +20,9 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	if err != nil {
 		return api.Stopped{}, err
 	}
+	if err := checkIDs(req.IDs); err != nil {
+		return api.Stopped{}, err
+	}
 	reply := api.Stopped{Results: []api.StopResult{}}
 	var ask []*worker
 	var dropped []*worker

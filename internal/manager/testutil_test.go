@@ -50,7 +50,7 @@ func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, e
 	case r.Code == "break":
 		return kernel.Command{}, fmt.Errorf("something is wrong with us")
 	}
-	program := r.Code
+	program, _, _ := strings.Cut(r.Code, "\n# ") // a comment is for the file alone, and may be large
 	if program == "" && r.Script == "" {
 		program = "hang"
 	}
@@ -151,7 +151,7 @@ func (b *bench) await(s engine.ID, req api.Await) api.Awaited {
 	if err != nil {
 		b.t.Fatalf("await: %v", err)
 	}
-	return a
+	return a()
 }
 
 func (b *bench) awaitRunning(s engine.ID, ids ...string) api.Awaited {

@@ -19,12 +19,25 @@ type batch struct {
 	// ----
 	work *work // guarded by session.mu once the batch has engines; nil when the last of them is final
 	live int   // engines that are not final
+	size int64 // of work, as counted in session.work; 0: it is not
 }
 
 // work is what it takes to start an engine. It may be large (code has megabytes), and is not changed.
 type work struct {
 	command kernel.Command
 	env     map[string]string // what the caller gave for these engines
+}
+
+// size is what it holds in memory, but for what all works share.
+func (w *work) size() int64 {
+	n := 0
+	for _, content := range w.command.Files {
+		n += len(content)
+	}
+	for k, v := range w.env {
+		n += len(k) + len(v)
+	}
+	return int64(n)
 }
 
 func (b *batch) resources() engine.Resources {
@@ -93,6 +106,7 @@ func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
 	w.exit = &exit
 	if w.batch.live--; w.batch.live == 0 {
 		w.batch.work = nil
+		w.session.work -= w.batch.size
 	}
 	return w.becomeLocked(exit.Status(), at)
 }

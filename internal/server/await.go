@@ -32,12 +32,19 @@ func (s *Server) await(ctx context.Context, in *awaitInput) (*huma.StreamRespons
 			s.awaitLines(ctx, w, id, in.Body)
 			return
 		}
-		awaited, err := s.manager.Await(ctx, id, in.Body, nil)
+		result, err := s.manager.Await(ctx, id, in.Body, nil)
 		if err != nil {
 			writeError(w, s.awaitError(err))
 			return
 		}
-		writeJSON(w, http.StatusOK, noNulls(awaited))
+		turn, err := s.awaitTurn(ctx, id, in.Body)
+		if err != nil {
+			writeError(w, s.awaitError(err))
+			return
+		}
+		defer turn()
+		w.Header().Set("Content-Type", typeJSON)
+		writeAwaited(w, "", "", result())
 	}), nil
 }
 
@@ -46,12 +53,12 @@ func (s *Server) await(ctx context.Context, in *awaitInput) (*huma.StreamRespons
 func (s *Server) awaitLines(ctx context.Context, w http.ResponseWriter, id engine.ID, req api.Await) {
 	newest := make(chan api.AwaitProgress, 1)
 	type outcome struct {
-		awaited api.Awaited
-		err     error
+		result func() api.Awaited
+		err    error
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		awaited, err := s.manager.Await(ctx, id, req, func(p api.AwaitProgress) {
+		result, err := s.manager.Await(ctx, id, req, func(p api.AwaitProgress) {
 			for {
 				select {
 				case newest <- p:
@@ -64,7 +71,7 @@ func (s *Server) awaitLines(ctx context.Context, w http.ResponseWriter, id engin
 				}
 			}
 		})
-		done <- outcome{awaited, err}
+		done <- outcome{result, err}
 	}()
 	begun := false
 	line := func(l api.AwaitLine) {
@@ -80,15 +87,20 @@ func (s *Server) awaitLines(ctx context.Context, w http.ResponseWriter, id engin
 		case p := <-newest:
 			line(api.AwaitLine{Progress: &p})
 		case out := <-done:
+			turn, err := func() {}, out.err
+			if err == nil {
+				turn, err = s.awaitTurn(ctx, id, req)
+			}
 			switch {
-			case out.err == nil:
-				result := noNulls(out.awaited)
-				line(api.AwaitLine{Result: &result})
+			case err == nil:
+				defer turn()
+				w.Header().Set("Content-Type", typeNDJSON)
+				writeAwaited(w, `{"result":`, "}", out.result())
 			case begun:
-				e := problem(s.awaitError(out.err)).body
+				e := problem(s.awaitError(err)).body
 				line(api.AwaitLine{Error: &e})
 			default:
-				writeError(w, s.awaitError(out.err))
+				writeError(w, s.awaitError(err))
 			}
 			return
 		}
@@ -103,10 +115,16 @@ func (s *Server) awaitError(err error) error {
 	return err
 }
 
-func noNulls(a api.Awaited) api.Awaited {
-	a.Workers = append([]api.Worker{}, a.Workers...)
-	a.Failures = append([]api.Worker{}, a.Failures...)
-	return a
+// awaitTurn is replyTurn for the result of an await.
+func (s *Server) awaitTurn(ctx context.Context, id engine.ID, req api.Await) (release func(), err error) {
+	if req.All || len(req.IDs) == 0 {
+		return s.listTurn(ctx, id)
+	}
+	return s.replyTurn(ctx, id, len(req.IDs))
+}
+
+func writeAwaited(w http.ResponseWriter, before, after string, a api.Awaited) {
+	writeWorkers(w, before, after, workerList{"workers", a.Workers}, workerList{"failures", a.Failures})
 }
 
 // accepts reports whether an Accept header names the media type itself.

@@ -21,11 +21,11 @@ const (
 	maxBodyBytes   = 16 << 20 // code and environments are text; files travel through the project folder
 	maxSessionBody = 4 << 20
 	largeBody      = 64 << 10 // a body is large from here on
-	largeAtOnce    = 4        // large bodies of one session that are read and decoded at the same time
+	largeAtOnce    = 4        // large bodies of one session that are read and decoded at the same time; so for large replies
 	bodyTimeout    = 30 * time.Second
 )
 
-// slots counts the large bodies of each session.
+// slots counts the large bodies, or the large replies, of each session.
 type slots struct {
 	mu sync.Mutex
 	of map[engine.ID]*slot
@@ -61,8 +61,8 @@ func (s *slots) take(ctx context.Context, session engine.ID) (release func(), er
 		return func() { <-mine.taken; leave() }, nil
 	case <-ctx.Done():
 		leave()
-		return nil, engine.Errorf(engine.Unavailable, "the session sends too many large requests at once (%d are being read)", largeAtOnce).
-			WithHint("send them one after the other, or large data through the project's folder")
+		return nil, engine.Errorf(engine.Unavailable, "the session has too many large requests or replies under way (%d at once)", largeAtOnce).
+			WithHint("ask for one after the other, and send large data through the project's folder")
 	}
 }
 

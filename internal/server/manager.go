@@ -20,6 +20,8 @@ type Manager interface {
 	Session(id engine.ID) (api.Session, error)
 	// EndSession ends a session and everything of it, and returns when it is gone. Idempotent.
 	EndSession(ctx context.Context, id engine.ID, by string) error
+	// Hold keeps a session with the lease "connection" from ending until release is called. Others it does not touch.
+	Hold(id engine.ID) (release func(), err error)
 	Interrupt(ctx context.Context, id engine.ID) error
 	// Stdin returns the writing end of the session's stdin; Conflict if it was not asked for or is already taken.
 	Stdin(id engine.ID) (io.WriteCloser, error)
@@ -29,8 +31,9 @@ type Manager interface {
 	// Workers lists the session's workers, newest first.
 	Workers(session engine.ID) (api.Workers, error)
 	// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx
-	// ended. progress (may be nil) is called at every change of the counts.
-	Await(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error)
+	// ended. progress (may be nil) is called at every change of the counts. The descriptions, which may be many, are made when
+	// result is called.
+	Await(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (result func() api.Awaited, err error)
 	Stop(ctx context.Context, session engine.ID, req api.Stop, by string) (api.Stopped, error)
 	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session.
 	Engine(id string) (api.Worker, engine.ID, error)

@@ -35,7 +35,8 @@ func (s *Server) register() {
 
 	add(s, "POST", "/sessions/{id}/workers", "launchWorkers", "Launch workers; they start when this reply was sent", s.launch,
 		repliesSchema[api.Workers](typeJSON))
-	add(s, "GET", "/sessions/{id}/workers", "listWorkers", "The session's workers, newest first", s.workers)
+	add(s, "GET", "/sessions/{id}/workers", "listWorkers", "The session's workers, newest first", s.workers,
+		repliesSchema[api.Workers](typeJSON))
 	add(s, "POST", "/sessions/{id}/await", "awaitWorkers", "Wait for workers; as NDJSON with progress (lines of AwaitLine)",
 		s.await, repliesSchema[api.Awaited](typeJSON), repliesSchema[api.AwaitLine](typeNDJSON))
 	add(s, "POST", "/sessions/{id}/stop", "stopWorkers", "Stop workers", s.stop)

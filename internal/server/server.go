@@ -20,7 +20,7 @@ import (
 	"muster/api"
 )
 
-// Limits of what a connection may cost; those of bodies are in limits.go.
+// Limits of what a connection may cost; those of bodies are in limits.go, of replies in reply.go.
 const (
 	maxHeaderBytes = 64 << 10
 	headerTimeout  = 10 * time.Second
@@ -52,8 +52,10 @@ type Server struct {
 	handler http.Handler
 	api     huma.API
 
-	bodyTimeout time.Duration
-	large       slots // for decoding large bodies
+	bodyTimeout  time.Duration
+	replyTimeout time.Duration
+	large        slots // for decoding large bodies
+	replies      slots // for making and sending large replies
 
 	// closing ends the streams: they would otherwise last as long as the sessions that they show.
 	closing context.Context
@@ -68,7 +70,8 @@ func New(c Config) *Server {
 		site:    c.Site,
 		hosts:   map[string]bool{"localhost": true, "muster": true},
 
-		bodyTimeout: bodyTimeout,
+		bodyTimeout:  bodyTimeout,
+		replyTimeout: replyTimeout,
 		version: api.VersionInfo{
 			API: api.Version, Muster: c.Version, Driver: c.Driver,
 			Started: time.Now().UTC().Format(time.RFC3339),
@@ -85,7 +88,7 @@ func New(c Config) *Server {
 	s.api = humago.New(mux, humaConfig(c.Version))
 	s.register()
 	s.registerOriginal()
-	s.handler = s.guard(routed(mux))
+	s.handler = s.guard(s.hurried(routed(mux)))
 	return s
 }
 
@@ -102,6 +105,7 @@ func (s *Server) HTTP() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       listenerContext,
+		ConnContext:       connContext,
 	}
 	h.RegisterOnShutdown(s.Close)
 	return h

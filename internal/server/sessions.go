@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"muster/api"
 	"muster/engine"
@@ -67,9 +68,17 @@ func (s *Server) createSession(ctx context.Context, in *createInput) (*sessionRe
 	if err := ownerOnly(ctx); err != nil {
 		return nil, err
 	}
+	stays, err := settleOwner(ctx, &in.Body)
+	if err != nil {
+		return nil, err
+	}
 	session, err := s.manager.CreateSession(ctx, in.Body)
 	if err != nil {
 		return nil, err
+	}
+	if !stays() { // the manager may have found a stranger under its number
+		return nil, errors.Join(engine.Errorf(engine.Conflict, "the session's owner, process %d, has gone", in.Body.OwnerPID),
+			s.manager.EndSession(context.WithoutCancel(ctx), engine.ID(session.ID), "the end of the process that held the session"))
 	}
 	return &sessionReply{Body: session}, nil
 }

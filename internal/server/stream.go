@@ -23,6 +23,7 @@ type (
 	consoleInput struct {
 		SessionPath
 		StreamInput
+		Lease bool `query:"lease" doc:"hold a session that was created with the lease connection, as long as this reply lasts (owner only)"`
 	}
 	logInput struct {
 		EnginePath
@@ -51,7 +52,14 @@ func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamRes
 	if err != nil {
 		return nil, positionError(err)
 	}
-	return s.stream(stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}), nil
+	st := stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}
+	if in.Lease && identity(ctx).Owner { // an engine must not hold its own session
+		if st.release, err = s.manager.Hold(id); err != nil {
+			cursor.Close()
+			return nil, err
+		}
+	}
+	return s.stream(st), nil
 }
 
 // engineLog streams what one engine printed.
@@ -106,13 +114,14 @@ func positionError(err error) error {
 // stream is one reading of a console. It pulls from the files at the pace at which its client reads, so a slow client
 // costs one batch of memory and holds up nobody.
 type stream struct {
-	cursor *console.Cursor
-	bell   *console.Bell
-	done   <-chan struct{}
-	end    func(context.Context) // if set: returns when nothing follows, or ctx ended
-	follow bool
-	only   []console.Stream // empty: all
-	format format
+	cursor  *console.Cursor
+	bell    *console.Bell
+	done    <-chan struct{}
+	end     func(context.Context) // if set: returns when nothing follows, or ctx ended
+	release func()                // if set: called when the reply is over
+	follow  bool
+	only    []console.Stream // empty: all
+	format  format
 }
 
 // format appends a record to a reply.
@@ -152,6 +161,10 @@ func appendLine(dst []byte, r console.Record, p console.Position) []byte {
 func (s *Server) stream(st stream) *huma.StreamResponse {
 	return plain(func(w http.ResponseWriter, r *http.Request) {
 		defer st.cursor.Close()
+		if st.release != nil {
+			defer st.release()
+		}
+		unhurried(w)
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
 		if st.end != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ type stub struct {
 	await  func(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error)
 	create func(req api.CreateSession) (api.Session, error)
 	stdin  func() (io.WriteCloser, error)
+	many   int // workers of session A, if it is not 0
 
 	mu    sync.Mutex
 	calls []string
@@ -74,7 +76,11 @@ func (m *stub) Session(id engine.ID) (api.Session, error) {
 	if id != sessionA && id != sessionB {
 		return api.Session{}, engine.Errorf(engine.NotFound, "there is no session %q", id)
 	}
-	return api.Session{ID: string(id), Token: "secret", Engine: worker(id)}, nil
+	s := api.Session{ID: string(id), Token: "secret", Engine: worker(id), Workers: 1}
+	if id == sessionA && m.many > 0 {
+		s.Workers = m.many
+	}
+	return s, nil
 }
 
 // Slugs of the two sessions' projects.
@@ -92,6 +98,12 @@ func (m *stub) EndSession(_ context.Context, id engine.ID, by string) error {
 	m.called("end " + string(id) + " by " + by)
 	_, err := m.Session(id)
 	return err
+}
+
+func (m *stub) Hold(id engine.ID) (release func(), err error) {
+	m.called("hold " + string(id))
+	_, err = m.Session(id)
+	return func() { m.called("let go of " + string(id)) }, err
 }
 
 func (m *stub) Interrupt(_ context.Context, id engine.ID) error {
@@ -118,17 +130,22 @@ func (m *stub) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) 
 }
 
 func (m *stub) Workers(id engine.ID) (api.Workers, error) {
+	if id == sessionA && m.many > 0 {
+		return api.Workers{Workers: slices.Repeat([]api.Worker{worker(workerA)}, m.many)}, nil
+	}
 	if id == sessionA {
 		return api.Workers{Workers: []api.Worker{worker(workerA2), worker(workerA)}}, nil
 	}
 	return api.Workers{Workers: []api.Worker{worker(workerB)}}, nil
 }
 
-func (m *stub) Await(ctx context.Context, id engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error) {
+func (m *stub) Await(ctx context.Context, id engine.ID, req api.Await, progress func(api.AwaitProgress)) (func() api.Awaited, error) {
+	var a api.Awaited
+	var err error
 	if m.await != nil {
-		return m.await(ctx, id, req, progress)
+		a, err = m.await(ctx, id, req, progress)
 	}
-	return api.Awaited{}, nil
+	return func() api.Awaited { return a }, err
 }
 
 func (m *stub) Stop(_ context.Context, id engine.ID, _ api.Stop, by string) (api.Stopped, error) {
@@ -206,4 +223,11 @@ func send(t *testing.T, ctx context.Context, method, url, token string, body io.
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
 	return resp
+}
+
+// said is what was called.
+func (m *stub) said() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.calls)
 }

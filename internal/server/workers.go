@@ -23,7 +23,6 @@ type (
 	EnginePath struct {
 		ID string `path:"id" doc:"an engine's id, or the beginning of one that no other has"`
 	}
-	workersReply struct{ Body api.Workers }
 	stoppedReply struct{ Body api.Stopped }
 	engineReply  struct{ Body api.Worker }
 )
@@ -35,6 +34,12 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 		return nil, err
 	}
 	return plain(func(w http.ResponseWriter, r *http.Request) {
+		turn, err := s.replyTurn(r.Context(), id, in.Body.N)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		defer turn()
 		reply, release, err := s.manager.Launch(r.Context(), id, in.Body)
 		if release != nil {
 			defer release() // however the writing ends, also by a panic
@@ -49,17 +54,26 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 	}), nil
 }
 
-func (s *Server) workers(ctx context.Context, in *SessionPath) (*workersReply, error) {
+func (s *Server) workers(ctx context.Context, in *SessionPath) (*huma.StreamResponse, error) {
 	id, err := sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.manager.Workers(id)
-	if err != nil {
-		return nil, err
-	}
-	list.Workers = append([]api.Worker{}, list.Workers...)
-	return &workersReply{Body: list}, nil
+	return plain(func(w http.ResponseWriter, r *http.Request) {
+		turn, err := s.listTurn(r.Context(), id)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		defer turn()
+		list, err := s.manager.Workers(id)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", typeJSON)
+		writeWorkers(w, "", "", workerList{"workers", list.Workers})
+	}), nil
 }
 
 func (s *Server) stop(ctx context.Context, in *stopInput) (*stoppedReply, error) {
@@ -95,6 +109,11 @@ func (s *Server) findEngine(ctx context.Context, id string) (api.Worker, engine.
 	if err != nil {
 		return api.Worker{}, "", err
 	}
+	turn, err := s.listTurn(ctx, who.Session)
+	if err != nil {
+		return api.Worker{}, "", err
+	}
+	defer turn()
 	list, err := s.manager.Workers(who.Session)
 	if err != nil {
 		return api.Worker{}, "", err

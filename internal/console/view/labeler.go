@@ -127,13 +127,7 @@ func (l *Labeler) Write(r console.Record) error {
 	return l.send()
 }
 
-// Flush shows everything that is held back, and ends a worker's half line.
-func (l *Labeler) Flush() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.flush()
-}
-
+// flush shows everything that is held back, and ends a worker's half line.
 func (l *Labeler) flush() error {
 	for len(l.waiting) > 0 {
 		l.release(l.waiting[0])

@@ -35,7 +35,7 @@ func (d *Driver) Open(ctx context.Context, spec driver.SessionSpec) (_ driver.Se
 	if err := os.MkdirAll(filepath.Join(dir, "engines"), 0o700); err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the session's folder cannot be made: %v", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := newLock(dir)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, engine.Errorf(engine.Conflict, "session %s has a keeper already", spec.ID)
 	}

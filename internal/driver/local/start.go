@@ -16,8 +16,8 @@ import (
 	"muster/internal/linux/netns"
 )
 
-// startTogether is how many engines of one call are made at the same time: two keep both the kernel's network lock and the
-// keeper busy.
+// startTogether is how many engines of one call are made at the same time: enough to keep both the kernel's network lock and
+// the keeper busy. More of them would only wait there.
 const startTogether = 4
 
 // maxProcesses bounds the processes and threads of an engine: far above what work needs, far below what a fork bomb takes

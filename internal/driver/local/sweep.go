@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,14 +15,46 @@ import (
 	"muster/internal/keeper/wire"
 )
 
-// lockDir takes the lock of a session's folder. The keeper inherits it and holds it as long as it lives, so that a folder
-// whose lock can be taken belongs to nobody.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, wire.LockName), os.O_CREATE|os.O_RDWR, 0o600)
+// newLockName is what a lock is called until it is taken.
+const newLockName = wire.LockName + ".new"
+
+// newLock takes the lock of a folder for a new session. It gets its name when it is taken: a sweep would otherwise find a
+// lock that nobody holds yet, take it and remove the folder. The keeper inherits the lock and holds it as long as it lives,
+// so that a folder whose lock can be taken belongs to nobody.
+func newLock(dir string) (*os.File, error) {
+	f, err := takeLock(filepath.Join(dir, newLockName))
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(os.Link(f.Name(), filepath.Join(dir, wire.LockName)), os.Remove(f.Name()))
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, fs.ErrExist) { // somebody lives there, or did
+		return takeLock(filepath.Join(dir, wire.LockName))
+	}
+	return nil, err
+}
+
+// takeLock takes the lock in a file, which is made if it is not there. Whoever held it before may have removed it meanwhile.
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	held, err := f.Stat()
+	if err == nil {
+		there, statErr := os.Stat(path)
+		if err = statErr; err == nil && !os.SameFile(held, there) {
+			err = unix.EWOULDBLOCK
+		}
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -52,7 +85,7 @@ func (d *Driver) sweepSession(id engine.ID) error {
 	if !abandoned(dir) {
 		return nil
 	}
-	lock, err := lockDir(dir)
+	lock, err := takeLock(filepath.Join(dir, wire.LockName))
 	if err != nil {
 		return nil // somebody lives there
 	}
@@ -70,7 +103,7 @@ func (d *Driver) sweepSession(id engine.ID) error {
 func (d *Driver) removeOwn(id engine.ID) error {
 	dir := d.sessionDir(id)
 	var errs []error
-	for _, name := range []string{"engines", wire.SocketName, wire.ConfigName, keeperLogName, wire.LockName} {
+	for _, name := range []string{"engines", wire.SocketName, wire.ConfigName, keeperLogName, newLockName, wire.LockName} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	os.Remove(dir) // not empty if the console is in it

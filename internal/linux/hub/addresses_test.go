@@ -147,7 +147,7 @@ func TestPickRangeOfHost(t *testing.T) {
 	ns, err := netns.New()
 	must(t, err)
 	defer ns.Close()
-	must(t, netns.Lo(ns))
+	must(t, netns.Do(ns, netns.LoHere))
 	must(t, netns.Do(ns, func() error {
 		lan := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lan0", Flags: net.FlagUp}}
 		if err := netlink.LinkAdd(lan); err != nil {

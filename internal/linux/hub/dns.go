@@ -29,6 +29,7 @@ type DNSOptions struct {
 const (
 	dnsPort      = 53
 	maxMessage   = 65535
+	maxQuery     = 4096 // by UDP: what resolvers take there at most, and a thousand of them may wait
 	askedAtOnce  = 64   // questions that are with the host's resolvers: a descriptor each
 	maxWaiting   = 1024 // questions that wait for that; what comes on top is refused at once
 	maxTCP       = 64   // connections
@@ -99,7 +100,7 @@ func (d *dns) close() error {
 }
 
 func (d *dns) serveUDP(ctx context.Context) {
-	buf := make([]byte, maxMessage)
+	buf := make([]byte, maxQuery+1)
 	for {
 		n, from, err := d.udp.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
@@ -107,6 +108,9 @@ func (d *dns) serveUDP(ctx context.Context) {
 		}
 		if err != nil {
 			continue // an earlier answer could not be delivered
+		}
+		if n > maxQuery {
+			continue
 		}
 		q, quick := d.local(buf[:n])
 		if quick != nil {

@@ -166,9 +166,7 @@ func TestNames(t *testing.T) {
 	if m.RCode != dnsmessage.RCodeSuccess || len(m.Answers) != 0 || m.ID != 4711 {
 		t.Errorf("AAAA of a name: %v", m.GoString())
 	}
-	h.Unname("two.session")
-	h.Unname("never.there")
-	h.Release(e[0].addr)
+	h.Release(e[0].addr, e[1].addr)
 	for _, name := range []string{"worker-one.", "two.session."} {
 		must(t, m.Unpack(e[1].ask(h, newQuery(t, name, dnsmessage.TypeA))))
 		if m.RCode != dnsmessage.RCodeServerFailure {
@@ -397,4 +395,30 @@ func FuzzResolvConf(f *testing.F) {
 			t.Fatalf("%d servers", len(servers))
 		}
 	})
+}
+
+// A query by UDP that is larger than any resolver takes is not kept, and not answered: thousands of them may wait.
+func TestDNSLargeQueries(t *testing.T) {
+	h := newTestHub(t, "100.100.0.0/16")
+	must(t, h.ServeDNS(DNSOptions{ResolvConf: resolvConf(t)}))
+	e := attach(t, h, 1)[0]
+	must(t, h.Name("worker-one", e.addr))
+	query := newQuery(t, "worker-one.", dnsmessage.TypeA)
+	sized := func(n int) []byte { return append(bytes.Clone(query), make([]byte, n-len(query))...) }
+	large, largest := sized(maxQuery+1), sized(maxQuery)
+	large[0], largest[0] = 1, 2 // the number by which the answer is recognised
+	c, err := e.resolver(h, "udp").Dial(t.Context(), "", "")
+	must(t, err)
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(deadline))
+	for _, q := range [][]byte{large, largest} {
+		_, err = c.Write(q)
+		must(t, err)
+	}
+	buf := make([]byte, maxMessage)
+	n, err := c.Read(buf)
+	must(t, err)
+	if n < headerSize || buf[0] != 2 {
+		t.Errorf("the first answer is % x, want the one to the smaller query", buf[:min(n, headerSize)])
+	}
 }

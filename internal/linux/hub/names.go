@@ -39,19 +39,6 @@ func (h *Hub) Name(name string, addr netip.Addr) error {
 	return nil
 }
 
-// Unname removes a name; one that is not there is ignored. Release removes the names of its addresses by itself.
-func (h *Hub) Unname(name string) {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	h.names.mu.Lock()
-	defer h.names.mu.Unlock()
-	if addr, ok := h.names.byName[name]; ok {
-		delete(h.names.byName, name)
-		if h.names.byAddr[addr] == name {
-			delete(h.names.byAddr, addr)
-		}
-	}
-}
-
 func (n *names) forget(addrs []netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

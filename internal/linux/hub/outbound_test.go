@@ -34,7 +34,7 @@ func makeHost(t *testing.T) (internet *os.File) {
 	internet, err := netns.New()
 	must(t, err)
 	t.Cleanup(func() { internet.Close() })
-	must(t, netns.Lo(internet))
+	must(t, netns.Do(internet, netns.LoHere))
 	must(t, netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: "wan0"}, PeerName: "wan0", PeerNamespace: netlink.NsFd(int(internet.Fd())),
 	}))
@@ -150,6 +150,10 @@ func (h *Hub) outboundPort(t *testing.T) uint16 {
 
 // A dial that takes long ends with the hub, as do connections that are open, and their goroutines.
 func TestOutboundEnds(t *testing.T) {
+	if !inFakeHost(t) { // with a way out, whatever this machine's is
+		return
+	}
+	makeHost(t)
 	h := newTestHub(t, "100.100.0.0/16")
 	dialling := make(chan struct{})
 	var once sync.Once

@@ -28,7 +28,7 @@ import (
 // ErrNotRun is returned by Do when fn ended its goroutine instead of returning.
 var ErrNotRun = errors.New("the function in the network namespace did not return")
 
-// New makes a network namespace that only the returned descriptor holds. Its loopback is down: see Lo.
+// New makes a network namespace that only the returned descriptor holds. Its loopback is down: see LoHere.
 func New() (*os.File, error) {
 	return NewWith(func(*os.File) error { return nil })
 }
@@ -78,18 +78,6 @@ func Do(ns *os.File, fn func() error) error {
 		}
 		return fn()
 	})
-}
-
-// Same reports whether a and b are descriptors of one namespace.
-func Same(a, b *os.File) (bool, error) {
-	var x, y unix.Stat_t
-	if err := unix.Fstat(int(a.Fd()), &x); err != nil {
-		return false, fmt.Errorf("look at the network namespace: %w", err)
-	}
-	if err := unix.Fstat(int(b.Fd()), &y); err != nil {
-		return false, fmt.Errorf("look at the network namespace: %w", err)
-	}
-	return x.Dev == y.Dev && x.Ino == y.Ino, nil
 }
 
 // onThread runs fn on a thread that ends afterwards.

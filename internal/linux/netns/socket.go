@@ -51,10 +51,8 @@ func DialTCP(ctx context.Context, ns *os.File, addr netip.AddrPort) (*net.TCPCon
 	return c.(*net.TCPConn), nil
 }
 
-// Lo brings the loopback interface of ns up, with 127.0.0.1/8 and ::1/128.
-func Lo(ns *os.File) error { return Do(ns, LoHere) }
-
-// LoHere is Lo for the namespace of the calling thread: for use inside Do.
+// LoHere brings the loopback interface of the calling thread's namespace up, with 127.0.0.1/8 and ::1/128: for use inside
+// Do.
 func LoHere() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
