@@ -148,8 +148,12 @@ func kernels(p paths) (*kernel.Table, error) {
 	if err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err)
 	}
+	visible := []string{p.cache}
+	if own, err := os.Executable(); err == nil {
+		visible = append(visible, own) // scripts call muster, which may lie in /tmp
+	}
 	return kernel.NewTable(kernel.Config{
-		Visible:    []string{p.cache},
+		Visible:    visible,
 		PythonPath: python,
 		RLibrary: func(ctx context.Context, rscript string) (string, error) {
 			return clients.RLibrary(ctx, rscript, p.cache)
