@@ -72,7 +72,8 @@ func open(c config) (_ *app, err error) {
 		return nil, err
 	}
 	drv, err := local.New(local.Config{
-		Dir: paths.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network, Hidden: []string{paths.runtime},
+		Dir: paths.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network,
+		Hidden:   []string{paths.runtime, paths.others},
 		ReadOnly: []string{paths.cache},
 	})
 	if err != nil {
