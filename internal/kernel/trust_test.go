@@ -29,7 +29,7 @@ func lines(file string) int {
 	return strings.Count(string(b), "\n")
 }
 
-// What an engine's environment says is neither searched nor run: wrappers are asked on the host.
+// What an engine's environment says is neither searched nor run.
 func TestEnginesDoNotChooseInterpreters(t *testing.T) {
 	dir, evil := project(t), t.TempDir()
 	real := filepath.Join(fakeBinary(t, "python3.99"), "python3.99")
@@ -56,6 +56,28 @@ func TestEnginesDoNotChooseInterpreters(t *testing.T) {
 	}
 	if n := lines(asked); n != 0 {
 		t.Errorf("the engine's wrapper was run %d times", n)
+	}
+}
+
+// Engines can replace what is on the search PATH: the table runs nothing of it by itself.
+func TestWrappersRunAsProbes(t *testing.T) {
+	dir, bin := project(t), t.TempDir()
+	real := filepath.Join(fakeBinary(t, "python3.99"), "python3.99")
+	asked := shim(t, bin, "python3", real)
+	var probes []engine.Probe
+	tab := NewTable(Config{Visible: []string{"/clients"}, Run: func(_ context.Context, p engine.Probe) (stdout, stderr []byte, err error) {
+		probes = append(probes, p)
+		return []byte(real + "\n"), []byte("a warning\n"), nil
+	}})
+	c, err := tab.Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: dir, SearchEnv: map[string]string{"PATH": bin}})
+	must(t, err)
+	if c.Interpreter != real || lines(asked) != 0 || len(probes) != 1 {
+		t.Fatalf("interpreter %s, run %d times, %d probes", c.Interpreter, lines(asked), len(probes))
+	}
+	p := probes[0]
+	if p.Argv[0] != filepath.Join(bin, "python3") || p.Dir != dir || !slices.Equal(p.Env, []string{"PATH=" + bin}) || p.Writable != nil ||
+		!slices.Equal(p.Visible, []string{filepath.Dir(bin), "/clients"}) {
+		t.Errorf("%+v", p)
 	}
 }
 

@@ -57,6 +57,21 @@ func openVisible(paths, covered []string) (_ visible, err error) {
 	return v, nil
 }
 
+// openWritable opens folders, to be mounted on their own places as they are now when what lies around is read-only.
+func openWritable(paths []string) (_ visible, err error) {
+	var v visible
+	for _, p := range paths {
+		all := names(p)
+		f, err := openPath(all[len(all)-1])
+		if err != nil {
+			v.close()
+			return nil, err
+		}
+		v = append(v, f)
+	}
+	return v, nil
+}
+
 func openPath(path string) (visiblePath, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -180,7 +195,21 @@ func (p visiblePath) show() error {
 	if err := p.makeTarget(); err != nil {
 		return err
 	}
+	return p.mount()
+}
+
+func (p visiblePath) mount() error {
 	return mount(fmt.Sprintf("/proc/self/fd/%d", p.file.Fd()), p.path, "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+// mount mounts the paths on top of whatever is there.
+func (v visible) mount() error {
+	for _, p := range v {
+		if err := p.mount(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p visiblePath) makeTarget() error {
