@@ -81,6 +81,28 @@ func TestWrappersRunAsProbes(t *testing.T) {
 	}
 }
 
+// What keeps a wrapper from running is told as it is, without advice about what it stands for.
+func TestWrapperThatCannotRun(t *testing.T) {
+	bin := t.TempDir()
+	shim(t, bin, "python3", "/nowhere")
+	for _, c := range []struct {
+		err              error
+		said, want, hint string
+	}{
+		{engine.Errorf(engine.Unavailable, "python3 cannot be run: /tmp itself cannot be shared"), "", "python3 cannot be run: /tmp itself cannot be shared", ""},
+		{errors.New("it ended with exit code 127"), "pyenv: no such\n  version\n", bin + "/python3 does not say which interpreter it stands for: it ended with exit code 127: pyenv: no such version",
+			"put the interpreter itself first on the PATH"},
+	} {
+		tab := NewTable(Config{Run: func(context.Context, engine.Probe) (stdout, stderr []byte, err error) {
+			return nil, []byte(c.said), c.err
+		}})
+		_, err := tab.Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: "/", SearchEnv: map[string]string{"PATH": bin}})
+		if engine.KindOf(err) != engine.Unavailable || err.Error() != c.want || engine.HintOf(err) != c.hint {
+			t.Errorf("%v (%s)", err, engine.HintOf(err))
+		}
+	}
+}
+
 // A wrapper is asked anew when something changed that its answer may depend on.
 func TestWrapperIsAskedAgain(t *testing.T) {
 	dir, bin := project(t), t.TempDir()

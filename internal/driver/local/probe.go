@@ -57,13 +57,13 @@ func (d *Driver) Probe(ctx context.Context, p engine.Probe) (stdout, stderr []by
 	}
 	defer spec.Close()
 	if d.rung == Plain {
-		return d.runProbe(ctx, spec, nil)
+		return d.runProbe(ctx, p.Argv[0], spec, nil)
 	}
 	group, err := d.probeGroup(id)
 	if err != nil {
 		return nil, nil, err
 	}
-	stdout, stderr, err = d.runProbe(ctx, spec, group)
+	stdout, stderr, err = d.runProbe(ctx, p.Argv[0], spec, group)
 	return stdout, stderr, errors.Join(err, group.Remove())
 }
 
@@ -86,7 +86,7 @@ func (d *Driver) probeGroup(id engine.ID) (*cgroup.Group, error) {
 }
 
 // runProbe starts the init and waits for its end. The end of its control connection ends it with all that it started.
-func (d *Driver) runProbe(ctx context.Context, spec *os.File, group *cgroup.Group) (stdout, stderr []byte, err error) {
+func (d *Driver) runProbe(ctx context.Context, name string, spec *os.File, group *cgroup.Group) (stdout, stderr []byte, err error) {
 	conn, peer, err := wire.Pair()
 	if err != nil {
 		return nil, nil, err
@@ -108,7 +108,7 @@ func (d *Driver) runProbe(ctx context.Context, spec *os.File, group *cgroup.Grou
 		return nil, nil, fmt.Errorf("start a probe: %w", err)
 	}
 	peer.Close()
-	end := outcome(conn)
+	end := outcome(conn, name)
 	waited := cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
@@ -145,8 +145,9 @@ func startIsolated(cmd *exec.Cmd, group *cgroup.Group) error {
 	})
 }
 
-// outcome reads what the init reports until it has ended, and makes an error of it if the probe did not succeed.
-func outcome(conn *wire.Conn) error {
+// outcome reads what the init reports until it has ended, and makes an error of it if the probe did not succeed. One that
+// could not be run is an *engine.Error: for people as it is.
+func outcome(conn *wire.Conn, name string) error {
 	err := errors.New("it was killed from outside")
 	for {
 		var r wire.Report
@@ -155,7 +156,7 @@ func outcome(conn *wire.Conn) error {
 		}
 		switch {
 		case r.Failed != nil:
-			err = fmt.Errorf("%s: %s", r.Failed.Step, r.Failed.Message)
+			err = engine.Errorf(engine.Unavailable, "%s cannot be run: %s: %s", name, r.Failed.Step, r.Failed.Message)
 		case r.Exited != nil && r.Exited.Signal != 0:
 			err = fmt.Errorf("it was ended by signal %d (%s)", r.Exited.Signal, syscall.Signal(r.Exited.Signal))
 		case r.Exited != nil && r.Exited.Code != 0:

@@ -32,6 +32,9 @@ func TestProbeAnswers(t *testing.T) {
 		if err == nil || err.Error() != "it ended with exit code 7" || out != "before\n" {
 			t.Errorf("%q %v", out, err)
 		}
+		if out, _, err = d.sh(t, "grep NoNewPrivs /proc/self/status"); err != nil || out != "NoNewPrivs:\t1\n" {
+			t.Errorf("%q %v", out, err)
+		}
 		if _, _, err = d.sh(t, "kill -9 $$"); err == nil || !strings.Contains(err.Error(), "signal 9") {
 			t.Error(err)
 		}
@@ -39,7 +42,7 @@ func TestProbeAnswers(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(out), err)
 		}
 		_, _, err = d.Probe(t.Context(), engine.Probe{Argv: []string{"/missing/R"}, Dir: "/"})
-		if err == nil || !strings.Contains(err.Error(), "/missing/R does not exist") {
+		if engine.KindOf(err) != engine.Unavailable || !strings.HasPrefix(err.Error(), "/missing/R cannot be run: start R: /missing/R does not exist") {
 			t.Error(err)
 		}
 	})
