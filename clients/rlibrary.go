@@ -1,18 +1,16 @@
 package clients
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"muster/engine"
@@ -22,6 +20,7 @@ const (
 	rPackages = "apt-get install r-base-core r-cran-jsonlite r-cran-curl"
 	// Installing takes two seconds; a machine that needs longer than this has another problem.
 	installTimeout = 5 * time.Minute
+	versionTimeout = time.Minute
 )
 
 var (
@@ -40,9 +39,9 @@ type rIdentity struct {
 }
 
 // RLibrary returns a library folder under cacheDir in which the R packages cdsw and cml are installed, made by the R that
-// rBin (the path of R or Rscript) belongs to. The first call for a version of R takes seconds, others a few microseconds.
-// Errors are *engine.Error, with the Debian packages that are missing.
-func RLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
+// rBin (the path of R or Rscript) belongs to, which run runs: engines can write to where it lies. The first call for a version
+// of R takes seconds, others a few microseconds. Errors are *engine.Error, with the Debian packages that are missing.
+func RLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string) (string, error) {
 	info, err := os.Stat(rBin)
 	if err != nil {
 		return "", engine.Errorf(engine.Unavailable, "R is not installed: %v", err).WithHint("install it, on Debian: %s", rPackages)
@@ -60,7 +59,7 @@ func RLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	dir, err = makeLibrary(ctx, rBin, cacheDir)
+	dir, err = makeLibrary(ctx, run, rBin, cacheDir)
 	if err != nil {
 		return "", err
 	}
@@ -71,8 +70,8 @@ func RLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
 }
 
 // makeLibrary installs the packages, unless that was done before for this version of R.
-func makeLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
-	version, err := rVersion(ctx, rBin)
+func makeLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string) (string, error) {
+	version, err := rVersion(ctx, run, rBin)
 	if err != nil {
 		return "", err
 	}
@@ -93,17 +92,24 @@ func makeLibrary(ctx context.Context, rBin, cacheDir string) (string, error) {
 		return "", engine.Errorf(engine.Unavailable, "no place for the R packages: %v", err)
 	}
 	defer os.RemoveAll(tmp)
-	sources, library := filepath.Join(tmp, "sources"), filepath.Join(tmp, "library")
-	if err := errors.Join(extract(tree, sources), os.Mkdir(library, 0o755)); err != nil {
+	if err := errors.Join(extract(tree, filepath.Join(tmp, "sources")), os.Mkdir(filepath.Join(tmp, "library"), 0o755)); err != nil {
 		return "", engine.Errorf(engine.Unavailable, "unpack the R packages: %v", err)
 	}
-	if err := install(ctx, rBin, sources, library); err != nil {
+	if err := install(ctx, run, rBin, tmp); err != nil {
 		return "", err
 	}
-	if err := readable(library); err != nil {
-		return "", engine.Errorf(engine.Unavailable, "open the R packages to everyone: %v", err)
+	made, err := tempDir(cacheDir)
+	if err != nil {
+		return "", engine.Errorf(engine.Unavailable, "no place for the R packages: %v", err)
 	}
-	if err := appear(library, dir, func() bool { return installed(dir) }); err != nil {
+	defer os.RemoveAll(made)
+	if err := take(tmp, "library", made); err != nil {
+		return "", engine.Errorf(engine.Unavailable, "what R CMD INSTALL made: %v", err)
+	}
+	if !installed(made) {
+		return "", engine.Errorf(engine.Unavailable, "R CMD INSTALL did not install the packages cdsw and cml (%s)", rBin)
+	}
+	if err := appear(made, dir, func() bool { return installed(dir) }); err != nil {
 		return "", engine.Errorf(engine.Unavailable, "put the R packages into %s: %v", dir, err)
 	}
 	return dir, nil
@@ -124,11 +130,14 @@ func installed(library string) bool {
 var versionPattern = regexp.MustCompile(`version (\d+\.\d+\.\d+)`)
 
 // rVersion asks R or Rscript for its version.
-func rVersion(ctx context.Context, rBin string) (string, error) {
-	out, err := exec.CommandContext(ctx, rBin, "--version").CombinedOutput()
+func rVersion(ctx context.Context, run engine.RunProbe, rBin string) (string, error) {
+	asking, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	stdout, stderr, err := run(asking, engine.Probe{Argv: []string{rBin, "--version"}, Env: rEnv(nil), Dir: "/", Visible: installation(rBin)})
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
+	out := append(stdout, stderr...) // R 4.2's Rscript tells its version on stderr
 	found := versionPattern.FindSubmatch(out)
 	if err != nil || found == nil {
 		return "", engine.Errorf(engine.Unavailable, "%s does not tell the version of R: %s", rBin, firstLine(out, err)).
@@ -137,36 +146,35 @@ func rVersion(ctx context.Context, rBin string) (string, error) {
 	return string(found[1]), nil
 }
 
-// install runs R CMD INSTALL, with all that it starts in a process group of its own: cancelled, nothing of it goes on.
-func install(ctx context.Context, rBin, sources, library string) error {
-	r := rBin
+// install runs R CMD INSTALL on tmp/sources; tmp, with the library in it, is all that it can write to and engines cannot.
+func install(ctx context.Context, run engine.RunProbe, rBin, tmp string) error {
+	r, library := rBin, filepath.Join(tmp, "library")
 	if filepath.Base(rBin) != "R" {
 		r = filepath.Join(filepath.Dir(rBin), "R")
 	}
 	ctx, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r, "CMD", "INSTALL", "--no-docs", "--no-test-load", "--no-multiarch", "--no-staged-install",
-		"--library="+library, "cdsw", "cml") // in this order: cml looks for cdsw
-	cmd.Dir = sources
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "R_DEFAULT_PACKAGES=", "TMPDIR="+filepath.Dir(library),
-		"R_LIBS="+strings.TrimSuffix(library+":"+os.Getenv("R_LIBS"), ":"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	stdout, stderr, err := run(ctx, engine.Probe{
+		Argv: []string{r, "CMD", "INSTALL", "--no-docs", "--no-test-load", "--no-multiarch", "--no-staged-install",
+			"--library=" + library, "cdsw", "cml"}, // in this order: cml looks for cdsw
+		Dir: filepath.Join(tmp, "sources"), Visible: installation(r), Writable: []string{tmp},
+		Env: rEnv(map[string]string{
+			"LC_ALL": "C", "R_DEFAULT_PACKAGES": "", "TMPDIR": tmp,
+			"R_LIBS": strings.TrimSuffix(library+":"+os.Getenv("R_LIBS"), ":"),
+		}),
+	})
+	out := string(stdout) + string(stderr)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("install the R packages: %w", ctx.Err())
 	}
-	if missing := missingPackages(out.String()); missing != "" {
+	if missing := missingPackages(out); missing != "" {
 		return engine.Errorf(engine.Unavailable, "R needs the packages %s, which are not installed", missing).
 			WithHint("install them, on Debian: %s", rPackages)
 	}
-	return engine.Errorf(engine.Unavailable, "R CMD INSTALL of the packages cdsw and cml: %v: %s", err, lastLines(out.String(), 5)).
+	return engine.Errorf(engine.Unavailable, "R CMD INSTALL of the packages cdsw and cml: %v: %s", err, lastLines(out, 5)).
 		WithHint("R 4.0 or newer is needed, with jsonlite and curl; on Debian: %s", rPackages)
 }
 
@@ -181,18 +189,25 @@ func missingPackages(out string) string {
 	return strings.NewReplacer("'", "", "‘", "", "’", "").Replace(found[1])
 }
 
-// readable lets everyone read what is in dir, whatever the umask was.
-func readable(dir string) error {
-	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+// rEnv is what of the server's environment R needs, and set. The rest, such as a server's token, is not for programs that
+// engines may have put there.
+func rEnv(set map[string]string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		k, _, _ := strings.Cut(kv, "=")
+		_, over := set[k]
+		if !over && (strings.HasPrefix(k, "R_") || slices.Contains([]string{"PATH", "HOME", "USER", "LOGNAME", "TZ", "LD_LIBRARY_PATH"}, k)) {
+			env = append(env, kv)
 		}
-		if d.IsDir() {
-			return os.Chmod(name, 0o755)
-		}
-		return os.Chmod(name, 0o644)
-	})
+	}
+	for k, v := range set {
+		env = append(env, k+"="+v)
+	}
+	return env
 }
+
+// installation is the folder in which R and what belongs to it lie.
+func installation(rBin string) []string { return []string{filepath.Dir(filepath.Dir(rBin))} }
 
 func firstLine(out []byte, err error) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")

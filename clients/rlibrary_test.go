@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -25,10 +26,20 @@ func requireR(t *testing.T) string {
 	return r
 }
 
+// direct runs a probe without a sandbox, which is the driver's to make.
+func direct(ctx context.Context, p engine.Probe) (stdout, stderr []byte, err error) {
+	cmd := exec.CommandContext(ctx, p.Argv[0], p.Argv[1:]...)
+	cmd.Env, cmd.Dir = p.Env, p.Dir
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.Bytes(), errOut.Bytes(), err
+}
+
 func TestRLibrary(t *testing.T) {
 	rscript, cache := requireR(t), t.TempDir()
 	begun := time.Now()
-	dir, err := RLibrary(t.Context(), rscript, cache)
+	dir, err := RLibrary(t.Context(), direct, rscript, cache)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +69,7 @@ func TestRLibrary(t *testing.T) {
 	// Known, found, and found by the other name of the same R.
 	for _, bin := range []string{rscript, filepath.Join(filepath.Dir(rscript), "R")} {
 		before, _ := os.Stat(dir)
-		again, err := RLibrary(t.Context(), bin, cache)
+		again, err := RLibrary(t.Context(), direct, bin, cache)
 		if after, _ := os.Stat(dir); err != nil || again != dir || !os.SameFile(before, after) {
 			t.Errorf("%s: made again: %q, %v", bin, again, err)
 		}
@@ -68,7 +79,7 @@ func TestRLibrary(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "cml")); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := RLibrary(t.Context(), rscript, cache); err != nil || again != dir || !installed(dir) {
+	if again, err := RLibrary(t.Context(), direct, rscript, cache); err != nil || again != dir || !installed(dir) {
 		t.Errorf("not repaired: %q, %v", again, err)
 	}
 	onlyEntry(t, cache, filepath.Base(dir))
@@ -82,7 +93,7 @@ func TestRLibraryAtOnce(t *testing.T) {
 	for i := range dirs {
 		wg.Go(func() {
 			var err error
-			if dirs[i], err = makeLibrary(t.Context(), rscript, cache); err != nil {
+			if dirs[i], err = makeLibrary(t.Context(), direct, rscript, cache); err != nil {
 				t.Error(err)
 			}
 		})
@@ -95,7 +106,7 @@ func TestRLibraryAtOnce(t *testing.T) {
 }
 
 func TestRLibraryWithoutR(t *testing.T) {
-	_, err := RLibrary(t.Context(), filepath.Join(t.TempDir(), "Rscript"), t.TempDir())
+	_, err := RLibrary(t.Context(), direct, filepath.Join(t.TempDir(), "Rscript"), t.TempDir())
 	wantHint(t, err, "R is not installed")
 }
 
@@ -111,13 +122,13 @@ func TestRLibraryWithoutJsonlite(t *testing.T) {
 		}
 	}
 	cache := t.TempDir()
-	_, err := RLibrary(t.Context(), filepath.Join(dir, "Rscript"), cache)
+	_, err := RLibrary(t.Context(), direct, filepath.Join(dir, "Rscript"), cache)
 	wantHint(t, err, "curl, jsonlite")
 	onlyEntry(t, cache, "")
 }
 
 func TestRThatIsNone(t *testing.T) {
-	_, err := RLibrary(t.Context(), "/bin/true", t.TempDir())
+	_, err := RLibrary(t.Context(), direct, "/bin/true", t.TempDir())
 	wantHint(t, err, "/bin/true does not tell the version of R")
 }
 
@@ -125,7 +136,7 @@ func TestRLibraryCancelled(t *testing.T) {
 	rscript, cache := requireR(t), t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := RLibrary(ctx, rscript, cache); !errors.Is(err, context.Canceled) {
+	if _, err := RLibrary(ctx, direct, rscript, cache); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	onlyEntry(t, cache, "")

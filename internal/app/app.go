@@ -64,18 +64,7 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := embedded.Extract(paths.cache)
-	if err != nil {
-		return nil, err
-	}
-	table, err := kernels(paths)
-	if err != nil {
-		return nil, err
-	}
-	drv, err := local.New(local.Config{
-		Dir: paths.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network, Hidden: []string{paths.runtime},
-		ReadOnly: []string{paths.cache},
-	})
+	drv, err := newDriver(paths, c)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +78,10 @@ func open(c config) (_ *app, err error) {
 	}
 	if err := drv.Sweep(); err != nil {
 		fmt.Fprintf(c.log, "muster: what an earlier run left could not be removed: %v\n", err)
+	}
+	table, err := kernels(paths, drv.Probe)
+	if err != nil {
+		return nil, err
 	}
 	capacity, err := machine(c)
 	if err != nil {
@@ -112,6 +105,17 @@ func open(c config) (_ *app, err error) {
 	})
 	a.http = a.server.HTTP()
 	return a, nil
+}
+
+func newDriver(p paths, c config) (*local.Driver, error) {
+	keeper, err := embedded.Extract(p.cache)
+	if err != nil {
+		return nil, err
+	}
+	return local.New(local.Config{
+		Dir: p.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network,
+		Hidden: []string{p.runtime, p.others}, ReadOnly: []string{p.cache},
+	})
 }
 
 // serveEngines answers the engines of a session on the listener in its network.
@@ -149,16 +153,21 @@ func endHTTP(ctx context.Context, h *http.Server) error {
 }
 
 // kernels is the table of languages, with our clients where engines can import them.
-func kernels(p paths) (*kernel.Table, error) {
+func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 	python, err := clients.PythonDir(p.cache)
 	if err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err)
 	}
+	visible := []string{p.cache}
+	if own, err := os.Executable(); err == nil {
+		visible = append(visible, own) // scripts call muster, which may lie in /tmp
+	}
 	return kernel.NewTable(kernel.Config{
-		Visible:    []string{p.cache},
+		Visible:    visible,
 		PythonPath: python,
+		Run:        run,
 		RLibrary: func(ctx context.Context, rscript string) (string, error) {
-			return clients.RLibrary(ctx, rscript, p.cache)
+			return clients.RLibrary(ctx, run, rscript, p.cache)
 		},
 	}), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 
@@ -106,7 +105,19 @@ func foldersRow() cli.Row {
 
 // languageRows asks the table for each kernel as a session would.
 func languageRows(ctx context.Context) []cli.Row {
-	table := kernel.NewTable(kernel.Config{RLibrary: func(_ context.Context, rscript string) (string, error) { return "", checkR(ctx, rscript) }})
+	p, err := findPaths("")
+	if err != nil {
+		return nil // foldersRow says it
+	}
+	drv, err := newDriver(p, config{})
+	if err != nil {
+		return []cli.Row{{What: "kernels", Detail: err.Error(), Fix: engine.HintOf(err)}}
+	}
+	defer drv.Close()
+	table := kernel.NewTable(kernel.Config{
+		Run:      drv.Probe,
+		RLibrary: func(ctx context.Context, rscript string) (string, error) { return "", checkR(ctx, drv.Probe, rscript) },
+	})
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/"
@@ -131,9 +142,10 @@ func languageRows(ctx context.Context) []cli.Row {
 }
 
 // checkR asks R for the packages that our R client needs.
-func checkR(ctx context.Context, rscript string) error {
-	cmd := exec.CommandContext(ctx, rscript, "--vanilla", "-e", `quit(status = !all(c("jsonlite", "curl") %in% rownames(installed.packages())))`)
-	if err := cmd.Run(); err != nil {
+func checkR(ctx context.Context, run engine.RunProbe, rscript string) error {
+	const question = `quit(status = !all(c("jsonlite", "curl") %in% rownames(installed.packages())))`
+	p := engine.Probe{Argv: []string{rscript, "--vanilla", "-e", question}, Env: os.Environ(), Dir: "/"}
+	if _, _, err := run(ctx, p); err != nil {
 		return engine.Errorf(engine.Unavailable, "the R packages jsonlite and curl are missing").
 			WithHint("apt-get install r-cran-jsonlite r-cran-curl")
 	}

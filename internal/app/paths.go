@@ -14,6 +14,8 @@ type paths struct {
 	sessions string // in state, a folder for each session: engines must not see it
 	cache    string // keeper, clients, R library: engines need it, and it can be deleted at any time
 	runtime  string // socket and token: engines must not see it
+	// others is where sessions lie if nobody says otherwise: those of the user's other servers, which engines must not see.
+	others string
 }
 
 // findPaths decides on the folders and makes them. MUSTER_STATE_DIR and MUSTER_CACHE_DIR move them.
@@ -30,6 +32,7 @@ func findPaths(stateDir string) (paths, error) {
 	if p.cache, err = filepath.Abs(cache); err != nil {
 		return p, err
 	}
+	p.others = filepath.Join(defaultFolder("/var/lib/muster", "XDG_STATE_HOME", ".local/state"), "sessions")
 	p.sessions, p.runtime = filepath.Join(p.state, "sessions"), cli.RuntimeDir(os.Getenv)
 	for dir, mode := range map[string]os.FileMode{p.sessions: 0o700, p.cache: 0o755} {
 		if err := os.MkdirAll(dir, mode); err != nil {
@@ -45,6 +48,10 @@ func folder(variable, root, xdg, home string) string {
 	if dir := os.Getenv(variable); dir != "" {
 		return dir
 	}
+	return defaultFolder(root, xdg, home)
+}
+
+func defaultFolder(root, xdg, home string) string {
 	if os.Geteuid() == 0 {
 		return root
 	}

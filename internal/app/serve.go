@@ -14,6 +14,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/cli"
+	"muster/internal/linux/peer"
 )
 
 // serveEmbedded is the server inside "muster run". Its socket has no file: a kill -9 leaves none.
@@ -133,7 +134,8 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// ownerOnly refuses connections of other users to a unix socket, whatever its file's mode became.
+// ownerOnly refuses connections to a unix socket from other users, whatever its file's mode became, and from the owner's
+// engines, which have a way of their own.
 func ownerOnly(l net.Listener) net.Listener {
 	if u, ok := l.(*net.UnixListener); ok {
 		return &peerListener{u}
@@ -149,28 +151,23 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peer(c); err == nil && (uid == os.Geteuid() || uid == 0) {
+		if owner(c) {
 			return c, nil
 		}
 		c.Close()
 	}
 }
 
-// peer is the user at the other end of the connection.
-func peer(c *net.UnixConn) (uid int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
+// owner reports whether the owner of this server, or root, is at the other end. Without root there are no engines in other
+// process namespaces, and a root that connects may not be looked at.
+func owner(c *net.UnixConn) bool {
+	uid, err := peer.User(c)
+	if err != nil || uid != os.Geteuid() && uid != 0 {
+		return false
 	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return -1, err
+	if os.Geteuid() != 0 {
+		return true
 	}
-	if credErr != nil {
-		return -1, credErr
-	}
-	return int(cred.Uid), nil
+	here, err := peer.Here(c)
+	return err == nil && here
 }

@@ -324,10 +324,44 @@ func TestUnauthorized(t *testing.T) {
 	w := newWorld(t)
 	w.env[1] = "MUSTER_TOKEN=wrong"
 	w.expect(1, "", "muster: the token is not known to this server\n"+
-		"  try: set MUSTER_TOKEN to the server's token (it lies beside its socket in a file named token)\n", "ps")
+		"  try: set MUSTER_TOKEN to the server's token (it lies in its runtime folder, such as /run/muster)\n", "ps")
 }
 
-// The token of a server lies beside its socket.
+// The token of a server that listens elsewhere lies in the runtime folder all the same: engines may see what is elsewhere.
+func TestTokenFileOfSocketElsewhere(t *testing.T) {
+	w := populated(t)
+	runtime, elsewhere := filepath.Join(t.TempDir(), "run"), filepath.Dir(strings.TrimPrefix(w.socket, "unix://"))
+	os.Chmod(elsewhere, 0o700)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + runtime}
+	var tokens []string
+	w.deps.Serve = func(_ context.Context, o UpOptions) error { tokens = append(tokens, o.TokenFile); return nil }
+	link := filepath.Join(t.TempDir(), "link")
+	os.Symlink(elsewhere, link)
+	for _, socket := range []string{elsewhere + "/other", "unix://" + elsewhere + "/s2", runtime + "/server.sock", runtime + "/./server.sock"} {
+		w.expect(0, "", "", "up", "--listen", socket)
+	}
+	if len(tokens) != 4 || tokens[0] == tokens[1] || tokens[2] != runtime+"/token" || tokens[3] != tokens[2] {
+		t.Fatalf("tokens are in %q", tokens)
+	}
+	for _, file := range tokens {
+		if filepath.Dir(file) != runtime {
+			t.Errorf("the token is in %s", file)
+		}
+	}
+	os.WriteFile(tokenFile(w.socket, runtime), []byte("owner\n"), 0o600)
+	for _, name := range []string{w.socket, "unix://" + link + "/s", link + "//s"} {
+		w.env = []string{"MUSTER_RUNTIME_DIR=" + runtime}
+		if code := w.run("ps", "--server", name); code != 0 {
+			t.Errorf("--server %s: %d %s", name, code, w.err.String())
+		}
+		w.env = append(w.env, "MUSTER_HOST="+name)
+		if code := w.run("ps"); code != 0 {
+			t.Errorf("MUSTER_HOST=%s: %d %s", name, code, w.err.String())
+		}
+	}
+}
+
+// The token of a server at a port lies under the port.
 func TestTokenFile(t *testing.T) {
 	w := populated(t)
 	dir := t.TempDir()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,11 +70,24 @@ func checkRuntimeDir(dir string) error {
 		WithHint("choose a folder of your own, mode 0700 (MUSTER_RUNTIME_DIR or --listen)")
 }
 
-// tokenFile is where the token of the server at address lies: beside a socket, or in the runtime folder under the port.
+// tokenFile is where the token of the server at address lies: always in the runtime folder, which engines do not see, under a
+// name made of the address. A socket may be anywhere.
 func tokenFile(address, runtimeDir string) string {
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		return filepath.Join(filepath.Dir(path), tokenName)
+	name := tokenName
+	if path, ok := strings.CutPrefix(address, "unix://"); !ok {
+		_, hostport, _ := strings.Cut(address, "://")
+		name += "." + hostport[strings.LastIndexByte(hostport, ':')+1:]
+	} else if socket := realSocket(path); socket != realSocket(filepath.Join(runtimeDir, socketName)) {
+		name += fmt.Sprintf(".%.8x", sha256.Sum256([]byte(socket)))
 	}
-	_, hostport, _ := strings.Cut(address, "://")
-	return filepath.Join(runtimeDir, tokenName+"."+hostport[strings.LastIndexByte(hostport, ':')+1:])
+	return filepath.Join(runtimeDir, name)
+}
+
+// realSocket is one name for a socket whose folder has several.
+func realSocket(path string) string {
+	dir, name := filepath.Split(filepath.Clean(path))
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	return filepath.Join(dir, name)
 }

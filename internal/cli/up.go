@@ -80,8 +80,10 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	if !filepath.IsAbs(socket) {
 		return usage(cmd, "--listen is %q: the path of a socket must be absolute", o.listen)
 	}
-	if err := makeRuntimeDir(filepath.Dir(socket)); err != nil {
-		return err
+	for _, d := range []string{filepath.Dir(socket), dir} { // of the socket, and of the token
+		if err := makeRuntimeDir(d); err != nil {
+			return err
+		}
 	}
 	if pid, yes := answers(socket); yes {
 		return engine.Errorf(engine.Conflict, "a server already runs (pid %d, socket %s)", pid, socket).

@@ -46,6 +46,8 @@ type Driver interface {
 	Recover(ctx context.Context, spec SessionSpec, h Handle) (Session, error)
 	// List returns the handles of all places that are alive, also those that this process forgot.
 	List(ctx context.Context) ([]Handle, error)
+	// Probe is an engine.RunProbe: where engines are isolated, what the server has to run of what they can change is, too.
+	Probe(ctx context.Context, p engine.Probe) (stdout, stderr []byte, err error)
 	// Close releases what this process holds. Engines of drivers that survive go on.
 	Close() error
 }

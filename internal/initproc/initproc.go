@@ -105,6 +105,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		Visible:     spec.Visible,
 		Hidden:      spec.Hidden,
 		ReadOnly:    spec.ReadOnly,
+		Writable:    spec.Writable,
 		DeviceNodes: spec.DeviceNodes,
 		ShmBytes:    spec.ShmBytes,
 		Files:       spec.Files,

@@ -24,6 +24,7 @@ import (
 
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/peer"
 )
 
 // endGrace is how long engines have between SIGTERM and SIGKILL when their session ends by itself. The promise is that
@@ -135,6 +136,13 @@ func (k *Keeper) accept(listener *net.UnixListener) {
 		c, err := listener.AcceptUnix()
 		if err != nil {
 			return
+		}
+		if !k.config.Plain {
+			// Engines of servers with another state folder may find the socket: they must not end this session.
+			if here, err := peer.Here(c); err != nil || !here {
+				c.Close()
+				continue
+			}
 		}
 		go k.serve(wire.NewConn(c))
 	}

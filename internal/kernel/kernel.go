@@ -1,8 +1,8 @@
 // Package kernel knows how each language is started and fed code: which interpreter runs it, which script or code is good
 // input, and what must stand in its environment so that our clients can be imported. It makes the command line; it starts
-// nothing itself, but asks a wrapper script once which interpreter it stands for. That runs on the host, outside of any
-// engine: hence interpreters are looked up only in Request.SearchEnv, which an engine's request must never reach. The
-// manager imports this package; it looks only at package engine.
+// nothing itself, but asks a wrapper script once which interpreter it stands for. Engines can write to the folders of the PATH,
+// so the wrapper runs isolated like them (Config.Run); and interpreters are looked up only in Request.SearchEnv, which an
+// engine's request must never reach. The manager imports this package; it looks only at package engine.
 package kernel
 
 import (
@@ -65,6 +65,8 @@ type Config struct {
 	Visible []string
 	// PythonPath is the folder with the Python packages cdsw, cml and muster.
 	PythonPath string
+	// Run runs a wrapper that is asked.
+	Run engine.RunProbe
 	// RLibrary returns the R library with the packages cdsw and cml, made for that R. It may take seconds the first time.
 	RLibrary func(ctx context.Context, rscript string) (string, error)
 }

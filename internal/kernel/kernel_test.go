@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,8 +19,19 @@ func table(t *testing.T) *Table {
 	return NewTable(Config{
 		Visible:    []string{"/clients"},
 		PythonPath: "/clients/python",
+		Run:        direct,
 		RLibrary:   func(context.Context, string) (string, error) { return "/clients/r", nil },
 	})
+}
+
+// direct runs a probe without a sandbox, which is the driver's to make.
+func direct(ctx context.Context, p engine.Probe) (stdout, stderr []byte, err error) {
+	cmd := exec.CommandContext(ctx, p.Argv[0], p.Argv[1:]...)
+	cmd.Env, cmd.Dir = p.Env, p.Dir
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.Bytes(), errOut.Bytes(), err
 }
 
 // project makes a folder with every kind of thing that somebody may name as a script.

@@ -3,9 +3,9 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"muster/engine"
 )
@@ -14,7 +14,7 @@ func python3(c Config) Language {
 	return Language{
 		Kernel: engine.Python3, Endings: []string{".py"}, Commands: []string{"python3", "python"}, CodeFile: "code.py",
 		Missing: "install Python 3 (Debian: apt-get install python3)",
-		Resolve: askPython, Command: pythonCommand(c),
+		Resolve: askPython(c), Command: pythonCommand(c),
 	}
 }
 
@@ -22,7 +22,7 @@ func python2(c Config) Language {
 	return Language{
 		Kernel: engine.Python2, Commands: []string{"python2", "python2.7", "pypy", "jython"}, CodeFile: "code.py",
 		Missing: "install Python 2, PyPy or Jython (Debian: apt-get install jython)",
-		Resolve: askPython, Command: pythonCommand(c),
+		Resolve: askPython(c), Command: pythonCommand(c),
 	}
 }
 
@@ -42,24 +42,45 @@ func pythonCommand(c Config) func(context.Context, string, string, bool, Request
 
 // askPython runs a wrapper once to learn the interpreter behind it: starting the wrapper itself for each worker costs far
 // more than the interpreter does.
-func askPython(ctx context.Context, command string, r Request) (string, error) {
-	cmd := exec.CommandContext(ctx, command, "-c", "import sys; print(sys.executable)")
-	cmd.Dir = r.Project
-	for k, v := range r.SearchEnv {
-		cmd.Env = append(cmd.Env, k+"="+v)
+func askPython(c Config) func(context.Context, string, Request) (string, error) {
+	return func(ctx context.Context, command string, r Request) (string, error) {
+		p := engine.Probe{
+			Argv: []string{command, "-c", "import sys; print(sys.executable)"}, Dir: r.Project,
+			Visible: append(installation(command), c.Visible...),
+		}
+		for k, v := range r.SearchEnv {
+			p.Env = append(p.Env, k+"="+v)
+		}
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		out, said, err := c.Run(ctx, p)
+		if err != nil {
+			return "", fmt.Errorf("%w%s", err, quoted(said))
+		}
+		real := strings.TrimSpace(string(out))
+		if real == command {
+			return command, nil // a script, but no wrapper: Jython is one
+		}
+		if !filepath.IsAbs(real) || !isBinary(real) {
+			return "", fmt.Errorf("it answered %.200q", real)
+		}
+		return real, nil
 	}
-	out, err := cmd.Output()
-	if err != nil {
-		return "", err
+}
+
+// askTimeout is far more than the slowest wrapper needs.
+const askTimeout = time.Minute
+
+// quoted is the beginning of what a wrapper said, for an error.
+func quoted(said []byte) string {
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(said), "")), " ")
+	switch {
+	case text == "":
+		return ""
+	case len(text) > 200:
+		text = strings.ToValidUTF8(text[:200], "") + "…"
 	}
-	real := strings.TrimSpace(string(out))
-	if real == command {
-		return command, nil // a script, but no wrapper: Jython is one
-	}
-	if !filepath.IsAbs(real) || !isBinary(real) {
-		return "", fmt.Errorf("it answered %q", real)
-	}
-	return real, nil
+	return ": " + text
 }
 
 // r runs a file by Rscript. Our package is attached at the start, because it mends base R's server sockets for scripts that

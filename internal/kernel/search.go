@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,9 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 		return known, nil
 	}
 	real, err := l.Resolve(ctx, command, r)
+	if told := (*engine.Error)(nil); errors.As(err, &told) {
+		return "", err // it could not be run: nothing was asked
+	}
 	if err != nil {
 		return "", engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
 			WithHint("put the interpreter itself first on the PATH")

@@ -29,7 +29,7 @@ func lines(file string) int {
 	return strings.Count(string(b), "\n")
 }
 
-// What an engine's environment says is neither searched nor run: wrappers are asked on the host.
+// What an engine's environment says is neither searched nor run.
 func TestEnginesDoNotChooseInterpreters(t *testing.T) {
 	dir, evil := project(t), t.TempDir()
 	real := filepath.Join(fakeBinary(t, "python3.99"), "python3.99")
@@ -56,6 +56,50 @@ func TestEnginesDoNotChooseInterpreters(t *testing.T) {
 	}
 	if n := lines(asked); n != 0 {
 		t.Errorf("the engine's wrapper was run %d times", n)
+	}
+}
+
+// Engines can replace what is on the search PATH: the table runs nothing of it by itself.
+func TestWrappersRunAsProbes(t *testing.T) {
+	dir, bin := project(t), t.TempDir()
+	real := filepath.Join(fakeBinary(t, "python3.99"), "python3.99")
+	asked := shim(t, bin, "python3", real)
+	var probes []engine.Probe
+	tab := NewTable(Config{Visible: []string{"/clients"}, Run: func(_ context.Context, p engine.Probe) (stdout, stderr []byte, err error) {
+		probes = append(probes, p)
+		return []byte(real + "\n"), []byte("a warning\n"), nil
+	}})
+	c, err := tab.Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: dir, SearchEnv: map[string]string{"PATH": bin}})
+	must(t, err)
+	if c.Interpreter != real || lines(asked) != 0 || len(probes) != 1 {
+		t.Fatalf("interpreter %s, run %d times, %d probes", c.Interpreter, lines(asked), len(probes))
+	}
+	p := probes[0]
+	if p.Argv[0] != filepath.Join(bin, "python3") || p.Dir != dir || !slices.Equal(p.Env, []string{"PATH=" + bin}) || p.Writable != nil ||
+		!slices.Equal(p.Visible, []string{filepath.Dir(bin), "/clients"}) {
+		t.Errorf("%+v", p)
+	}
+}
+
+// What keeps a wrapper from running is told as it is, without advice about what it stands for.
+func TestWrapperThatCannotRun(t *testing.T) {
+	bin := t.TempDir()
+	shim(t, bin, "python3", "/nowhere")
+	for _, c := range []struct {
+		err              error
+		said, want, hint string
+	}{
+		{engine.Errorf(engine.Unavailable, "python3 cannot be run: /tmp itself cannot be shared"), "", "python3 cannot be run: /tmp itself cannot be shared", ""},
+		{errors.New("it ended with exit code 127"), "pyenv: no such\n  version\n", bin + "/python3 does not say which interpreter it stands for: it ended with exit code 127: pyenv: no such version",
+			"put the interpreter itself first on the PATH"},
+	} {
+		tab := NewTable(Config{Run: func(context.Context, engine.Probe) (stdout, stderr []byte, err error) {
+			return nil, []byte(c.said), c.err
+		}})
+		_, err := tab.Prepare(context.Background(), Request{Kernel: engine.Python3, Code: "1", Project: "/", SearchEnv: map[string]string{"PATH": bin}})
+		if engine.KindOf(err) != engine.Unavailable || err.Error() != c.want || engine.HintOf(err) != c.hint {
+			t.Errorf("%v (%s)", err, engine.HintOf(err))
+		}
 	}
 }
 

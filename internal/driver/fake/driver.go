@@ -92,6 +92,11 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	return c
 }
 
+// Probe implements driver.Driver: there are no programs here.
+func (d *Driver) Probe(context.Context, engine.Probe) (stdout, stderr []byte, err error) {
+	return nil, nil, engine.Errorf(engine.Unavailable, "the fake driver runs no programs")
+}
+
 // Open implements driver.Driver.
 func (d *Driver) Open(ctx context.Context, spec driver.SessionSpec) (driver.Session, error) {
 	s, err := d.open(ctx, spec)

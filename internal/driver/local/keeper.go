@@ -289,6 +289,6 @@ func randomLoopback() netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 10 + b[0]%200, b[1], 1})
 }
 
-func (s *session) hiddenDirs() []string {
-	return append([]string{filepath.Clean(s.driver.config.Dir)}, s.driver.config.Hidden...)
+func (d *Driver) hiddenDirs() []string {
+	return append([]string{filepath.Clean(d.config.Dir)}, d.config.Hidden...)
 }

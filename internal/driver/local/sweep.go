@@ -13,6 +13,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 )
 
 // newLockName is what a lock is called until it is taken.
@@ -61,11 +62,12 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// makingTime is how long a folder may be without a lock: it is just being made.
+// makingTime is how long a folder may be without a lock, or a cgroup without a process: it is just being made.
 const makingTime = time.Minute
 
-// Sweep removes what sessions left whose keeper was killed together with its server: cgroups, private folders, sockets. The
-// console logs of sessions that were not ephemeral stay.
+// Sweep removes what sessions left whose keeper was killed together with its server: cgroups, private folders, sockets; of
+// sessions whose folder is gone as well, or that another state folder held, the cgroups, once they are old enough. The console
+// logs of sessions that were not ephemeral stay.
 func (d *Driver) Sweep() error {
 	entries, err := os.ReadDir(d.config.Dir)
 	if err != nil {
@@ -77,7 +79,7 @@ func (d *Driver) Sweep() error {
 			errs = append(errs, d.sweepSession(id))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.sweepLostGroups())...)
 }
 
 func (d *Driver) sweepSession(id engine.ID) error {
@@ -121,6 +123,34 @@ func abandoned(dir string) bool {
 
 // sweepGroups removes the cgroups of a session's engines. Their processes are gone or just going.
 func (d *Driver) sweepGroups(id engine.ID) error {
+	return d.removeGroups(func(session engine.ID, _ *cgroup.Group) bool { return session == id })
+}
+
+// sweepLostGroups removes the cgroups of which no folder tells any more: those without processes that are not just being made
+// and whose session, as far as this state folder knows, does not live. Other servers' engines have processes.
+func (d *Driver) sweepLostGroups() error {
+	return d.removeGroups(func(session engine.ID, g *cgroup.Group) bool {
+		changed, there := g.Changed()
+		pids, err := g.Processes()
+		if !there || err != nil || len(pids) > 0 || time.Since(changed) < makingTime {
+			return false
+		}
+		return !held(d.sessionDir(session))
+	})
+}
+
+// held reports whether somebody holds the lock of a session's folder.
+func held(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, wire.LockName))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+}
+
+// removeGroups removes the cgroups of engines that lost returns true for.
+func (d *Driver) removeGroups(lost func(session engine.ID, g *cgroup.Group) bool) error {
 	if d.tree == nil {
 		return nil
 	}
@@ -130,10 +160,12 @@ func (d *Driver) sweepGroups(id engine.ID) error {
 	}
 	var errs []error
 	for _, name := range names {
-		if strings.HasPrefix(name, string(id)+"-") {
-			if g, err := d.tree.Open(name); err == nil {
-				errs = append(errs, g.Remove())
-			}
+		session, id, _ := strings.Cut(name, "-")
+		if !engine.ID(session).Valid() || !engine.ID(id).Valid() {
+			continue
+		}
+		if g, err := d.tree.Open(name); err == nil && lost(engine.ID(session), g) {
+			errs = append(errs, g.Remove())
 		}
 	}
 	return errors.Join(errs...)

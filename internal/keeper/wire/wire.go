@@ -150,6 +150,7 @@ type EngineSpec struct {
 	Visible     []string          `json:"visible,omitempty"` // stay visible in private folders such as /tmp
 	Hidden      []string          `json:"hidden,omitempty"`  // folders that the engine must not see
 	ReadOnly    []string          `json:"read_only,omitempty"`
+	Writable    []string          `json:"writable,omitempty"` // folders in read-only ones that may be written to
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence

@@ -191,12 +191,12 @@ func (g *Group) FD() (*os.File, error) {
 	return os.NewFile(uintptr(fd), g.paths.V2), nil
 }
 
-// Processes returns the ids of the processes in the group, in any hierarchy. For a moment after JoinThread the caller's is
-// among them, until its throwaway thread has ended.
+// Processes returns the ids of the processes in the group and in groups that were made in it, in any hierarchy. For a moment
+// after JoinThread the caller's is among them, until its throwaway thread has ended.
 func (g *Group) Processes() ([]int, error) {
 	var pids []int
 	var errs []error
-	for _, d := range g.dirs() {
+	for _, d := range g.all() {
 		text, err := os.ReadFile(filepath.Join(d, "cgroup.procs"))
 		if err != nil && !gone(err) {
 			errs = append(errs, err)
@@ -214,18 +214,47 @@ func (g *Group) Processes() ([]int, error) {
 // removeFor is how long Remove waits for the kernel to take dead processes and threads out of a group.
 const removeFor = 2 * time.Second
 
-// Remove removes the group and, if it was the last one, the parent of all groups. Its processes must have ended; the
-// kernel may need a moment more, which Remove gives it. What is not there any more is no error.
+// Remove removes the group with all groups that were made in it and, if it was the last one, the parent of all groups. Its
+// processes must have ended; the kernel may need a moment more, which Remove gives it. What is not there any more is no error.
 func (g *Group) Remove() error {
 	var errs []error
-	for _, d := range g.dirs() {
+	for _, d := range g.all() {
 		if err := rmdir(d, time.Now().Add(removeFor)); err != nil {
 			errs = append(errs, fmt.Errorf("remove control group %s: %w", d, err))
-			continue
 		}
+	}
+	for _, d := range g.dirs() {
 		unix.Rmdir(filepath.Dir(d)) // EBUSY and ENOTEMPTY: others are there
 	}
 	return errors.Join(errs...)
+}
+
+// all are the group's folders and those of the groups in it, inner ones first.
+func (g *Group) all() []string {
+	var all []string
+	for _, d := range g.dirs() {
+		filepath.WalkDir(d, func(path string, entry os.DirEntry, err error) error {
+			if err == nil && entry.IsDir() { // an error: it is going away, or was never there
+				all = append(all, path)
+			}
+			return nil
+		})
+	}
+	slices.Reverse(all) // a walk comes to a folder before what is in it
+	return all
+}
+
+// Changed is when the group was made, or later; false if there is no such group.
+func (g *Group) Changed() (last time.Time, there bool) {
+	for _, d := range g.dirs() {
+		if info, err := os.Stat(d); err == nil {
+			there = true
+			if t := info.ModTime(); t.After(last) {
+				last = t
+			}
+		}
+	}
+	return last, there
 }
 
 func rmdir(dir string, until time.Time) error {

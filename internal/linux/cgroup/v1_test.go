@@ -378,3 +378,20 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may write to the hierarchy can make groups in a group: they count, and go with it.
+func TestGroupsInAGroup(t *testing.T) {
+	tree := requireV1(t)
+	g := group(t, tree) // whose end removes it
+	inner := &Group{paths: Paths{V1: map[string]string{}}}
+	for c, d := range g.paths.V1 {
+		inner.paths.V1[c] = filepath.Join(d, "made", "inside")
+	}
+	for _, d := range inner.dirs() {
+		must(t, os.MkdirAll(d, 0o755))
+	}
+	cmd := start(t, inner, "sleep 1000")
+	if pids, err := g.Processes(); err != nil || !slices.Contains(pids, cmd.Process.Pid) {
+		t.Errorf("processes %v, %v: %d is in a group of the group", pids, err, cmd.Process.Pid)
+	}
+}

@@ -24,6 +24,7 @@ type Config struct {
 	Visible     []string          // paths that stay visible even where a private folder covers them
 	Hidden      []string          // folders that are covered by an empty one
 	ReadOnly    []string          // folders that the engine may look at but not change
+	Writable    []string          // folders in them that it may change; they stay visible
 	DeviceNodes []string          // device nodes besides the harmless ones
 	ShmBytes    int64             // size of /dev/shm
 	Files       map[string][]byte // content of the private folder
@@ -53,11 +54,17 @@ func Enter(c Config) error {
 		return &Step{"the host's kernel mounts", err}
 	}
 	hidden := resolvedAll(c.Hidden)
-	keep, err := openVisible(c.Visible, append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...))
+	covered := append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...)
+	keep, err := openVisible(append(c.Visible[:len(c.Visible):len(c.Visible)], c.Writable...), covered)
 	if err != nil {
 		return &Step{"visible paths", err}
 	}
 	defer keep.close()
+	writable, err := openWritable(c.Writable)
+	if err != nil {
+		return &Step{"writable folders", err}
+	}
+	defer writable.close()
 	nodes, err := statNodes(append(append([]string{}, harmlessNodes...), c.DeviceNodes...))
 	if err != nil {
 		return &Step{"device nodes", err}
@@ -72,6 +79,7 @@ func Enter(c Config) error {
 		{"/dev", func() error { return makeDev(nodes, c.ShmBytes) }},
 		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
 		{"read-only folders", func() error { return readOnly(c.ReadOnly) }},
+		{"writable folders", writable.mount},
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
 		{"/sys", coverSys},

@@ -196,6 +196,24 @@ func TestVisible(t *testing.T) {
 	expect(t, out, "no "+look[6], "no "+look[7])
 }
 
+// A link in a visible folder leads to what is elsewhere in /tmp, whichever of the two paths is longer; and no link leads past
+// the cover of a hidden folder.
+func TestVisibleByLinks(t *testing.T) {
+	project, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "a", "much", "longer", "path")
+	hidden, link := filepath.Join(elsewhere, "secrets"), filepath.Join(t.TempDir(), "link")
+	if err := errorsOf(os.MkdirAll(hidden, 0o755), os.WriteFile(elsewhere+"/file", nil, 0o644), os.WriteFile(hidden+"/file", nil, 0o644),
+		os.WriteFile(elsewhere+"/other", nil, 0o644), os.Symlink(elsewhere+"/file", project+"/file"),
+		os.Symlink(elsewhere, project+"/folder"), os.Symlink(elsewhere, link)); err != nil {
+		t.Fatal(err)
+	}
+	look := []string{project + "/file", project + "/folder/file", elsewhere + "/file", elsewhere + "/other"}
+	out := enter(t, Config{Visible: []string{project, project + "/file", project + "/folder/file"}}, look...)
+	expect(t, out, "yes "+look[0], "yes "+look[1], "yes "+look[2], "no "+look[3])
+	look = []string{link + "/file", elsewhere + "/file", link + "/secrets/file", hidden + "/file"}
+	out = enter(t, Config{Visible: []string{link}, Hidden: []string{hidden}}, look...)
+	expect(t, out, "yes "+look[0], "yes "+look[1], "no "+look[2], "no "+look[3])
+}
+
 func errorsOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {

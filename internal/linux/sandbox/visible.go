@@ -20,6 +20,7 @@ type visiblePath struct {
 	path string
 	file *os.File
 	info os.FileInfo
+	to   string // where path leads, if it does so by links
 }
 
 // openVisible opens those of the paths that lie below a covered folder, by whatever symbolic links they are reached. Paths
@@ -35,7 +36,8 @@ func openVisible(paths, covered []string) (_ visible, err error) {
 		if _, err := os.Stat(p); err != nil {
 			continue
 		}
-		for _, name := range names(p) {
+		all := names(p)
+		for i, name := range all {
 			if slices.Contains(covered, name) {
 				return nil, fmt.Errorf("%s itself cannot be shared, every engine has its own: use a folder in it", name)
 			}
@@ -46,8 +48,26 @@ func openVisible(paths, covered []string) (_ visible, err error) {
 			if err != nil {
 				return nil, err
 			}
+			if i < len(all)-1 {
+				f.to = all[len(all)-1]
+			}
 			v = append(v, f)
 		}
+	}
+	return v, nil
+}
+
+// openWritable opens folders, to be mounted on their own places as they are now when what lies around is read-only.
+func openWritable(paths []string) (_ visible, err error) {
+	var v visible
+	for _, p := range paths {
+		all := names(p)
+		f, err := openPath(all[len(all)-1])
+		if err != nil {
+			v.close()
+			return nil, err
+		}
+		v = append(v, f)
 	}
 	return v, nil
 }
@@ -63,7 +83,7 @@ func openPath(path string) (visiblePath, error) {
 		f.Close()
 		return visiblePath{}, err
 	}
-	return visiblePath{path, f, info}, nil
+	return visiblePath{path: path, file: f, info: info}, nil
 }
 
 // names lists under which names a path is reached: as it is given, and after each symbolic link on the way.
@@ -112,21 +132,30 @@ func resolvedAll(paths []string) []string {
 }
 
 // hideAndKeep covers the hidden folders and mounts the visible paths, from the root to the leaves: of a hidden folder in a
-// visible one, or the other way round, the inner one counts. The covers are writable until the last one is made, for the
-// mount points in them.
+// visible one, or the other way round, the inner one counts. Links come last, when what they lead to is there. The covers are
+// writable until the last one is made, for the mount points in them.
 func hideAndKeep(hidden []string, keep visible) error {
 	type step struct {
 		path string
+		link bool
 		do   func() error
 	}
 	var steps []step
 	for _, d := range hidden {
-		steps = append(steps, step{d, func() error { return hide(d) }})
+		steps = append(steps, step{d, false, func() error { return hide(d) }})
 	}
 	for _, p := range keep {
-		steps = append(steps, step{p.path, p.mount})
+		steps = append(steps, step{p.path, p.to != "", p.show})
 	}
-	slices.SortStableFunc(steps, func(a, b step) int { return len(a.path) - len(b.path) })
+	slices.SortStableFunc(steps, func(a, b step) int {
+		if a.link != b.link {
+			if a.link {
+				return 1
+			}
+			return -1
+		}
+		return len(a.path) - len(b.path)
+	})
 	for _, s := range steps {
 		if err := s.do(); err != nil {
 			return err
@@ -153,14 +182,34 @@ func hide(dir string) error {
 	return mount("tmpfs", dir, "tmpfs", hiddenFlags, "size=4k,mode=0555")
 }
 
-func (p visiblePath) mount() error {
+func (p visiblePath) show() error {
 	if there, err := os.Stat(p.path); err == nil && os.SameFile(there, p.info) {
 		return nil // below another one that is there already
+	}
+	if p.to != "" { // not a mount: that would show what is hidden below it
+		if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+			return err
+		}
+		return os.Symlink(p.to, p.path)
 	}
 	if err := p.makeTarget(); err != nil {
 		return err
 	}
+	return p.mount()
+}
+
+func (p visiblePath) mount() error {
 	return mount(fmt.Sprintf("/proc/self/fd/%d", p.file.Fd()), p.path, "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+// mount mounts the paths on top of whatever is there.
+func (v visible) mount() error {
+	for _, p := range v {
+		if err := p.mount(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p visiblePath) makeTarget() error {
