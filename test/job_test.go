@@ -8,24 +8,45 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 )
+
+// ioctl asks a terminal. (Not by Fd, which would make reads of it block its Close.)
+func ioctl(t *testing.T, f *os.File, request uintptr, n *int32) {
+	t.Helper()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(n))); errno != 0 {
+			err = errno
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// foreground is the process group that a terminal belongs to.
+func foreground(t *testing.T, f *os.File) int {
+	t.Helper()
+	var group int32
+	ioctl(t, f, syscall.TIOCGPGRP, &group)
+	return int(group)
+}
 
 // openTerminal makes a pseudo-terminal: its two ends.
 func openTerminal(t *testing.T) (person, tty *os.File) {
 	t.Helper()
-	ioctl := func(f *os.File, request uintptr, n *int32) {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(n))); errno != 0 {
-			t.Fatal(errno)
-		}
-	}
-	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var n int32
-	ioctl(person, syscall.TIOCSPTLCK, &n)
-	ioctl(person, syscall.TIOCGPTN, &n)
+	ioctl(t, person, syscall.TIOCSPTLCK, &n)
+	ioctl(t, person, syscall.TIOCGPTN, &n)
 	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -53,17 +74,22 @@ func (w *world) shell() (b *background, person *os.File) {
 		for buf := make([]byte, 4096); ; {
 			n, err := person.Read(buf)
 			b.Write(buf[:n])
-			if err != nil { // the last process that had it open is gone
+			if err != nil { // closed, or the last process that had it open is gone
 				return
 			}
 		}
 	}()
 	go func() { cmd.Wait(); close(b.done) }()
 	w.t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGHUP) // bash hands it on to its jobs
-		<-b.done
+		person.Close() // a hangup: the shell ends, and its jobs with it
 		<-shown
-		person.Close()
+		select {
+		case <-b.done:
+		case <-time.After(deadline):
+			cmd.Process.Kill()
+			<-b.done
+			w.t.Error("the shell outlived its terminal")
+		}
 	})
 	b.await("$ ")
 	return b, person
@@ -93,6 +119,15 @@ while True:
     print("job got <%s>" % line, flush=True)
 `
 
+// beat waits until the job has beaten a few times more.
+func beat(t *testing.T, marks string) {
+	t.Helper()
+	for range 5 {
+		os.Remove(marks + "/beat")
+		until(t, "the job goes on", func() bool { _, err := os.Stat(marks + "/beat"); return err == nil })
+	}
+}
+
 // A job of a shell: behind it goes on as long as it does not read, in front again it gets what is typed, however it came to
 // be behind.
 func TestJobControl(t *testing.T) {
@@ -119,22 +154,26 @@ func TestJobControl(t *testing.T) {
 				b.await("Stopped")
 				fmt.Fprintln(person, "bg")
 			}
-			// What is typed now is the shell's, and does not stop the job that could read it.
+			// What is typed now is the shell's, and does not stop the job that could read it: neither what the shell takes at
+			// once, nor what lies there while another job is in front.
+			fmt.Fprintln(person, "sleep 1000")
+			until(t, "the other job is in front", func() bool { return foreground(t, person) != b.cmd.Process.Pid })
+			fmt.Fprintln(person, "typed ahead")
+			beat(t, marks)
+			fmt.Fprint(person, "\x03") // takes away what was typed ahead, too
+			until(t, "the shell is in front", func() bool { return foreground(t, person) == b.cmd.Process.Pid })
 			fmt.Fprintln(person, "echo shell has $((6*7))")
 			b.await("shell has 42")
 			until(t, "it runs behind", func() bool { s := state(pids[0]); return s == "S" || s == "R" })
-			for range 3 {
-				os.Remove(marks + "/beat")
-				until(t, "the job goes on", func() bool { _, err := os.Stat(marks + "/beat"); return err == nil })
-			}
+			beat(t, marks)
 			os.WriteFile(marks+"/read", nil, 0o600)
 			fmt.Fprintln(person, "fg")
 			// Typed when the shell has handed over the terminal: earlier it might still be the shell's.
-			until(t, "it is in front", func() bool { return foreground(person) == pids[0] })
+			until(t, "it is in front", func() bool { return foreground(t, person) == pids[0] })
 			fmt.Fprintln(person, "typed")
 			b.await("job got <typed>")
 			fmt.Fprintln(person, "end")
-			until(t, "the shell is in front", func() bool { return foreground(person) == b.cmd.Process.Pid })
+			until(t, "the shell is in front", func() bool { return foreground(t, person) == b.cmd.Process.Pid })
 			fmt.Fprintln(person, "echo code $((100+$?))")
 			b.await("code 100")
 			if s := b.output(); strings.Contains(s, "tty input") {
@@ -142,11 +181,4 @@ func TestJobControl(t *testing.T) {
 			}
 		})
 	}
-}
-
-// foreground is the process group that a terminal belongs to.
-func foreground(f *os.File) int {
-	var pgrp int32
-	syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&pgrp)))
-	return int(pgrp)
 }

@@ -65,7 +65,7 @@ func open(c config) (_ *app, err error) {
 	}
 	keeper, err := embedded.Extract(paths.cache)
 	if err != nil {
-		return nil, err
+		return nil, noCache(err, paths.cache)
 	}
 	table, err := kernels(paths)
 	if err != nil {
@@ -146,7 +146,7 @@ func endHTTP(ctx context.Context, h *http.Server) error {
 func kernels(p paths) (*kernel.Table, error) {
 	python, err := clients.PythonDir(p.cache)
 	if err != nil {
-		return nil, engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err)
+		return nil, noCache(engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err), p.cache)
 	}
 	return kernel.NewTable(kernel.Config{
 		Visible:    []string{p.cache},
@@ -155,6 +155,15 @@ func kernels(p paths) (*kernel.Table, error) {
 			return clients.RLibrary(ctx, rscript, p.cache)
 		},
 	}), nil
+}
+
+// noCache says what to do where the cache cannot be filled.
+func noCache(err error, dir string) error {
+	if engine.HintOf(err) != "" {
+		return err
+	}
+	return engine.Errorf(engine.KindOf(err), "%w", err).
+		WithHint("make %s writable, with 20 MB of room, or set MUSTER_CACHE_DIR to a folder that is", dir)
 }
 
 // caller is the user that engines run as.
