@@ -61,6 +61,7 @@ type Session struct {
 	Project   string    `json:"project"`
 	CreatedAt time.Time `json:"created_at"`
 	Token     string    `json:"token,omitempty"`
+	Folder    string    `json:"folder,omitempty" doc:"where the output stays, on the server's machine; told to who creates the session"`
 	Ended     bool      `json:"ended"`
 	Engine    Worker    `json:"engine" doc:"the session's own engine"`
 	Workers   int       `json:"workers" doc:"workers launched so far"`

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // crew is a session with workers of every unpleasant kind: double-forked, in sessions of their own, deaf to SIGTERM.
@@ -74,6 +75,14 @@ func kill(t *testing.T, pids []int) {
 // descendants of the crew, seen from outside.
 func (w *world) crewProcesses() int { return len(pidsOf("sleep 4321")) + len(pidsOf("crew.py")) }
 
+// The end of a session is promised within a second. That figure is printed, because a loaded machine may miss it without
+// any fault of ours. What is asserted is a bound that only a broken design misses: every end is told by a descriptor
+// (pidfd, end of file), and where that did not work engines would live until something gave up waiting, or for ever.
+const (
+	promised = time.Second
+	broken   = 5 * time.Second
+)
+
 func TestKillNineLeavesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -90,7 +99,10 @@ func TestKillNineLeavesNothing(t *testing.T) {
 			b := w.startCrew()
 			kill(t, c.kill(w, b))
 			took := until(t, "every descendant is gone", func() bool { return w.crewProcesses() == 0 })
-			t.Logf("every descendant gone after %v", took.Round(1e6))
+			t.Logf("every descendant gone after %v, promised: %v", took.Round(1e6), promised)
+			if took > broken {
+				t.Errorf("every descendant gone only after %v: that is not slow, that is some timeout at work", took.Round(1e6))
+			}
 			b.wait()
 			if c.name == "muster run and the keeper" {
 				// Nobody is left to remove folders and cgroups: the next start does.

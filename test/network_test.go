@@ -1,12 +1,19 @@
 package test
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // runs is how often each network example is run in a row: MUSTER_NETWORK_RUNS, by default few enough for make test.
@@ -134,7 +141,8 @@ func TestQueueAndHelloExamples(t *testing.T) {
 	if len(files) == 0 {
 		t.Fatal("no script in examples/queue")
 	}
-	w.muster("run", "search.py").ok(t)
+	// The worker's score is (x-1.25)²+3 for x from -5 to 5 in steps of a quarter.
+	w.muster("run", "search.py").ok(t).has(t, "The best of 41 parameters is 1.25, with 3.", "3 workers succeeded, 0 failed.", "f(-5) = 42.0625", "f(5) = 17.0625")
 	w.copyExample("hello")
 	if r := w.muster("run", "hello.py").ok(t); strings.Count(r.out, "hello from") < 2 && strings.Count(strings.ToLower(r.out), "hello") < 2 {
 		t.Errorf("hello.py: %s", r.out)
@@ -144,17 +152,151 @@ func TestQueueAndHelloExamples(t *testing.T) {
 	}
 }
 
-// Outgoing connections work, although the host forwards nothing, and the host's own services stay out of reach.
-func TestHostIsOutOfReach(t *testing.T) {
-	w := newWorld(t)
-	r := w.script(`
-import socket
-for host in ("127.0.0.1", "169.254.169.254"):
+// greet listens at an address of the host's and greets whoever comes; nobody else's service can be mistaken for it.
+func greet(t *testing.T, address string) (port int, greeting string) {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return greetAt(t, l)
+}
+
+func greetAt(t *testing.T, l net.Listener) (port int, greeting string) {
+	greeting = "greetings from " + l.Addr().String()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, greeting)
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().(*net.TCPAddr).Port, greeting
+}
+
+// visit tries to connect from inside of an engine and prints what is said there.
+const visit = `
+import socket, sys
+for at in sys.argv[1:]:
+    host, port = at.rsplit(":", 1)
     try:
-        socket.create_connection((host, 22), timeout=10)
-        print("reached", host)
+        with socket.create_connection((host, int(port)), timeout=10) as c:
+            print(at, "says", c.makefile().read())
     except OSError as e:
-        print("no way to", host)
-`).ok(t)
-	r.has(t, "no way to 127.0.0.1", "no way to 169.254.169.254")
+        print("no way to", at)
+`
+
+// hostAddress is one of the host's own that is not its loopback's.
+func hostAddress(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n := a.(*net.IPNet); n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("capability host address: this machine has no address but its loopback's")
+	return ""
+}
+
+// What listens at the host's loopback means to be out of others' reach, and is; what listens at an address of the host's,
+// such as a database, is there for engines too.
+func TestHostIsReachedButNotItsLoopback(t *testing.T) {
+	w := newWorld(t)
+	host := hostAddress(t)
+	port, greeting := greet(t, host)
+	hidden, secret := greet(t, "127.0.0.1")
+	all, _ := greet(t, "0.0.0.0")
+	w.write("visit.py", visit)
+	at := []string{
+		fmt.Sprintf("%s:%d", host, port), fmt.Sprintf("127.0.0.1:%d", hidden), fmt.Sprintf("localhost:%d", hidden),
+		fmt.Sprintf("0.0.0.0:%d", hidden), fmt.Sprintf("127.0.0.1:%d", all),
+	}
+	r := w.muster(append([]string{"run", "visit.py"}, at...)...).ok(t)
+	r.has(t, at[0]+" says "+greeting, "no way to "+at[1], "no way to "+at[2], "no way to "+at[3], "no way to "+at[4])
+	if strings.Contains(r.out, secret) {
+		t.Errorf("the host's loopback was reached: %s", r.out)
+	}
+}
+
+// The host's loopback stays out of reach by way of the gateway too, at which the session's server listens.
+func TestLoopbackIsNotBehindTheGateway(t *testing.T) {
+	w := newWorld(t)
+	hidden, secret := greet(t, "127.0.0.1")
+	w.write("gateway.py", "import os, re, sys\nhost = re.search(r'//([^:/]+)', os.environ['MUSTER_URL']).group(1)\nsys.argv = ['', host + ':"+fmt.Sprint(hidden)+"']\n"+visit)
+	r := w.muster("run", "gateway.py").ok(t)
+	if !strings.Contains(r.out, "no way to") || strings.Contains(r.out, secret) {
+		t.Errorf("%s", r.out)
+	}
+}
+
+// Outgoing connections work, although the host forwards nothing: to another machine, which is a network namespace here.
+func TestOutsideIsReached(t *testing.T) {
+	w := newWorld(t)
+	here, there := outside(t)
+	port, greeting := greetAt(t, listenIn(t, here, there))
+	w.write("visit.py", visit)
+	at := fmt.Sprintf("%s:%d", there, port)
+	w.muster("run", "visit.py", at).ok(t).has(t, at+" says "+greeting)
+}
+
+// outside makes another machine: a network namespace with an address of its own, at the other end of a cable. Both are of
+// the range for tests of networks (RFC 2544).
+func outside(t *testing.T) (space, address string) {
+	t.Helper()
+	space = fmt.Sprintf("outside-%d", os.Getpid())
+	ip := func(args string) {
+		t.Helper()
+		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v: %s", args, err, out)
+		}
+	}
+	link := fmt.Sprintf("mo%d", os.Getpid())
+	ip("netns add " + space)
+	t.Cleanup(func() { ip("netns del " + space) }) // the cable goes with it
+	ip("link add " + link + " type veth peer name eth0 netns " + space)
+	ip("addr add 198.19.77.1/30 dev " + link)
+	ip("link set " + link + " up")
+	ip("-n " + space + " addr add 198.19.77.2/30 dev eth0")
+	ip("-n " + space + " link set eth0 up")
+	return space, "198.19.77.2"
+}
+
+// listenIn listens at an address in a network namespace: sockets belong to the one of the thread that makes them.
+func listenIn(t *testing.T, space, address string) net.Listener {
+	t.Helper()
+	type made struct {
+		l   net.Listener
+		err error
+	}
+	done := make(chan made, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		l, err := func() (net.Listener, error) {
+			f, err := os.Open("/run/netns/" + space)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+				return nil, err
+			}
+			return net.Listen("tcp4", net.JoinHostPort(address, "0"))
+		}()
+		done <- made{l, err}
+	}()
+	m := <-done
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	return m.l
 }

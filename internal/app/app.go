@@ -110,7 +110,7 @@ func open(c config) (_ *app, err error) {
 func newDriver(p paths, c config) (*local.Driver, error) {
 	keeper, err := embedded.Extract(p.cache)
 	if err != nil {
-		return nil, err
+		return nil, noCache(err, p.cache)
 	}
 	return local.New(local.Config{
 		Dir: p.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network,
@@ -156,7 +156,7 @@ func endHTTP(ctx context.Context, h *http.Server) error {
 func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 	python, err := clients.PythonDir(p.cache)
 	if err != nil {
-		return nil, engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err)
+		return nil, noCache(engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err), p.cache)
 	}
 	visible := []string{p.cache}
 	if own, err := os.Executable(); err == nil {
@@ -170,6 +170,15 @@ func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 			return clients.RLibrary(ctx, run, rscript, p.cache)
 		},
 	}), nil
+}
+
+// noCache says what to do where the cache cannot be filled.
+func noCache(err error, dir string) error {
+	if engine.HintOf(err) != "" {
+		return err
+	}
+	return engine.Errorf(engine.KindOf(err), "%w", err).
+		WithHint("make %s writable, with 20 MB of room, or set MUSTER_CACHE_DIR to a folder that is", dir)
 }
 
 // caller is the user that engines run as.

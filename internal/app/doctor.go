@@ -36,10 +36,15 @@ func systemRow() cli.Row {
 }
 
 func rightsRow() cli.Row {
-	if os.Geteuid() == 0 {
+	err := local.Try("")
+	if err == nil {
 		return cli.Row{What: "rung", OK: true, Detail: "root: engines get namespaces, own addresses and limits"}
 	}
-	return cli.Row{What: "rung", Detail: "plain: engines are processes without isolation, own addresses or limits", Fix: "sudo muster up"}
+	row := cli.Row{What: "rung", Detail: fmt.Sprintf("plain: engines are processes without isolation, own addresses or limits (%v)", err)}
+	if row.Fix = engine.HintOf(err); row.Fix == "" {
+		row.Fix = "give root its rights (in a container: --privileged, or the capabilities SYS_ADMIN and NET_ADMIN)"
+	}
+	return row
 }
 
 func networkRow() cli.Row {

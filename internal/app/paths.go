@@ -20,6 +20,13 @@ type paths struct {
 
 // findPaths decides on the folders and makes them. MUSTER_STATE_DIR and MUSTER_CACHE_DIR move them.
 func findPaths(stateDir string) (paths, error) {
+	for _, variable := range []string{"MUSTER_STATE_DIR", "MUSTER_CACHE_DIR", "MUSTER_RUNTIME_DIR"} {
+		if dir := os.Getenv(variable); dir != "" {
+			if err := cli.CheckAbsolute(variable, dir); err != nil {
+				return paths{}, err
+			}
+		}
+	}
 	if stateDir == "" {
 		stateDir = folder("MUSTER_STATE_DIR", "/var/lib/muster", "XDG_STATE_HOME", ".local/state")
 	}
@@ -55,7 +62,7 @@ func defaultFolder(root, xdg, home string) string {
 	if os.Geteuid() == 0 {
 		return root
 	}
-	if dir := os.Getenv(xdg); dir != "" {
+	if dir := os.Getenv(xdg); filepath.IsAbs(dir) { // its specification: else ignore it
 		return filepath.Join(dir, "muster")
 	}
 	return filepath.Join(os.Getenv("HOME"), home, "muster")

@@ -78,6 +78,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
+	strictCompletion(root) // it takes the output as it is now
 	return a.report(root.ExecuteContext(ctx))
 }
 
@@ -110,7 +111,7 @@ func (a *app) action(f func(ctx context.Context, args []string) error) func(*cob
 			defer close(watched)
 			select {
 			case sig := <-a.signals:
-				cancel(&signalError{sig})
+				cancel(&signalError{signal: sig})
 			case <-ctx.Done():
 			}
 		}()

@@ -106,6 +106,28 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// With --json every id has an answer, and the exit code is as without.
+func TestStopJSON(t *testing.T) {
+	w := populated(t)
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"stop --json w2 zz bbbb", `[{"id":"zz","status":404},{"id":"` + worker2 + `","status":204},{"id":"bbbbbbbbbbbbbbbb","status":204}]`, 1},
+		{"stop --json --all", `[{"id":"` + sessionA + `","status":204}]`, 0},
+		{"stop --json zz", `[{"id":"zz","status":404}]`, 1},
+	} {
+		w.out.Reset()
+		var got []api.StopResult
+		code := w.run(strings.Fields(c.args)...)
+		if err := json.Unmarshal([]byte(w.out.String()), &got); err != nil || code != c.code || encode(got) != c.want {
+			t.Errorf("%s: %d %v %s\nwant %s", c.args, code, err, w.out.String(), c.want)
+		}
+	}
+	w.list = nil
+	w.expect(0, "[]\n", "", "stop", "--json", "--all")
+}
+
 func TestLaunch(t *testing.T) {
 	w := populated(t)
 	var got api.LaunchWorkers
@@ -122,7 +144,16 @@ func TestLaunch(t *testing.T) {
 		got = req
 		return api.Workers{Workers: []api.Worker{{ID: worker1}}}, nil
 	}
-	w.inEngine().expect(0, worker1+"\n", "", "launch", "-c", "print(1)")
+	w.inEngine()
+	w.out.Reset()
+	if code := w.run("launch", "--json", "-c", "print(1)"); code != 0 {
+		t.Error(code)
+	}
+	var reply api.Workers
+	if err := json.Unmarshal([]byte(w.out.String()), &reply); err != nil || len(reply.Workers) != 1 || reply.Workers[0].ID != worker1 {
+		t.Errorf("%v %q", err, w.out.String())
+	}
+	w.expect(0, worker1+"\n", "", "launch", "-c", "print(1)")
 	if want := `{"n":1,"code":"print(1)","cpu":1,"memory":1,"env":{}}`; encode(got) != want && encode(got) != strings.Replace(want, `,"env":{}`, "", 1) {
 		t.Errorf("%s\nwant %s", encode(got), want)
 	}
@@ -218,8 +249,13 @@ func TestDoctor(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	w := populated(t)
 	for _, c := range []struct{ args, offers string }{
-		{"stop ", "aaaaaaaaaaaaaaaa\tscript train\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker\n:4\n"},
-		{"logs ", "aaaaaaaaaaaaaaaa\tscript train\nw1aaaaaaaaaaaaaa\tworker crawl\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker\nbbbbbbbbbbbbbbbb\tscript\n:4\n"},
+		{"stop ", "aaaaaaaaaaaaaaaa\tscript train, running, 10m\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker, scheduling, 3s\n:4\n"},
+		{"logs ", "aaaaaaaaaaaaaaaa\tscript train, running, 10m\nw1aaaaaaaaaaaaaa\tworker crawl, failed, 2m\n" +
+			"w2aaaaaaaaaaaaaa\tworker Untitled [31m Worker, scheduling, 3s\nbbbbbbbbbbbbbbbb\tscript old.py, succeeded, 2d\n:4\n"},
+		{"run --kernel ", "python3\nr\nscala\npython2\n:4\n"},
+		{"launch --kernel ", "python3\nr\nscala\npython2\n:4\n"},
+		{"up --rung ", "auto\nroot\nplain\n:4\n"},
+		{"logs --stream ", "stdout\nstderr\nevent\n:4\n"},
 		{"await w2aaaaaaaaaaaaaa ", ":4\n"},
 		{"logs x ", ":4\n"},
 	} {
@@ -303,6 +339,32 @@ func TestRuntimeDirOfOthers(t *testing.T) {
 	w.env = []string{"MUSTER_RUNTIME_DIR=" + link}
 	w.expect(1, "", "muster: "+link+", the folder for the server's socket, is no folder\n"+
 		"  try: choose a folder of your own, mode 0700 (MUSTER_RUNTIME_DIR or --listen)\n", "up")
+}
+
+// A relative folder would be another one for a command that is run elsewhere.
+func TestRelativeRuntimeDir(t *testing.T) {
+	w := newWorld(t)
+	w.env = append(w.env, "MUSTER_RUNTIME_DIR=run")
+	w.deps.Serve = func(context.Context, UpOptions) error { t.Error("served"); return nil }
+	for _, args := range [][]string{{"up"}, {"ps"}, {"run", "x.py"}, {"up", "--listen", "127.0.0.1:70"}} {
+		w.expect(1, "", "muster: MUSTER_RUNTIME_DIR is \"run\": it must be an absolute path, which means the same from everywhere\n", args...)
+	}
+}
+
+// The real working directory, which somebody deleted.
+func TestDeletedWorkingDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	os.Remove(dir)
+	var err syncBuffer
+	code := Main(t.Context(), []string{"run", "x.py"}, Streams{Out: &err, Err: &err}, Deps{Environ: []string{}, Signals: make(chan os.Signal)})
+	want := "muster: the folder that you are in is not there any more: somebody deleted it\n  try: go to another one with cd\n"
+	if code != 1 || err.String() != want {
+		t.Errorf("%d %q", code, err.String())
+	}
 }
 
 func TestRuntimeDir(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"muster/api"
 )
 
 // completionTimeout is how long a shell waits for ids while somebody presses the tabulator key.
@@ -16,6 +18,44 @@ const (
 	oneID   = false
 	manyIDs = true
 )
+
+// What flags accept that know their values.
+var (
+	languages = []string{"python3", "r", "scala", "python2"}
+	rungs     = []string{"auto", "root", "plain"}
+)
+
+// offer completes a flag with its values instead of file names.
+func offer(cmd *cobra.Command, flag string, values []string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err) // a flag that is not there, or twice: a mistake of ours
+	}
+}
+
+// strictCompletion makes the library's own command "completion" refuse what it does not know: it would print its help and
+// succeed, and the help would be evaluated by a shell.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd("completion")
+	cmd, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		panic(err)
+	}
+	var shells []string
+	for _, c := range cmd.Commands() {
+		c.Args = noArgs
+		shells = append(shells, c.Name())
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.ValidArgs = shells
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		known := "it knows " + strings.Join(shells, ", ")
+		if len(args) == 0 {
+			return usage(cmd, "completion needs the name of a shell; %s", known)
+		}
+		return usage(cmd, "completion does not know the shell %q; %s", args[0], known)
+	}
+}
 
 // completeIDs offers the ids of live sessions and workers. Without a server there are none.
 func (a *app) completeIDs(many bool) cobra.CompletionFunc {
@@ -34,10 +74,10 @@ func (a *app) completeIDs(many bool) cobra.CompletionFunc {
 		var ids []string
 		for _, e := range list {
 			if cmd.Name() != "await" {
-				ids = append(ids, cobra.CompletionWithDesc(e.Session.ID, clean(e.Session.Kind+" "+e.Session.Name)))
+				ids = append(ids, a.offered(e.Session.Kind, own(e.Session)))
 			}
 			for _, w := range e.Workers {
-				ids = append(ids, cobra.CompletionWithDesc(w.ID, clean("worker "+w.Name)))
+				ids = append(ids, a.offered("worker", w))
 			}
 		}
 		given := func(offer string) bool {
@@ -46,4 +86,9 @@ func (a *app) completeIDs(many bool) cobra.CompletionFunc {
 		}
 		return slices.DeleteFunc(ids, given), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// offered is an id with what tells it from the others: kind and name, status, age.
+func (a *app) offered(kind string, w api.Worker) string {
+	return cobra.CompletionWithDesc(w.ID, clean(strings.TrimSpace(kind+" "+w.Name)+", "+w.Status+", "+a.age(w)))
 }

@@ -45,6 +45,9 @@ func (a *app) named() string {
 // findServer finds the server at a named address, or the one of this user.
 func (a *app) findServer(named string) (place, error) {
 	dir := RuntimeDir(a.getenv)
+	if err := CheckAbsolute("MUSTER_RUNTIME_DIR", dir); err != nil {
+		return place{}, err
+	}
 	p := place{address: "unix://" + filepath.Join(dir, socketName)}
 	if named != "" {
 		p = place{address: clientAddress(named), explicit: true}

@@ -2,8 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
+
+	"muster/engine"
 )
 
 // Deps are the parts of the program that the commands need and that are not behind the client.
@@ -80,5 +84,10 @@ func (a *app) dir() (string, error) {
 	if a.deps.Dir != "" {
 		return a.deps.Dir, nil
 	}
-	return os.Getwd()
+	dir, err := os.Getwd()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", engine.Errorf(engine.Invalid, "the folder that you are in is not there any more: somebody deleted it").
+			WithHint("go to another one with cd")
+	}
+	return dir, err
 }

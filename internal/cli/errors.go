@@ -47,7 +47,10 @@ func usage(cmd *cobra.Command, format string, args ...any) error {
 }
 
 // signalError ends the program because of a signal.
-type signalError struct{ signal os.Signal }
+type signalError struct {
+	signal  os.Signal
+	message string // what it did, "" if that needs no words
+}
 
 func (e *signalError) Error() string { return "ended by signal: " + e.signal.String() }
 
@@ -63,6 +66,9 @@ func (a *app) report(err error) int {
 		return e.code
 	}
 	if s, ok := errors.AsType[*signalError](err); ok {
+		if s.message != "" {
+			fmt.Fprintf(a.Err, "muster: %s\n", s.message)
+		}
 		return exitSignal + number(s.signal)
 	}
 	message, hint, code := err.Error(), engine.HintOf(err), exitFailed

@@ -109,7 +109,22 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"stop"}, "stop needs ids, or --all and no ids", "muster stop --help"},
 		{[]string{"stop", "--all", "x"}, "stop needs ids, or --all and no ids", "muster stop --help"},
 		{[]string{"logs", "a", "b"}, "logs shows one session or worker, and was given 2", "muster logs --help"},
-		{[]string{"logs", "--stream", "up", "a"}, `unknown console stream "up": use stdout, stderr, stdin, event or display`, "muster logs --help"},
+		{[]string{"logs", "--stream", "up", "a"}, `--stream is "up": it must be stdout or stderr (with --json also event)`, "muster logs --help"},
+		{[]string{"logs", "--stream", "event", "a"}, `--stream is "event": it must be stdout or stderr (with --json also event)`, "muster logs --help"},
+		{[]string{"run", "--memory", "500MB", "x.py"}, `--memory is "500MB": it must be a number of GB, for instance 0.5`, "muster run --help"},
+		{[]string{"run", "--memory", "inf", "x.py"}, "--memory is +Inf: it must be a number of GB, for instance 0.5", "muster run --help"},
+		{[]string{"up", "--memory-capacity", "16G"}, `--memory-capacity is "16G": it must be a number of GB, for instance 0.5`, "muster up --help"},
+		{[]string{"run", "-n", "-"}, "with - the code is read from stdin, and --no-stdin says not to", "muster run --help"},
+		{[]string{"run", "/dev/stdin"}, "/dev/stdin is a stream of this command, which the engine that runs the code cannot open",
+			"code from stdin, with - in place of the file: … | muster run -"},
+		{[]string{"run", "/dev/fd/63"}, "/dev/fd/63 is a stream of this command, which the engine that runs the code cannot open",
+			"code from stdin, with - in place of the file: … | muster run -"},
+		{[]string{"launch", "-n", "0", "x.py"}, "--number is 0: it must be 1 or more", "muster launch --help"},
+		{[]string{"launch", "-n", "-3", "x.py"}, "--number is -3: it must be 1 or more", "muster launch --help"},
+		{[]string{"launch", "-n", "2.5", "x.py"}, `--number is "2.5": it must be a whole number`, "muster launch --help"},
+		{[]string{"completion"}, "completion needs the name of a shell; it knows bash, fish, powershell, zsh", "muster completion --help"},
+		{[]string{"completion", "tcsh"}, `completion does not know the shell "tcsh"; it knows bash, fish, powershell, zsh`, "muster completion --help"},
+		{[]string{"completion", "bash", "x"}, `bash takes no arguments, and was given "x"`, "muster completion bash --help"},
 	} {
 		w.expect(2, "", "muster: "+c.message+"\n  try: "+c.hint+"\n", c.args...)
 	}

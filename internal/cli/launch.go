@@ -14,6 +14,7 @@ import (
 type launchOptions struct {
 	session string
 	env     []string
+	json    bool
 	req     api.LaunchWorkers
 }
 
@@ -40,6 +41,7 @@ refused are told on stderr, and the exit code is 1.`,
 	f := cmd.Flags()
 	f.IntVarP(&o.req.N, "number", "n", 1, "how `many`")
 	f.StringVarP(&o.req.Code, "code", "c", "", "run this `code` instead of a file")
+	f.BoolVar(&o.json, "json", false, "print the API's answer as JSON")
 	workloadFlags(cmd, &o.req.Kernel, &o.req.CPU, &o.req.Memory, &o.req.GPUs, &o.env, &o.req.Name)
 	sessionFlag(cmd, &o.session)
 	a.serverFlag(cmd)
@@ -49,6 +51,9 @@ refused are told on stderr, and the exit code is 1.`,
 func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args []string) (err error) {
 	if len(args) == 1 {
 		o.req.Script = args[0]
+	}
+	if o.req.N < 1 {
+		return usage(cmd, "--number is %d: it must be 1 or more", o.req.N)
 	}
 	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
 		return err
@@ -69,13 +74,24 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 	if err != nil {
 		return err
 	}
+	return o.tell(a, reply)
+}
+
+func (o *launchOptions) tell(a *app, reply api.Workers) error {
 	refused := map[string]int{}
 	for _, w := range reply.Workers {
 		if w.ID == "" {
 			refused[w.Message]++
 			continue
 		}
-		fmt.Fprintln(a.Out, w.ID)
+		if !o.json {
+			fmt.Fprintln(a.Out, w.ID)
+		}
+	}
+	if o.json {
+		if err := a.printJSON(reply); err != nil {
+			return err
+		}
 	}
 	for _, message := range slices.Sorted(maps.Keys(refused)) {
 		fmt.Fprintf(a.Err, "muster: %d of %d workers refused: %s\n", refused[message], len(reply.Workers), message)

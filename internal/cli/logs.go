@@ -39,14 +39,15 @@ printed them. What was printed to stderr goes to stderr. In an engine, the sessi
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on until the session or worker has ended")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print records as lines of JSON")
 	cmd.Flags().StringVar(&o.stream, "stream", "", "only this `stream`: stdout or stderr (with --json also event)")
+	offer(cmd, "stream", []string{"stdout", "stderr", "event"})
 	a.serverFlag(cmd)
 	return cmd
 }
 
 func (o *logsOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args []string) error {
 	if o.stream != "" {
-		if _, err := console.ParseStream(o.stream); err != nil {
-			return usage(cmd, "%w", err)
+		if known := o.stream == "stdout" || o.stream == "stderr" || o.stream == "event" && o.json; !known {
+			return usage(cmd, "--stream is %q: it must be stdout or stderr (with --json also event)", o.stream)
 		}
 	}
 	c, p, err := a.connect()

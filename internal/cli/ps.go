@@ -52,19 +52,24 @@ func (o *psOptions) run(ctx context.Context, a *app) error {
 	}
 	var rows []string
 	for _, e := range list {
-		own := e.Session.Engine
-		if own.ID == "" {
-			own.ID = e.Session.ID
-		}
-		if e.Session.Name != "" {
-			own.Name = e.Session.Name
-		}
-		rows = append(rows, a.row(e.Session.Kind, own))
+		rows = append(rows, a.row(e.Session.Kind, own(e.Session)))
 		for _, w := range e.Workers {
 			rows = append(rows, a.row("worker", w))
 		}
 	}
 	return table(a.Out, rowHead, rows)
+}
+
+// own is a session's own engine, with the session's name.
+func own(s api.Session) api.Worker {
+	w := s.Engine
+	if w.ID == "" {
+		w.ID = s.ID
+	}
+	if s.Name != "" {
+		w.Name = s.Name
+	}
+	return w
 }
 
 // list asks for the sessions and their workers. A session that goes away between the questions is left out.

@@ -39,12 +39,22 @@ func newRoot(a *app) *cobra.Command {
 // flagError says what a flag wants in place of what a parser of Go's says.
 func flagError(cmd *cobra.Command, err error) error {
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		want := map[string]string{"float64": "a number", "int": "a whole number", "bool": "true or false", "duration": "a duration such as 30s"}
-		if w := want[bad.GetFlag().Value.Type()]; w != "" {
-			return usage(cmd, "--%s is %q: it must be %s", bad.GetFlag().Name, bad.GetValue(), w)
+		name := "--" + bad.GetFlag().Name
+		if w := wanted(name, bad.GetFlag().Value.Type()); w != "" {
+			return usage(cmd, "%s is %q: it must be %s", name, bad.GetValue(), w)
 		}
 	}
 	return usage(cmd, "%w", err)
+}
+
+// wanted says what the value of a flag must be, "" where only the flag's parser knows.
+func wanted(flag, kind string) string {
+	if strings.HasPrefix(flag, "--memory") {
+		return "a number of GB, for instance 0.5"
+	}
+	return map[string]string{
+		"float64": "a number", "int": "a whole number", "bool": "true or false", "duration": "a duration such as 30s",
+	}[kind]
 }
 
 func unknownCommand(root *cobra.Command, args []string) error {

@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"muster/api"
 	"muster/client"
@@ -22,7 +21,9 @@ import (
 const closeTimeout = 30 * time.Second
 
 type runOptions struct {
-	file    string
+	file    string // "": code
+	fromIn  bool   // the code is what comes on stdin
+	noStdin bool
 	args    []string
 	code    string
 	kernel  string
@@ -38,15 +39,21 @@ type runOptions struct {
 func newRun(a *app) *cobra.Command {
 	o := &runOptions{}
 	cmd := &cobra.Command{
-		Use:   "run [flags] FILE [args]",
+		Use:   "run [flags] (FILE | - | -c CODE) [args]",
 		Short: "Run a script as a session",
 		Long: `Run a script, or code, as a session: it can launch workers, and everything that it and they print appears here.
 The session ends with the script, and its workers with it.
 
-Ctrl-C interrupts the script as in a terminal; a second one ends the session. Flags after FILE are the script's.
-A running server is used; without one, run carries a server inside.`,
+Ctrl-C interrupts the script as in a terminal; a second one ends the session. Flags after FILE are the script's. With -
+in place of FILE, the code is read from stdin (python3, or what --kernel says).
+A running server is used; without one, run carries a server inside.
+
+What comes on stdin is sent to the script, whether that reads it or not: in a shell's loop over lines of the same stdin,
+give --no-stdin. To the script stdin and stdout are pipes, not the terminal: for passwords (getpass), debuggers and
+prompts use "muster session".`,
 		Example: `  muster run train.py --epochs 3
   muster run --cpu 2 --memory 4 --env MODE=test analysis.R
+  while read -r city; do muster run --no-stdin crawl.py "$city"; done < cities.txt
   muster run -c 'import cdsw; print(cdsw.launch_workers(2, 0.5, 1, script="worker.py"))'`,
 		Args: func(cmd *cobra.Command, args []string) error { return o.take(cmd, args) },
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), a, cmd) },
@@ -54,6 +61,7 @@ A running server is used; without one, run carries a server inside.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	f.StringVarP(&o.code, "code", "c", "", "run this `code` instead of a file")
+	f.BoolVarP(&o.noStdin, "no-stdin", "n", false, "the script's stdin is empty, and ours is left alone")
 	workloadFlags(cmd, &o.kernel, &o.cpu, &o.memory, &o.gpus, &o.env, &o.name)
 	f.Lookup("cpu").Usage = "CPU `cores` (default 1)"
 	f.Lookup("memory").Usage = "memory limit in `GB` (default: none)"
@@ -62,6 +70,7 @@ A running server is used; without one, run carries a server inside.`,
 	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")
 	f.StringVar(&o.inside.Rung, "rung", "auto", "`isolation`: auto, root or plain (server inside)")
 	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (server inside)")
+	offer(cmd, "rung", rungs)
 	return cmd
 }
 
@@ -74,21 +83,34 @@ func workloadFlags(cmd *cobra.Command, kernel *string, cpu, memory *float64, gpu
 	f.IntVar(gpus, "gpu", 0, "`number` of GPUs, for itself alone")
 	f.StringArrayVar(env, "env", nil, "set a variable, `K=V`; K alone takes your value (repeatable)")
 	f.StringVar(name, "name", "", "a `name`, for tables and labels")
+	offer(cmd, "kernel", languages)
 }
+
+// noCode is code that does nothing: an engine with no code at all idles.
+const noCode = "\n"
 
 // take splits the arguments into file and script arguments.
 func (o *runOptions) take(cmd *cobra.Command, args []string) error {
 	if cmd.Flags().Changed("code") {
 		if o.args = args; o.code == "" {
-			o.code = "\n" // no code at all would be an engine that idles
+			o.code = noCode
 		}
 		return nil
 	}
 	if len(args) == 0 {
 		return usage(cmd, "run needs a FILE, or code with -c")
 	}
-	if o.file, o.args = args[0], args[1:]; o.file == "" {
+	o.file, o.args = args[0], args[1:]
+	switch {
+	case o.file == "":
 		return usage(cmd, "the name of the FILE is empty")
+	case o.file == "-" && o.noStdin:
+		return usage(cmd, "with - the code is read from stdin, and --no-stdin says not to")
+	case o.file == "-":
+		o.file, o.fromIn = "", true
+	case o.file == "/dev/stdin", strings.HasPrefix(o.file, "/dev/fd/"), strings.HasPrefix(o.file, "/proc/self/fd/"): // as of <(…)
+		return &usageError{err: fmt.Errorf("%s is a stream of this command, which the engine that runs the code cannot open", o.file),
+			hint: "code from stdin, with - in place of the file: … | muster run -"}
 	}
 	return nil
 }
@@ -100,6 +122,11 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 	}
 	r := newRunner(ctx, a)
 	defer r.stop()
+	if o.fromIn {
+		if req.Code, err = o.codeFromIn(r.ctx, a, cmd); err != nil {
+			return r.cause(err)
+		}
+	}
 	address, token, closeServer, err := o.place(r.ctx, a, cmd)
 	if err != nil {
 		return r.cause(err)
@@ -120,6 +147,20 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 		fmt.Fprintf(a.Err, "muster: the server inside did not end well: %v\n", closeErr)
 	}
 	return r.cause(err)
+}
+
+// codeFromIn is the code on stdin.
+func (o *runOptions) codeFromIn(ctx context.Context, a *app, cmd *cobra.Command) (string, error) {
+	code, err := a.readInput(ctx)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read the code from stdin: %w", err)
+	case !utf8.ValidString(code):
+		return "", usage(cmd, "the code on stdin is not UTF-8")
+	case code == "":
+		return noCode, nil
+	}
+	return code, nil
 }
 
 // request makes the session's description of the flags.
@@ -147,7 +188,7 @@ func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, err
 	return api.CreateSession{
 		Name: o.name, Kernel: o.kernel, Script: o.script(dir), Code: o.code, Args: o.args, Project: project,
 		CPU: o.cpu, Memory: o.memory, GPUs: o.gpus, BaseEnv: a.baseEnv(), Env: env,
-		Stdin: a.In != nil && !a.background(), Terminal: a.ErrTerminal,
+		Stdin: a.In != nil && !o.noStdin && !o.fromIn, Terminal: a.ErrTerminal,
 	}, nil
 }
 
@@ -178,7 +219,7 @@ func exists(path string) bool {
 func checkWorkload(cmd *cobra.Command, cpu, memory float64, texts []string) error {
 	for name, v := range map[string]float64{"--cpu": cpu, "--memory": memory} {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return usage(cmd, "%s is %v: it must be a number", name, v)
+			return usage(cmd, "%s is %v: it must be %s", name, v, wanted(name, "float64"))
 		}
 	}
 	for _, t := range texts {
@@ -218,16 +259,6 @@ func (a *app) baseEnv() map[string]string {
 		}
 	}
 	return env
-}
-
-// background reports whether reading from the terminal would stop us, as it does to a job that a shell runs behind.
-func (a *app) background() bool {
-	f, ok := a.In.(*os.File)
-	if !ok || !a.InTerminal {
-		return false
-	}
-	foreground, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
-	return err == nil && foreground != unix.Getpgrp()
 }
 
 // place finds a running server, or starts one inside.

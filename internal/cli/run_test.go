@@ -110,6 +110,49 @@ func TestRunSendsStdin(t *testing.T) {
 	w.expect(0, "got typed\n", "", "run", "x.py")
 }
 
+// With - the code comes on stdin, and the script's own is empty.
+func TestRunCodeFromStdin(t *testing.T) {
+	w := newWorld(t)
+	w.in = strings.NewReader("print(1)\n")
+	w.expect(0, "", "", "run", "--kernel", "r", "-", "a", "-b")
+	if got := w.created; got.Code != "print(1)\n" || got.Script != "" || got.Stdin || got.Kernel != "r" || strings.Join(got.Args, " ") != "a -b" {
+		t.Errorf("%+v", got)
+	}
+	w = newWorld(t)
+	w.expect(0, "", "", "run", "-")
+	if w.created.Code != noCode {
+		t.Errorf("no code became %q", w.created.Code)
+	}
+	w = newWorld(t)
+	w.in = strings.NewReader("\xff")
+	w.expect(2, "", "muster: the code on stdin is not UTF-8\n  try: muster run --help\n", "run", "-")
+}
+
+// Where the code does not come, a signal ends the waiting for it.
+func TestSignalWhileTheCodeIsRead(t *testing.T) {
+	w := newWorld(t)
+	in, typed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer typed.Close()
+	w.in = in
+	go func() { w.signals <- syscall.SIGTERM }()
+	w.expect(143, "", "", "run", "-")
+}
+
+// With --no-stdin what is on stdin is left to others.
+func TestRunWithoutStdin(t *testing.T) {
+	w := newWorld(t)
+	in := strings.NewReader("the loop's\n")
+	w.in = in
+	w.expect(0, "", "", "run", "-n", "x.py")
+	if w.created.Stdin || in.Len() != len("the loop's\n") {
+		t.Errorf("stdin %v, %d bytes left", w.created.Stdin, in.Len())
+	}
+}
+
 // A script that does not read does not wait for what is never typed.
 func TestRunEndsWithoutStdin(t *testing.T) {
 	w := newWorld(t)
@@ -169,7 +212,7 @@ func TestSecondCtrlCEndsTheSession(t *testing.T) {
 		w.out.await(t, "no")
 		w.signals <- syscall.SIGINT
 	}()
-	w.expect(130, "ready\nno\n", "", "run", "x.py")
+	w.expect(130, "ready\nno\n", "muster: interrupted twice: session "+sessionA+" and its workers were ended\n", "run", "x.py")
 	if strings.Join(w.calls, ", ") != "interrupt, end "+sessionA {
 		t.Errorf("%q", w.calls)
 	}
@@ -183,7 +226,7 @@ func TestSIGTERMEndsTheSession(t *testing.T) {
 		return exit(engine.ReasonSessionEnded, 143, "the session ended")
 	}
 	go func() { w.out.await(t, "ready"); w.signals <- syscall.SIGTERM }()
-	w.expect(143, "ready\n", "", "run", "x.py")
+	w.expect(143, "ready\n", "muster: ended by SIGTERM: session "+sessionA+" and its workers were ended\n", "run", "x.py")
 	if strings.Join(w.calls, ", ") != "end "+sessionA {
 		t.Errorf("%q", w.calls)
 	}
@@ -278,7 +321,8 @@ func TestEveryCtrlCDoesSomething(t *testing.T) {
 		<-w.ends // again: it is closing
 		w.signals <- syscall.SIGINT
 	}()
-	w.expect(130, "ready\n", "muster: the server inside did not end well: ended by signal: interrupt\n", "run", "--server", "none", "x.py")
+	w.expect(130, "ready\n", "muster: the server inside did not end well: ended by signal: interrupt\n"+
+		"muster: interrupted again: gave up on session "+sessionA+", which may still be ending\n", "run", "--server", "none", "x.py")
 }
 
 type failing struct{ err error }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"muster/api"
 	"muster/client"
 	"muster/engine"
@@ -99,20 +101,42 @@ func (r *runner) run(req api.CreateSession) error {
 	}
 	if err := r.follow(s.ID); err != nil {
 		r.end()
+		if client.Unreachable(err) {
+			err = lost(s, req.OwnerPID != 0, err)
+		}
 		return err
 	}
 	return r.result()
 }
 
+// lost tells of a server that went away under its session. Engines do not need it, but a session that has an owner ends
+// with that, which is this process.
+func lost(s api.Session, owned bool, err error) error {
+	message, hint := "the server went away while session "+s.ID+" ran", ""
+	if owned {
+		message += ", and the session ends with this command"
+	}
+	if s.Folder != "" {
+		hint = "look for what it printed in " + s.Folder
+	}
+	return &engine.Error{Kind: engine.Unavailable, Message: message, Hint: hint, Err: err}
+}
+
 // feed sends stdin, until it ends or the returned function is called.
 func (r *runner) feed(session string) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.c.Stdin(ctx, session, r.a.In) // where it fails, the script has ended, or the console tells why
-	}()
-	return func() { cancel(); <-done }
+	var group sync.WaitGroup
+	in, taken := r.a.In, func() {}
+	if f, ok := in.(*os.File); ok {
+		pr, pw := io.Pipe()
+		in, taken = pr, func() { pr.Close() }
+		group.Go(func() { pw.CloseWithError(copyInput(ctx, f, pw)) })
+	}
+	group.Go(func() {
+		r.c.Stdin(ctx, session, in) // where it fails, the script has ended, or the console tells why
+		taken()
+	})
+	return func() { cancel(); group.Wait() }
 }
 
 // follow shows the console until nothing can come any more.
@@ -179,9 +203,11 @@ func (r *runner) watch() {
 		r.mu.Unlock()
 		switch {
 		case closes:
-			r.giveUp(&signalError{sig})
-		case session == "" || ending:
-			r.cancel(&signalError{sig})
+			r.giveUp(&signalError{signal: sig})
+		case session == "":
+			r.cancel(&signalError{signal: sig})
+		case ending:
+			r.cancel(&signalError{sig, "interrupted again: gave up on session " + session + ", which may still be ending"})
 		case gentle:
 			r.wait.Go(func() { r.interrupt(session) })
 		default:
@@ -198,7 +224,7 @@ func (r *runner) interrupt(session string) {
 	}
 	r.mu.Lock()
 	if r.ended == nil {
-		r.ended = syscall.SIGINT
+		r.ended, r.interrupted = syscall.SIGINT, false
 	}
 	r.mu.Unlock()
 	r.c.EndSession(r.ctx, session)
@@ -220,10 +246,10 @@ func (r *runner) result() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return outcome(e, r.interrupted, r.ended)
+	return outcome(e, r.session, r.interrupted, r.ended)
 }
 
-func outcome(e *api.Event, interrupted bool, ended os.Signal) error {
+func outcome(e *api.Event, session string, interrupted bool, ended os.Signal) error {
 	code := exitFailed
 	if e.Code != nil && *e.Code != 0 {
 		code = *e.Code
@@ -245,7 +271,14 @@ func outcome(e *api.Event, interrupted bool, ended os.Signal) error {
 		code = exitOutOfMemory
 	case engine.ReasonStopped, engine.ReasonSessionEnded:
 		if ended != nil {
-			return &signalError{ended}
+			why := "ended by " + unix.SignalName(ended.(syscall.Signal))
+			if ended == syscall.SIGINT {
+				why = "interrupted"
+				if interrupted {
+					why = "interrupted twice"
+				}
+			}
+			return &signalError{ended, why + ": session " + session + " and its workers were ended"}
 		}
 	}
 	return &exitError{code: code, message: message}

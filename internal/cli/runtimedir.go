@@ -20,18 +20,27 @@ const (
 )
 
 // RuntimeDir is the folder of the server's socket and token: $MUSTER_RUNTIME_DIR, $XDG_RUNTIME_DIR/muster, /run/muster
-// for root, /tmp/muster-UID. It need not exist.
+// for root, /tmp/muster-UID. It need not exist. Who uses it calls CheckAbsolute.
 func RuntimeDir(getenv func(string) string) string {
 	if dir := getenv("MUSTER_RUNTIME_DIR"); dir != "" {
 		return dir
 	}
-	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
+	if dir := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) { // its specification: else ignore it
 		return filepath.Join(dir, "muster")
 	}
 	if os.Geteuid() == 0 {
 		return "/run/muster"
 	}
 	return fmt.Sprintf("/tmp/muster-%d", os.Geteuid())
+}
+
+// CheckAbsolute refuses a folder that a variable names relative to the working directory: another command, run elsewhere,
+// would look for it elsewhere.
+func CheckAbsolute(variable, dir string) error {
+	if filepath.IsAbs(dir) {
+		return nil
+	}
+	return engine.Errorf(engine.Invalid, "%s is %q: it must be an absolute path, which means the same from everywhere", variable, dir)
 }
 
 // makeRuntimeDir makes the folder with mode 0700, or checks the one that is there: in /tmp anybody could have made it, and

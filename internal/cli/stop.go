@@ -15,7 +15,9 @@ import (
 
 type stopOptions struct {
 	all     bool
+	json    bool
 	session string
+	results []api.StopResult
 }
 
 func newStop(a *app) *cobra.Command {
@@ -31,6 +33,7 @@ with --session too, or in an engine: every worker of that session.`,
 	}
 	cmd.RunE = a.action(func(ctx context.Context, args []string) error { return o.run(ctx, a, cmd, args) })
 	cmd.Flags().BoolVar(&o.all, "all", false, "everything")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print ids and their status (204: stopped, 404: unknown) as JSON")
 	sessionFlag(cmd, &o.session)
 	a.serverFlag(cmd)
 	return cmd
@@ -46,9 +49,22 @@ func (o *stopOptions) run(ctx context.Context, a *app, cmd *cobra.Command, ids [
 	}
 	defer c.Close()
 	if o.all {
-		return o.everything(ctx, a, c, p)
+		err = o.everything(ctx, a, c, p)
+	} else {
+		err = o.named(ctx, a, c, ids)
 	}
-	return a.stopNamed(ctx, c, ids)
+	if o.json {
+		return errors.Join(a.printJSON(append([]api.StopResult{}, o.results...)), err)
+	}
+	return err
+}
+
+// tell notes what became of an id, and prints it unless all are printed at the end.
+func (o *stopOptions) tell(a *app, r api.StopResult) {
+	o.results = append(o.results, r)
+	if !o.json && r.Status < 400 {
+		fmt.Fprintln(a.Out, r.ID)
+	}
 }
 
 // doomed is what is to be stopped in one session.
@@ -58,9 +74,9 @@ type doomed struct {
 	whole   bool // the session too
 }
 
-// stopNamed stops what ids mean, the workers of a session with one request, so that their times to end run together. An
+// named stops what ids mean, the workers of a session with one request, so that their times to end run together. An
 // id that is wrong does not spare the others.
-func (a *app) stopNamed(ctx context.Context, c *client.Client, ids []string) error {
+func (o *stopOptions) named(ctx context.Context, a *app, c *client.Client, ids []string) error {
 	failed := false
 	told := func(err error) error {
 		if err == nil || client.Unreachable(err) || ctx.Err() != nil {
@@ -74,6 +90,9 @@ func (a *app) stopNamed(ctx context.Context, c *client.Client, ids []string) err
 	for _, id := range ids {
 		t, err := locate(ctx, c, id)
 		if err != nil {
+			if engine.KindOf(err) == engine.NotFound {
+				o.tell(a, api.StopResult{ID: id, Status: 404})
+			}
 			if err := told(err); err != nil {
 				return err
 			}
@@ -82,7 +101,7 @@ func (a *app) stopNamed(ctx context.Context, c *client.Client, ids []string) err
 		all = t.add(all)
 	}
 	for _, d := range all {
-		if err := told(a.stopIn(ctx, c, d)); err != nil {
+		if err := told(o.in(ctx, a, c, d)); err != nil {
 			return err
 		}
 	}
@@ -106,10 +125,11 @@ func (t target) add(all []*doomed) []*doomed {
 	return all
 }
 
-func (a *app) stopIn(ctx context.Context, c *client.Client, d *doomed) error {
+// in stops what is doomed in one session.
+func (o *stopOptions) in(ctx context.Context, a *app, c *client.Client, d *doomed) error {
 	var err error
 	if len(d.workers) > 0 {
-		err = a.stopWorkers(ctx, c, d.session, api.Stop{IDs: d.workers})
+		err = o.workers(ctx, a, c, d.session, api.Stop{IDs: d.workers})
 	}
 	if !d.whole {
 		return err
@@ -117,21 +137,23 @@ func (a *app) stopIn(ctx context.Context, c *client.Client, d *doomed) error {
 	if endErr := c.EndSession(ctx, d.session); endErr != nil {
 		return errors.Join(err, endErr)
 	}
-	fmt.Fprintln(a.Out, d.session)
+	o.tell(a, ended(d.session))
 	return err
 }
 
-func (a *app) stopWorkers(ctx context.Context, c *client.Client, session string, req api.Stop) error {
+// ended is the answer that the API would give for a session, had it one.
+func ended(session string) api.StopResult { return api.StopResult{ID: session, Status: 204} }
+
+func (o *stopOptions) workers(ctx context.Context, a *app, c *client.Client, session string, req api.Stop) error {
 	stopped, err := c.Stop(ctx, session, req)
 	if err != nil {
 		return err
 	}
 	for _, r := range stopped.Results {
+		o.tell(a, r)
 		if r.Status >= 400 {
 			err = engine.Errorf(engine.NotFound, "the session has no worker %q", r.ID)
-			continue
 		}
-		fmt.Fprintln(a.Out, r.ID)
 	}
 	return err
 }
@@ -143,7 +165,7 @@ func (o *stopOptions) everything(ctx context.Context, a *app, c *client.Client, 
 		if err != nil {
 			return err
 		}
-		return a.stopWorkers(ctx, c, session, api.Stop{All: true})
+		return o.workers(ctx, a, c, session, api.Stop{All: true})
 	}
 	sessions, err := c.Sessions(ctx)
 	if err != nil {
@@ -153,7 +175,7 @@ func (o *stopOptions) everything(ctx context.Context, a *app, c *client.Client, 
 		if err := c.EndSession(ctx, s.ID); err != nil {
 			return err
 		}
-		fmt.Fprintln(a.Out, s.ID)
+		o.tell(a, ended(s.ID))
 	}
 	return nil
 }

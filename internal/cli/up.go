@@ -38,6 +38,7 @@ func newUp(a *app) *cobra.Command {
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
+	offer(cmd, "rung", rungs)
 	return cmd
 }
 
@@ -60,6 +61,9 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 // where decides on the listener and the token's file, and makes sure that no server is there already.
 func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	dir := RuntimeDir(a.getenv)
+	if err := CheckAbsolute("MUSTER_RUNTIME_DIR", dir); err != nil {
+		return err
+	}
 	listen := o.listen
 	if listen == "" || strings.HasPrefix(listen, "/") {
 		if listen == "" {

@@ -131,7 +131,8 @@ func (p *pump) append(buf []byte) {
 	}
 	err := p.engine.log.AppendBuffer(p.stream, 0, now, buf)
 	if err != nil && !p.full {
-		k.notice(fmt.Sprintf("the output of engine %s cannot be written (%v): it waits until there is room, nothing is lost", p.engine.id, reason(err)))
+		k.notice(fmt.Sprintf("the output of %s cannot be written (%v): it waits until there is room in %s, nothing is lost",
+			p.whose(), reason(err), k.config.ConsoleDir))
 	}
 	p.full = err != nil
 	for tries := 0; err != nil; {
@@ -147,6 +148,14 @@ func (p *pump) append(buf []byte) {
 		err = p.engine.log.AppendBuffer(p.stream, 0, now, buf)
 	}
 	k.wrote()
+}
+
+// whose output it is, in words of the session's.
+func (p *pump) whose() string {
+	if p.engine.id == p.engine.keeper.config.Session {
+		return "the session's own engine"
+	}
+	return "engine " + p.engine.id
 }
 
 func (p *pump) tellLost() {

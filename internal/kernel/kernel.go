@@ -59,6 +59,9 @@ type Table struct {
 	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
 }
 
+// aliases are other names of kernels, as people write them.
+var aliases = map[engine.Kernel]engine.Kernel{"python": engine.Python3}
+
 // Config says where our own clients lie.
 type Config struct {
 	// Visible are folders that every engine must see, such as the one that holds the clients.
@@ -145,15 +148,46 @@ func (t *Table) language(r Request) (Language, error) {
 	if name == "" {
 		byEnding, ok := t.ByEnding(r.Script)
 		if !ok {
-			return Language{}, engine.Errorf(engine.Invalid, "cannot tell the kernel of script %q from its ending", r.Script).
-				WithHint("name one of the kernels %s", strings.Join(t.names(), ", "))
+			return Language{}, t.noEnding(r)
 		}
 		name = byEnding
+	}
+	if other := aliases[name]; other != "" {
+		name = other
 	}
 	l, ok := t.languages[name]
 	if !ok {
 		return Language{}, engine.Errorf(engine.Invalid, "unknown kernel %q", name).
-			WithHint("kernels are %s", strings.Join(t.names(), ", "))
+			WithHint("%s", t.offer(r))
 	}
 	return l, nil
+}
+
+// noEnding says what to do with a script whose ending is no language's.
+func (t *Table) noEnding(r Request) error {
+	if strings.EqualFold(filepath.Ext(r.Script), ".ipynb") {
+		return engine.Errorf(engine.Invalid, "%q is a notebook, and a script is wanted", r.Script).
+			WithHint("jupyter nbconvert --to script %s, and then run what that writes", r.Script)
+	}
+	return engine.Errorf(engine.Invalid, "cannot tell the kernel of script %q from its ending", r.Script).WithHint("%s", t.offer(r))
+}
+
+// offer names the kernels, those first for which something is installed.
+func (t *Table) offer(r Request) string {
+	var here, missing []string
+	for _, name := range t.names() {
+		if lookPath(t.languages[engine.Kernel(name)].Commands, r.SearchEnv["PATH"]) != "" {
+			here = append(here, name)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	text := "name a kernel: " + strings.Join(here, ", ")
+	if len(here) == 0 {
+		text = "no kernel is installed"
+	}
+	if len(missing) > 0 {
+		text += " (not installed: " + strings.Join(missing, ", ") + ")"
+	}
+	return text
 }

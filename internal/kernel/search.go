@@ -20,8 +20,8 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	}
 	command := lookPath(l.Commands, r.SearchEnv["PATH"])
 	if command == "" {
-		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s is not on the PATH", l.Kernel, strings.Join(l.Commands, " or ")).
-			WithHint("%s", l.Missing)
+		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s is not on the PATH that was searched (%s)",
+			l.Kernel, strings.Join(l.Commands, " or "), r.SearchEnv["PATH"]).WithHint("%s", l.Missing)
 	}
 	if l.Resolve == nil || isBinary(command) {
 		return command, nil

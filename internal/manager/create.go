@@ -3,11 +3,13 @@ package manager
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -42,7 +44,7 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	defer func() {
 		if err != nil {
 			back.run()
-			err = wrap("create session", err)
+			err = wrap("create session", noDisk(err, m.cfg.StateDir))
 		}
 	}()
 	admitted, ok := m.room.take(&s.main.ticket)
@@ -59,7 +61,27 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	}
 	d := s.describe()
 	d.Token = s.key
+	if !m.cfg.Ephemeral {
+		d.Folder = s.dir
+	}
 	return d, nil
+}
+
+// noDisk says what to do where the folder that holds the sessions takes nothing more.
+func noDisk(err error, dir string) error {
+	file, ok := errors.AsType[*os.PathError](err)
+	if !ok || !strings.HasPrefix(file.Path, dir) {
+		return err
+	}
+	switch file.Err {
+	case unix.ENOSPC, unix.EDQUOT:
+		return engine.Errorf(engine.Unavailable, "%w", err).
+			WithHint("make room in %s, or set MUSTER_STATE_DIR to a folder on another disk", dir)
+	case unix.EROFS, unix.EACCES:
+		return engine.Errorf(engine.Unavailable, "%w", err).
+			WithHint("set MUSTER_STATE_DIR to a folder that you may write to (it is %s)", dir)
+	}
+	return err
 }
 
 // newSession makes everything that needs no undoing, which is where most requests that cannot be right end.
@@ -124,7 +146,7 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 		if owner != nil {
 			owner.Close()
 		}
-		return engine.Errorf(engine.Unavailable, "make the folder of the session: %v", err)
+		return fmt.Errorf("make the folder of the session: %w", err)
 	}
 	back.add(func() { os.RemoveAll(s.dir) })
 	place, err := m.cfg.Driver.Open(ctx, driver.SessionSpec{

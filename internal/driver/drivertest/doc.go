@@ -54,6 +54,11 @@ var ErrCannot = errors.New("these engines have no way to do it")
 
 // Run runs the suite.
 func Run(t *testing.T, f Factory) {
+	for _, name := range f.Lacks {
+		if _, known := capabilities(driver.Capabilities{})[name]; !known {
+			t.Fatalf("Lacks names %q, which is no capability", name)
+		}
+	}
 	for _, c := range cases {
 		if slices.Contains(f.Lacks, c.needs) {
 			continue
@@ -63,6 +68,9 @@ func Run(t *testing.T, f Factory) {
 			w := &world{t: t, f: &f, d: f.New(t)}
 			t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
 			t.Cleanup(func() { w.d.Close() })
+			if both := contradiction(f.Lacks, w.d.Capabilities()); both != "" {
+				t.Fatalf("%s declares %s, and its test says that it lacks that: its cases would not be run", w.d.Capabilities().Name, both)
+			}
 			if c.needs != "" && !declared(w.d.Capabilities(), c.needs) {
 				t.Skipf("capability %s: %s does not have it on this machine", c.needs, w.d.Capabilities().Name)
 			}
@@ -90,11 +98,24 @@ func concat(lists ...[]testCase) []testCase {
 }
 
 // declared reads a capability by its name.
-func declared(c driver.Capabilities, name string) bool {
+func declared(c driver.Capabilities, name string) bool { return capabilities(c)[name] }
+
+// capabilities by their names.
+func capabilities(c driver.Capabilities) map[string]bool {
 	return map[string]bool{
 		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
 		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait, "Loopback": c.Loopback,
-	}[name]
+	}
+}
+
+// contradiction is a capability that is both lacking and declared, "" if there is none.
+func contradiction(lacks []string, c driver.Capabilities) string {
+	for _, name := range lacks {
+		if declared(c, name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // world is one driver under test.

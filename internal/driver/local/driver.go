@@ -90,6 +90,9 @@ func (d *Driver) plainly(why string) {
 	}}
 }
 
+// Try is nil where the root rung works, else the reason why not: by it New decides, and others can tell beforehand.
+func Try(network string) error { return (&Driver{config: Config{Network: network}}).tryRoot() }
+
 // tryRoot checks everything that the root rung needs by making it once.
 func (d *Driver) tryRoot() error {
 	if os.Geteuid() != 0 {

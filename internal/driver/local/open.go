@@ -33,7 +33,7 @@ func (d *Driver) Open(ctx context.Context, spec driver.SessionSpec) (_ driver.Se
 	}
 	dir := d.sessionDir(spec.ID)
 	if err := os.MkdirAll(filepath.Join(dir, "engines"), 0o700); err != nil {
-		return nil, engine.Errorf(engine.Unavailable, "the session's folder cannot be made: %v", err)
+		return nil, fmt.Errorf("make the session's folder: %w", err)
 	}
 	lock, err := newLock(dir)
 	if errors.Is(err, unix.EWOULDBLOCK) {
