@@ -147,5 +147,10 @@ never = cdsw.launch_workers(n=1, cpu=0.1, memory=0.1, nvidia_gpu=3, code=code)
 print("never", "id" in never[0], never[0]["message"])
 assert not cdsw.await_workers(none + two + late)["failures"]
 `).ok(t)
-	r.has(t, "[none] sees [] ", "[one] sees ['loop0']", "[one] sees ['loop1']", "[late] sees ['loop0', 'loop1']", "never False ")
+	r.has(t, "[none] sees [] ", "[late] sees ['loop0', 'loop1']", "never False ")
+	for _, device := range []string{"loop0", "loop1"} { // the second worker of a name is told apart by its id
+		if n := len(regexp.MustCompile(`(?m)^\[one(?: \w{4})?\] sees \['`+device+`'\] `).FindAllString(r.out, -1)); n != 1 {
+			t.Errorf("%s is seen by %d of the workers that asked for one: %s", device, n, r.out)
+		}
+	}
 }

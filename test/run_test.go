@@ -25,7 +25,8 @@ print("master", os.environ["CDSW_IP_ADDRESS"], [x["id"] for x in ws])
 		t.Fatalf("no master line in %s", r.out)
 	}
 	for _, id := range ids[2:] {
-		line := regexp.MustCompile(`(?m)^\[twin\] I am ` + id + ` (\S+) (\S+)$`).FindStringSubmatch(r.out)
+		// The second worker of a name is told apart by its id.
+		line := regexp.MustCompile(`(?m)^\[twin(?: ` + id[:4] + `)?\] I am ` + id + ` (\S+) (\S+)$`).FindStringSubmatch(r.out)
 		if line == nil || line[2] != ids[1] || line[1] == ids[1] {
 			t.Errorf("line of worker %s is wrong or missing: %q in %s", id, line, r.out)
 		}

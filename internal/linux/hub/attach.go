@@ -23,10 +23,14 @@ func (h *Hub) Attach(addr netip.Addr) (*os.File, error) {
 		return nil, err
 	}
 	ns, err := netns.NewWith(func(ns *os.File) error {
-		if err := h.joinLink(addr, linkName(number), ns); err != nil {
+		index, err := h.joinLink(addr, linkName(number), ns)
+		if err != nil {
 			return err
 		}
-		return h.engineSide(addr)
+		if err := h.engineSide(addr); err != nil {
+			return err
+		}
+		return h.activate(index)
 	})
 	if err != nil {
 		h.mu.Lock()
@@ -52,11 +56,12 @@ func (h *Hub) claimLink(addr netip.Addr) (uint64, error) {
 	return h.links, nil
 }
 
-// joinLink makes the pair, its far end as eth0 in ns, and everything about it in the hub. The calling thread is in ns.
-func (h *Hub) joinLink(addr netip.Addr, name string, ns *os.File) error {
+// joinLink makes the pair, its far end as eth0 in ns, and everything about it in the hub, and gives the index of the
+// hub's end. The calling thread is in ns.
+func (h *Hub) joinLink(addr netip.Addr, name string, ns *os.File) (int, error) {
 	for _, s := range engineSettings {
 		if err := s.write(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -67,23 +72,38 @@ func (h *Hub) joinLink(addr netip.Addr, name string, ns *os.File) error {
 	}
 	err := errors.Join(h.step("link"), h.link.LinkAdd(pair))
 	if err != nil {
-		return fmt.Errorf("make link %s: %w", name, err)
+		return 0, fmt.Errorf("make link %s: %w", name, err)
 	}
 	if pair.Index == 0 {
 		made, err := h.link.LinkByName(name)
 		if err != nil {
-			return fmt.Errorf("find link %s: %w", name, err)
+			return 0, fmt.Errorf("find link %s: %w", name, err)
 		}
 		pair.Index = made.Attrs().Index
 	}
 	// Replace: the link of an engine that had this address before may still wait for its removal by the kernel.
 	route := &netlink.Route{LinkIndex: pair.Index, Dst: host(addr), Scope: netlink.SCOPE_LINK, Src: h.gateway.AsSlice()}
 	if err := errors.Join(h.step("route"), h.link.RouteReplace(route)); err != nil {
-		return fmt.Errorf("route %s to link %s: %w", addr, name, err)
+		return 0, fmt.Errorf("route %s to link %s: %w", addr, name, err)
 	}
 	err = errors.Join(h.step("neighbour"), h.link.NeighSet(neighbour(pair.Index, addr, hardware(addr, engineEnd))))
 	if err != nil {
-		return fmt.Errorf("set the hardware address of %s: %w", addr, err)
+		return 0, fmt.Errorf("set the hardware address of %s: %w", addr, err)
+	}
+	return pair.Index, nil
+}
+
+// activate makes the hub's end of a link send what it is given. That end came up while the other was down, and then the
+// kernel puts a queue that loses everything there until its link watcher gets the lock of all network changes, which may take
+// a while on a machine that makes many links: the first answer of the DNS to an engine was lost so. Setting the queue that
+// such a link has anyway makes the kernel put it there at once (Linux, net/sched/sch_generic.c, dev_activate).
+func (h *Hub) activate(index int) error {
+	queue := &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue",
+	}
+	err := errors.Join(h.step("queue"), h.link.QdiscReplace(queue))
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without traffic control: the link watcher does it
+		return fmt.Errorf("activate the hub's end: %w", err)
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func TestAttachAllOrNothing(t *testing.T) {
 	h := newTestHub(t, "100.100.0.0/16")
 	addrs, err := h.Reserve(1)
 	must(t, err)
-	for _, failing := range []string{"link", "route", "neighbour", "address", "up", "default route", "gateway"} {
+	for _, failing := range []string{"link", "route", "neighbour", "address", "up", "default route", "gateway", "queue"} {
 		broken := errors.New("broken")
 		reached := false
 		h.fail = func(step string) error {
