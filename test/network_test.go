@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -262,8 +263,9 @@ func outside(t *testing.T) (space, address string) {
 	}
 	link := fmt.Sprintf("mo%d", os.Getpid())
 	ip("netns add " + space)
-	t.Cleanup(func() { ip("netns del " + space) }) // the cable goes with it
+	t.Cleanup(func() { ip("netns del " + space) })
 	ip("link add " + link + " type veth peer name eth0 netns " + space)
+	t.Cleanup(func() { ip("link del " + link) }) // the namespace's end would do it too, but later
 	ip("addr add 198.19.77.1/30 dev " + link)
 	ip("link set " + link + " up")
 	ip("-n " + space + " addr add 198.19.77.2/30 dev eth0")
@@ -280,8 +282,14 @@ func listenIn(t *testing.T, space, address string) net.Listener {
 	}
 	done := make(chan made, 1)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		l, err := func() (net.Listener, error) {
+			home, err := os.Open("/proc/thread-self/ns/net")
+			if err != nil {
+				return nil, err
+			}
+			defer home.Close()
 			f, err := os.Open("/run/netns/" + space)
 			if err != nil {
 				return nil, err
@@ -290,7 +298,8 @@ func listenIn(t *testing.T, space, address string) net.Listener {
 			if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 				return nil, err
 			}
-			return net.Listen("tcp4", net.JoinHostPort(address, "0"))
+			l, err := net.Listen("tcp4", net.JoinHostPort(address, "0"))
+			return l, errors.Join(err, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET))
 		}()
 		done <- made{l, err}
 	}()

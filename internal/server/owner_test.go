@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,9 @@ func serveUnix(t *testing.T, m *stub) *http.Client {
 	s := New(Config{Manager: m})
 	h, served := s.HTTP(), make(chan error, 1)
 	go func() { served <- h.Serve(l) }()
-	c := &http.Client{Transport: &http.Transport{Dial: func(_, _ string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
 	t.Cleanup(func() { c.CloseIdleConnections(); s.Close(); h.Close(); <-served })
 	return c
 }
@@ -91,9 +94,9 @@ func TestOwnerThatDiesMeanwhile(t *testing.T) {
 		return m.Session(sessionA)
 	}
 	unix := serveUnix(t, m)
-	dial := unix.Transport.(*http.Transport).Dial
-	unix.Transport.(*http.Transport).Dial = func(network, address string) (net.Conn, error) {
-		c, err := dial(network, address)
+	dial := unix.Transport.(*http.Transport).DialContext
+	unix.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
 		conn = c
 		return c, err
 	}

@@ -187,9 +187,9 @@ func TestOtherProtocolsCanBeSwitchedTo(t *testing.T) {
 
 func TestAppThatRefusesTheUpgradeIsHeard(t *testing.T) {
 	w := newWorld(t)
-	w.app(workerA, app.port, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "not here", 426) })
+	w.app(workerA, app.port, func(w http.ResponseWriter, r *http.Request) { http.Error(w, "not here", http.StatusUpgradeRequired) })
 	_, _, res := w.websocket(w.outside, handshake(appHost, "/", bearer_))
-	if b, _ := io.ReadAll(res.Body); res.StatusCode != 426 || string(b) != "not here\n" {
+	if b, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusUpgradeRequired || string(b) != "not here\n" {
 		t.Errorf("%v %s", res, b)
 	}
 }
