@@ -13,6 +13,7 @@ package drivertest
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,7 +56,8 @@ var ErrCannot = errors.New("these engines have no way to do it")
 // Run runs the suite.
 func Run(t *testing.T, f Factory) {
 	for _, c := range cases {
-		if slices.Contains(f.Lacks, c.needs) {
+		needs := strings.Fields(c.needs)
+		if slices.ContainsFunc(needs, func(n string) bool { return slices.Contains(f.Lacks, n) }) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -63,8 +65,10 @@ func Run(t *testing.T, f Factory) {
 			w := &world{t: t, f: &f, d: f.New(t)}
 			t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
 			t.Cleanup(func() { w.d.Close() })
-			if c.needs != "" && !declared(w.d.Capabilities(), c.needs) {
-				t.Skipf("capability %s: %s does not have it on this machine", c.needs, w.d.Capabilities().Name)
+			for _, n := range needs {
+				if !declared(w.d.Capabilities(), n) {
+					t.Skipf("capability %s: %s does not have it on this machine", n, w.d.Capabilities().Name)
+				}
 			}
 			c.run(w)
 		})
@@ -74,12 +78,12 @@ func Run(t *testing.T, f Factory) {
 
 type testCase struct {
 	name  string
-	needs string // capability, "" for none
+	needs string // capabilities, "" for none
 	run   func(w *world)
 }
 
 // cases in the order of the files cases_*.go.
-var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases)
+var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases, attachedCases)
 
 func concat(lists ...[]testCase) []testCase {
 	var all []testCase
@@ -93,7 +97,7 @@ func concat(lists ...[]testCase) []testCase {
 func declared(c driver.Capabilities, name string) bool {
 	return map[string]bool{
 		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
-		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait,
+		"CPUCap": c.CPUCap, "Attach": c.Attach, "AttachReach": c.AttachReach, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait,
 	}[name]
 }
 
