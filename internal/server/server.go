@@ -98,6 +98,7 @@ func (s *Server) HTTP() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       listenerContext,
+		ConnState:         connState,
 	}
 	h.RegisterOnShutdown(s.Close)
 	return h
