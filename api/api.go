@@ -34,23 +34,26 @@ type VersionInfo struct {
 // LeaseConnection is the lease of a session that lives as long as its creator is connected.
 const LeaseConnection = "connection"
 
-// CreateSession is the body of POST /sessions: a script or code as a session.
+// CreateSession is the body of POST /sessions: a script or code as a session, or a process that runs already (attached), of
+// which only name, kernel, interpreter, project, base_env and owner_pid are said.
 type CreateSession struct {
-	Name     string            `json:"name,omitempty"`
-	Kernel   string            `json:"kernel,omitempty" doc:"python3, python2, r or scala; empty: by the script's ending"`
-	Script   string            `json:"script,omitempty" doc:"file to run, relative to the project or absolute"`
-	Code     string            `json:"code,omitempty" doc:"code to run, if script is empty"`
-	Args     []string          `json:"args,omitempty" doc:"the script's arguments"`
-	Project  string            `json:"project" doc:"absolute path of the project folder"`
-	CPU      float64           `json:"cpu,omitempty" doc:"cores; 0: 1"`
-	Memory   float64           `json:"memory,omitempty" doc:"gigabytes (1e9 bytes); 0: no limit"`
-	GPUs     int               `json:"nvidia_gpu,omitempty"`
-	BaseEnv  map[string]string `json:"base_env,omitempty" doc:"the caller's environment: the session and all its workers get it"`
-	Env      map[string]string `json:"env,omitempty" doc:"for the session alone"`
-	OwnerPID int               `json:"owner_pid,omitempty" doc:"process whose end ends the session: the one that asks, through the unix socket"`
-	Lease    string            `json:"lease,omitempty" enum:"connection" doc:"connection: the session ends when nobody has read its console with lease=true for 10 s"`
-	Terminal bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
-	Stdin    bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
+	Kind        string            `json:"kind,omitempty" doc:"script or attached; empty: script"`
+	Name        string            `json:"name,omitempty"`
+	Kernel      string            `json:"kernel,omitempty" doc:"python3, python2, r or scala; empty: by the script's ending"`
+	Script      string            `json:"script,omitempty" doc:"file to run, relative to the project or absolute"`
+	Code        string            `json:"code,omitempty" doc:"code to run, if script is empty"`
+	Args        []string          `json:"args,omitempty" doc:"the script's arguments"`
+	Project     string            `json:"project" doc:"absolute path of the project folder"`
+	CPU         float64           `json:"cpu,omitempty" doc:"cores; 0: 1"`
+	Memory      float64           `json:"memory,omitempty" doc:"gigabytes (1e9 bytes); 0: no limit"`
+	GPUs        int               `json:"nvidia_gpu,omitempty"`
+	BaseEnv     map[string]string `json:"base_env,omitempty" doc:"the caller's environment: the session and all its workers get it"`
+	Env         map[string]string `json:"env,omitempty" doc:"for the session alone"`
+	OwnerPID    int               `json:"owner_pid,omitempty" doc:"process whose end ends the session: the one that asks, through the unix socket"`
+	Lease       string            `json:"lease,omitempty" enum:"connection" doc:"connection: the session ends when nobody has read its console with lease=true for 10 s"`
+	Terminal    bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
+	Interpreter string            `json:"interpreter,omitempty" doc:"of an attached session: absolute path of what its workers of the same kernel run on"`
+	Stdin       bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
 }
 
 // Session describes a session. Token is only in the reply to its creation.
@@ -66,6 +69,8 @@ type Session struct {
 	Engine    Worker    `json:"engine" doc:"the session's own engine"`
 	Workers   int       `json:"workers" doc:"workers launched so far"`
 	Live      int       `json:"live" doc:"workers that have not ended"`
+	// Env is only in the reply to the creation of an attached session.
+	Env map[string]string `json:"env,omitempty" doc:"what the attached process is to set for itself: who it is, and where the API"`
 }
 
 // LaunchWorkers is the body of POST /sessions/{id}/workers.

@@ -182,7 +182,13 @@ type background struct {
 // start starts muster; the test's end kills it if it still runs.
 func (w *world) start(args ...string) *background {
 	w.t.Helper()
-	b := &background{t: w.t, cmd: w.cmd(args...), done: make(chan struct{}), ping: make(chan struct{}, 1)}
+	return w.begin(w.cmd(args...))
+}
+
+// begin starts a program as start does.
+func (w *world) begin(cmd *exec.Cmd) *background {
+	w.t.Helper()
+	b := &background{t: w.t, cmd: cmd, done: make(chan struct{}), ping: make(chan struct{}, 1)}
 	b.cmd.Stdout, b.cmd.Stderr = b, b
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := b.cmd.Start(); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // left counts what engines could leave on the machine, without any code of ours: processes by name, network namespaces,
-// cgroups, links, mounts, firewall tables, files of the world.
+// cgroups, links, routes, mounts, firewall tables, files of the world.
 type left map[string]int
 
 func (w *world) count() left {
@@ -50,6 +50,8 @@ func (w *world) count() left {
 	})
 	links, _ := os.ReadDir("/sys/class/net")
 	l["links"] = len(links)
+	routes, _ := os.ReadFile("/proc/net/route")
+	l["routes"] = bytes.Count(routes, []byte("\n"))
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	l["mounts"] = bytes.Count(mounts, []byte("\n"))
 	if out, err := exec.Command("nft", "list", "ruleset").Output(); err == nil {

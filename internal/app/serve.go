@@ -8,9 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"muster/engine"
 	"muster/internal/cli"
@@ -47,11 +46,12 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
-	lock, err := lockServer(o.TokenFile)
+	starting, lock, err := lockServer(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	defer starting.Close()
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, log: o.Log,
@@ -64,7 +64,20 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		return errors.Join(err, a.manager.Close(ctx), a.driver.Close())
 	}
 	defer os.Remove(o.TokenFile)
-	return a.serve(ctx, l, func() {
+	run, stop := context.WithCancel(ctx)
+	defer stop()
+	var idle sync.WaitGroup
+	defer idle.Wait()
+	defer stop()
+	return a.serve(run, l, func() {
+		starting.Close() // whoever waits for it finds a server that answers
+		if o.UntilIdle > 0 {
+			idle.Go(func() {
+				if a.manager.AwaitIdle(run, o.UntilIdle) == nil {
+					stop()
+				}
+			})
+		}
 		if o.Ready != nil {
 			o.Ready(o.Listen)
 		}
@@ -98,21 +111,6 @@ func writeToken(path, token string) error {
 		err = errors.Join(err, os.Remove(f.Name()))
 	}
 	return err
-}
-
-// lockServer makes sure that two servers that start at the same moment do not take each other's socket. The lock is gone
-// with the process, however it ends.
-func lockServer(tokenFile string) (*os.File, error) {
-	path := filepath.Join(filepath.Dir(tokenFile), "."+filepath.Base(tokenFile)+".lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, engine.Errorf(engine.Unavailable, "the server's folder cannot be written: %v", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, engine.Errorf(engine.Conflict, "a server already runs (it holds %s)", path).WithHint("muster ps shows it")
-	}
-	return f, nil
 }
 
 func listen(address string) (net.Listener, error) {

@@ -435,3 +435,31 @@ func TestTokenFile(t *testing.T) {
 		t.Errorf("%d %s", code, w.err.String())
 	}
 }
+
+// Who only wants a server to be there is content with another's.
+func TestSecondUpUntilIdle(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	os.Chmod(dir, 0o700)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
+	var got UpOptions
+	w.deps.Serve = func(_ context.Context, o UpOptions) error { got = o; return ServerRuns("there", "use it") }
+	w.expect(0, "", "muster: a server already runs (there)\n", "up", "--until-idle", "10s")
+	if got.UntilIdle != 10*time.Second {
+		t.Errorf("%+v", got)
+	}
+	w.expect(1, "", "muster: a server already runs (there)\n  try: use it\n", "up")
+	w.deps.Serve = func(context.Context, UpOptions) error { return errors.New("broken") }
+	w.expect(1, "", "muster: broken\n", "up", "--until-idle", "10s")
+	l, err := net.Listen("unix", filepath.Join(dir, "server.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w.expect(0, "", fmt.Sprintf("muster: a server already runs (pid %d, socket %s/server.sock)\n", os.Getpid(), dir), "up", "--until-idle", "10s")
+	for _, bad := range []string{"0", "-1s", "soon"} {
+		if code := w.run("up", "--until-idle", bad); code != 2 {
+			t.Errorf("--until-idle %s ends with %d", bad, code)
+		}
+	}
+}

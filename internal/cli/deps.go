@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"muster/engine"
 )
@@ -50,9 +51,23 @@ type UpOptions struct {
 	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
 	Rung                string    // auto, root or plain
 	Log                 io.Writer // for people: warnings, requests that failed
+	// UntilIdle ends the server by itself when no session has lived for so long; 0: never. Serve then waits for one that is
+	// just starting or ending, and returns a ServerRunsError when another answers at Listen.
+	UntilIdle time.Duration
 	// Ready is called once, when the server answers.
 	Ready func(address string)
 }
+
+// ServerRunsError says that another server is there already. It is of kind Conflict.
+type ServerRunsError struct{ err error }
+
+// ServerRuns makes one: where that server is, and what to do next.
+func ServerRuns(where, hint string) error {
+	return &ServerRunsError{&engine.Error{Kind: engine.Conflict, Message: "a server already runs (" + where + ")", Hint: hint}}
+}
+
+func (e *ServerRunsError) Error() string { return e.err.Error() }
+func (e *ServerRunsError) Unwrap() error { return e.err }
 
 // Report is what "doctor" found.
 type Report struct {

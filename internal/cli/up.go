@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -25,8 +26,11 @@ func newUp(a *app) *cobra.Command {
 		Use:   "up [flags]",
 		Short: "Start a server that sessions share",
 		Long: `Start a server and stay in the foreground. Sessions of several "muster run" then share one machine's capacity, and
-"muster ps", "muster logs" and the others see them all. Ctrl-C or SIGTERM ends the server.`,
-		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16",
+"muster ps", "muster logs" and the others see them all. Ctrl-C or SIGTERM ends the server.
+
+Programs that need a server start one with --until-idle: it ends by itself some time after the last session, and where one
+runs already this one says so and ends with exit code 0.`,
+		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16\n  muster up --until-idle 10s &",
 		Args:    noArgs,
 	}
 	cmd.RunE = a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a, cmd) })
@@ -37,6 +41,7 @@ func newUp(a *app) *cobra.Command {
 	f.BoolVar(&o.serve.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share")
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
+	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
 	offer(cmd, "rung", rungs)
 	return cmd
@@ -50,12 +55,24 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 		return usage(cmd, "--memory-capacity is %v: it must be a number of gigabytes", o.memoryGB)
 	}
 	o.serve.MemoryCapacityBytes = int64(o.memoryGB * 1e9)
+	if o.serve.UntilIdle < 0 || o.serve.UntilIdle == 0 && cmd.Flags().Changed("until-idle") {
+		return usage(cmd, "--until-idle is %v: it must be more than 0", o.serve.UntilIdle)
+	}
 	if err := o.where(a, cmd); err != nil {
-		return err
+		return o.harmless(a, err)
 	}
 	o.serve.Log = a.Err
 	o.serve.Ready = func(address string) { fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address) }
-	return a.deps.Serve(ctx, o.serve)
+	return o.harmless(a, a.deps.Serve(ctx, o.serve))
+}
+
+// harmless makes a server that is there already no error for whoever only wants one to be there.
+func (o *upOptions) harmless(a *app, err error) error {
+	if _, runs := errors.AsType[*ServerRunsError](err); !runs || o.serve.UntilIdle == 0 {
+		return err
+	}
+	fmt.Fprintf(a.Err, "muster: %v\n", err)
+	return nil
 }
 
 // where decides on the listener and the token's file, and makes sure that no server is there already.
@@ -90,8 +107,8 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 		}
 	}
 	if pid, yes := answers(socket); yes {
-		return engine.Errorf(engine.Conflict, "a server already runs (pid %d, socket %s)", pid, socket).
-			WithHint("use it, end it with: kill %d, or start another with --listen unix:///another/path", pid)
+		return ServerRuns(fmt.Sprintf("pid %d, socket %s", pid, socket),
+			fmt.Sprintf("use it, end it with: kill %d, or start another with --listen unix:///another/path", pid))
 	}
 	o.serve.Listen, o.serve.TokenFile = listen, tokenFile(listen, dir)
 	return nil

@@ -32,6 +32,8 @@ type Capabilities struct {
 	GPU         bool   // devices can be given and hidden
 	Survives    bool   // engines outlive the driver's process and Recover finds them
 	Loopback    bool   // SessionSpec.Inside is heeded
+	Attach      bool   // a process that lives outside can be a session: SessionSpec.Attached
+	AttachReach bool   // its workers reach what it listens on; with OwnAddress it reaches them too, and they nothing else of the host
 	ConnectWait bool   // a young worker's connect to a port of its master that nobody listens on yet waits
 	Warnings    []string
 }
@@ -65,6 +67,8 @@ type SessionSpec struct {
 	ConsoleDir string   // the driver appends to the console log here, and nobody else does
 	Ephemeral  bool     // when the session ends and no server is there to look, remove everything of it
 	Owner      *os.File // pidfd of the process whose end is the session's end; nil: none. The driver takes it over
+	// Attached is the session's own process where that lives outside; nil: the session has an engine of its own.
+	Attached *Attached
 	// Observe is called for everything that happens, in order, one call at a time for each session. It must not block
 	// and must not call back into the driver.
 	Observe func(Observation)
@@ -81,11 +85,22 @@ type Inside struct {
 	Serve func(net.Listener)
 }
 
+// Attached is a process of the user's that is a session: nothing of it is started, stopped or observed here, but the
+// session's console begins and ends with its events, under the session's ID, and takes its notes. It should be the Owner
+// too: then its end is the session's.
+type Attached struct {
+	Name string // label for the console
+	PID  int    // it and its descendants hold the sockets that workers reach at Session.Address
+}
+
 // Session is a session's place.
 type Session interface {
 	Handle() Handle
+	// Address is where workers find the process of an attached session; invalid for other sessions. While a worker is young
+	// its connect to a port there on which nobody listens yet waits, where the driver declares ConnectWait.
+	Address() netip.Addr
 	// Listen opens a TCP listener that the session's engines reach at the returned address, and no engine of another
-	// session. It lives until it is closed or the session ends.
+	// session; an attached session's process reaches it too. It lives until it is closed or the session ends.
 	Listen(ctx context.Context, port int) (net.Listener, netip.AddrPort, error)
 	// Reserve gives n addresses for engines to come, in order. Released by the engine's end, or by Release.
 	Reserve(n int) ([]netip.Addr, error)
@@ -122,7 +137,7 @@ type Spec struct {
 	Name     string // label for the console
 	Role     engine.Role
 	Address  netip.Addr // from Reserve
-	Master   netip.Addr // the master's address; its own in a session's own engine
+	Master   netip.Addr // the master's address: its own in a session's own engine, Session.Address in an attached session
 	Hostname string
 	// Argv and Files come from package kernel. "{private}" in Argv and Env is replaced by the folder, visible to the engine
 	// alone, in which Files are found.

@@ -103,6 +103,11 @@ func open(dir string) (*Keeper, error) {
 	if k.config.HasHub {
 		k.hub = os.NewFile(wire.KeeperHubFD, "hub")
 	}
+	if k.config.Attached != nil {
+		if err := k.attach(*k.config.Attached); err != nil {
+			return nil, fmt.Errorf("begin the session's log: %w", err)
+		}
+	}
 	if k.config.Plain {
 		// Descendants of an init that was killed come to us.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -219,6 +224,9 @@ func (k *Keeper) endIfEmpty() {
 	k.final = &wire.Event{Kind: wire.EventEnded, Exit: exit, At: time.Now()}
 	k.mu.Unlock()
 	k.cleanup.Wait()
+	if k.config.Attached != nil {
+		k.farewell(exit)
+	}
 	k.sync()
 	k.mu.Lock()
 	k.tellLocked(*k.final)

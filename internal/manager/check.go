@@ -43,6 +43,13 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
 // checkSession checks a session's request and fills its defaults in. The script and the kernel are for package kernel.
 func checkSession(req *api.CreateSession) error {
+	switch kindOf(*req) {
+	case kindScript:
+	case kindAttached:
+		return checkAttached(req)
+	default:
+		return invalid("there is no kind of session %q: script or attached", req.Kind)
+	}
 	if req.CPU == 0 {
 		req.CPU = 1
 	}
@@ -54,6 +61,9 @@ func checkSession(req *api.CreateSession) error {
 	}
 	if req.OwnerPID < 0 {
 		return invalid("owner_pid must be the id of a process, not %d", req.OwnerPID)
+	}
+	if req.Interpreter != "" {
+		return invalid("the interpreter %q is given: only that of an attached session can be, others are found by base_env", req.Interpreter)
 	}
 	if req.Memory != 0 { // 0 is no limit
 		if err := checkMemory(req.Memory); err != nil {

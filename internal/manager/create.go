@@ -56,13 +56,21 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	if err := m.openPlace(ctx, s, req, &back); err != nil {
 		return api.Session{}, err
 	}
-	if err := m.startMain(ctx, s, req, &back); err != nil {
+	if s.kind == kindAttached {
+		err = m.startAttached(s)
+	} else {
+		err = m.startMain(ctx, s, req, &back)
+	}
+	if err != nil {
 		return api.Session{}, err
 	}
 	d := s.describe()
 	d.Token = s.key
 	if !m.cfg.Ephemeral {
 		d.Folder = s.dir
+	}
+	if s.kind == kindAttached {
+		d.Env = m.ownEnv(s)
 	}
 	return d, nil
 }
@@ -91,7 +99,7 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	}
 	key := newToken()
 	s := &session{
-		m: m, id: engine.NewID(), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
+		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
 		terminal: req.Terminal,
 		key:      key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
@@ -101,6 +109,9 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
 	if !m.cfg.HardCPU {
 		s.main.ticket.want.cpu = 0 // a session mostly waits for its workers: the sum that is told is theirs
+	}
+	if s.kind == kindAttached {
+		return s, m.prepareAttached(ctx, s, req)
 	}
 	otherwise := engine.Python3
 	if req.Script != "" {
@@ -151,7 +162,7 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 	back.add(func() { os.RemoveAll(s.dir) })
 	place, err := m.cfg.Driver.Open(ctx, driver.SessionSpec{
 		ID: s.id, ConsoleDir: s.consoleDir(), Ephemeral: m.cfg.Ephemeral, Owner: owner,
-		Observe: s.observe, Wrote: s.bell.Ring,
+		Attached: s.attached(req), Observe: s.observe, Wrote: s.bell.Ring,
 	})
 	if err != nil {
 		return err
@@ -168,13 +179,23 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 	s.api, s.url = l, "http://"+at.String()
 	s.serving.Go(func() { m.cfg.Serve(s.id, l) })
 	back.add(func() { l.Close(); s.serving.Wait() })
-	addrs, err := place.Reserve(1)
-	if err != nil {
+	if s.main.addr, err = s.ownAddress(); err != nil {
 		return err
 	}
-	s.main.addr = addrs[0]
 	s.site = m.newSite(s)
 	return nil
+}
+
+// ownAddress is where workers find their master.
+func (s *session) ownAddress() (netip.Addr, error) {
+	if s.kind == kindAttached {
+		return s.place.Address(), nil
+	}
+	addrs, err := s.place.Reserve(1)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return addrs[0], nil
 }
 
 // startMain enters the session and starts its own engine.
@@ -226,6 +247,8 @@ func (m *Manager) enter(s *session) error {
 	m.sessions[s.id] = s
 	m.order = append(m.order, s)
 	m.tokens[s.token] = engine.Identity{Session: s.id}
+	close(m.entered)
+	m.entered = make(chan struct{})
 	return nil
 }
 

@@ -28,7 +28,8 @@ type Manager struct {
 	closed   bool
 	tokens   map[[sha256.Size]byte]engine.Identity
 	sessions map[engine.ID]*session
-	order    []*session // as created
+	order    []*session    // as created
+	entered  chan struct{} // closed when the next one comes
 }
 
 // New makes a Manager without sessions.
@@ -38,7 +39,7 @@ func New(c Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		cfg: c, room: newRoom(c.Capacity, c.HardCPU), sessions: map[engine.ID]*session{},
+		cfg: c, room: newRoom(c.Capacity, c.HardCPU), sessions: map[engine.ID]*session{}, entered: make(chan struct{}),
 		tokens: map[[sha256.Size]byte]engine.Identity{sha256.Sum256([]byte(c.OwnerToken)): {Owner: true}},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -135,6 +136,10 @@ func (m *Manager) Interrupt(ctx context.Context, id engine.ID) error {
 	s, err := m.session(id)
 	if err != nil {
 		return err
+	}
+	if s.kind == kindAttached {
+		return engine.Errorf(engine.Conflict, "session %s is a process of its own: it cannot be interrupted from here", id.Short()).
+			WithHint("interrupt it where it runs")
 	}
 	return wrap("interrupt session "+id.Short(), s.place.Signal(ctx, id, int(syscall.SIGINT)))
 }

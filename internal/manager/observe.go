@@ -74,7 +74,11 @@ func (s *session) gone(o driver.Observation, at time.Time) {
 		s.dropWaitingLocked(fx)
 		s.origin = nil // nothing starts here any more
 		for _, w := range append([]*worker{s.main}, s.workers...) {
-			if w.finishLocked(exit, at) {
+			e := exit
+			if w == s.main && s.kind == kindAttached && o.Exit != nil {
+				e = *o.Exit // nobody observed its own end
+			}
+			if w.finishLocked(e, at) {
 				fx.freed = append(fx.freed, &w.ticket)
 			}
 		}

@@ -20,6 +20,7 @@ import (
 type session struct {
 	m           *Manager
 	id          engine.ID
+	kind        string
 	name        string
 	project     string
 	created     time.Time

@@ -106,6 +106,7 @@ func (s *Server) HTTP() *http.Server {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		BaseContext:       listenerContext,
 		ConnContext:       connContext,
+		ConnState:         connState,
 	}
 	h.RegisterOnShutdown(s.Close)
 	return h

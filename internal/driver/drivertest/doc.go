@@ -13,6 +13,7 @@ package drivertest
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,8 @@ func Run(t *testing.T, f Factory) {
 		}
 	}
 	for _, c := range cases {
-		if slices.Contains(f.Lacks, c.needs) {
+		needs := strings.Fields(c.needs)
+		if slices.ContainsFunc(needs, func(n string) bool { return slices.Contains(f.Lacks, n) }) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -71,8 +73,10 @@ func Run(t *testing.T, f Factory) {
 			if both := contradiction(f.Lacks, w.d.Capabilities()); both != "" {
 				t.Fatalf("%s declares %s, and its test says that it lacks that: its cases would not be run", w.d.Capabilities().Name, both)
 			}
-			if c.needs != "" && !declared(w.d.Capabilities(), c.needs) {
-				t.Skipf("capability %s: %s does not have it on this machine", c.needs, w.d.Capabilities().Name)
+			for _, n := range needs {
+				if !declared(w.d.Capabilities(), n) {
+					t.Skipf("capability %s: %s does not have it on this machine", n, w.d.Capabilities().Name)
+				}
 			}
 			c.run(w)
 		})
@@ -82,12 +86,12 @@ func Run(t *testing.T, f Factory) {
 
 type testCase struct {
 	name  string
-	needs string // capability, "" for none
+	needs string // capabilities, "" for none
 	run   func(w *world)
 }
 
 // cases in the order of the files cases_*.go.
-var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases)
+var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases, attachedCases)
 
 func concat(lists ...[]testCase) []testCase {
 	var all []testCase
@@ -105,6 +109,7 @@ func capabilities(c driver.Capabilities) map[string]bool {
 	return map[string]bool{
 		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
 		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait, "Loopback": c.Loopback,
+		"Attach": c.Attach, "AttachReach": c.AttachReach,
 	}
 }
 

@@ -168,8 +168,12 @@ func (p *place) make(role engine.Role, steps ...Step) driver.Spec {
 		p.t.Fatalf("reserve 1 address: %v, %v", addrs, err)
 	}
 	id := engine.NewID()
+	master := p.main.Address
+	if p.spec.Attached != nil {
+		master = p.s.Address()
+	}
 	spec := driver.Spec{
-		ID: id, Name: string(role), Role: role, Address: addrs[0], Master: p.main.Address, Hostname: string(id),
+		ID: id, Name: string(role), Role: role, Address: addrs[0], Master: master, Hostname: string(id),
 		Argv: prog.Argv, Files: prog.Files, Env: append([]string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, prog.Env...),
 		Dir: p.project, Visible: append([]string{p.project}, prog.Visible...),
 		Resources: engine.Resources{CPU: 1, MemoryBytes: 500e6}, UID: p.w.f.UID, GID: p.w.f.GID, Groups: p.w.f.Groups,

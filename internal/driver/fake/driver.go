@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -83,7 +84,7 @@ func (d *Driver) World() *World { return d.opts.World }
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities {
 	c := driver.Capabilities{
-		Name: "fake", OwnAddress: true, MemoryLimit: true, Survives: true, ConnectWait: true,
+		Name: "fake", OwnAddress: true, MemoryLimit: true, Survives: true, ConnectWait: true, Attach: true,
 		Warnings: []string{"the fake driver runs no interpreter: it plays scripted programs"},
 	}
 	if d.opts.Claim != nil {
@@ -125,7 +126,7 @@ func (d *Driver) open(ctx context.Context, spec driver.SessionSpec) (driver.Sess
 		w.Close()
 		return nil, engine.Errorf(engine.Conflict, "session %s has a place already", spec.ID)
 	}
-	if err := p.holdLease(spec.Owner); err != nil {
+	if err := errors.Join(p.attach(), p.holdLease(spec.Owner)); err != nil {
 		d.opts.World.remove(spec.ID)
 		w.Close()
 		return nil, err

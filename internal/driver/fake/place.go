@@ -16,11 +16,12 @@ var gateway = netip.AddrFrom4([4]byte{100, 100, 0, 1})
 
 // place is where the engines of one session run.
 type place struct {
-	opts    Options
-	spec    driver.SessionSpec
-	writer  *console.Writer
-	network *network
-	gone    chan struct{} // closed when nothing is left
+	opts     Options
+	spec     driver.SessionSpec
+	writer   *console.Writer
+	network  *network
+	attached netip.Addr    // of the session's own process where that lives outside
+	gone     chan struct{} // closed when nothing is left
 
 	mu       sync.Mutex
 	happened *sync.Cond // history grew, or a watcher stopped
@@ -81,6 +82,7 @@ func (p *place) clear(procs []*proc, grace time.Duration, why, main engine.Exit)
 	}
 	p.network.close()
 	p.dropLease()
+	p.farewell(why)
 	p.writer.Close()
 	p.mu.Lock()
 	clear(p.addrs) // reserved ones that were never used go with the place

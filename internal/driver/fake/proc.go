@@ -196,11 +196,14 @@ func (pr *proc) write(stream console.Stream, b []byte) error {
 	return err
 }
 
-func (pr *proc) event(e api.Event) {
+func (pr *proc) event(e api.Event) { pr.write(console.Event, event(e)) }
+
+func event(e api.Event) []byte {
 	b, err := json.Marshal(e)
-	if err == nil {
-		pr.write(console.Event, b)
+	if err != nil {
+		panic(err) // plain strings always encode
 	}
+	return b
 }
 
 func (pr *proc) observe(o driver.Observation) {

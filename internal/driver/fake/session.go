@@ -103,6 +103,9 @@ func (s *session) Stop(ctx context.Context, id engine.ID, grace time.Duration, r
 }
 
 func (s *session) Note(ctx context.Context, id engine.ID, event []byte) error {
+	if s.p.spec.Attached != nil && id == s.p.spec.ID {
+		return s.p.note(event)
+	}
 	pr, err := s.p.proc(id)
 	if err != nil {
 		return err

@@ -214,6 +214,10 @@ func (r rung) count() map[string]int {
 			}
 		}
 	}
+	links, _ := filepath.Glob("/sys/class/net/mu*")
+	n["links"] = len(links)
+	routes, _ := os.ReadFile("/proc/net/route")
+	n["routes"] = strings.Count(string(routes), "\n")
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	n["mounts"] = strings.Count(string(mounts), "\n")
 	filepath.Walk(r.dir, func(path string, _ os.FileInfo, err error) error {

@@ -31,6 +31,9 @@ func (d *Driver) Open(ctx context.Context, spec driver.SessionSpec) (_ driver.Se
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := sameNetwork(spec.Attached); err != nil {
+		return nil, err
+	}
 	dir := d.sessionDir(spec.ID)
 	if err := os.MkdirAll(filepath.Join(dir, "engines"), 0o700); err != nil {
 		return nil, fmt.Errorf("make the session's folder: %w", err)
@@ -58,15 +61,16 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 		Ephemeral: s.spec.Ephemeral, Plain: d.rung == Plain, HasLease: s.spec.Owner != nil,
 	}
 	if d.rung == Root {
-		if s.hub, err = hub.New(d.network); err != nil {
+		if s.hub, err = s.newHub(); err != nil {
 			return fmt.Errorf("make the session's network: %w", err)
 		}
-		config.HasHub, config.Network = true, d.network.String()
+		config.HasHub, config.Network = true, s.hub.Prefix().String()
 		if err := s.serveHub(); err != nil {
 			s.release()
 			return err
 		}
 	}
+	config.Attached = s.attached()
 	if err := s.startKeeper(config, lock); err != nil {
 		s.release()
 		return fmt.Errorf("start the session's keeper: %w", err)
@@ -162,6 +166,9 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	if err != nil {
 		return nil, engine.Errorf(engine.NotFound, "session %s has no keeper any more: %v", h.Session, err)
 	}
+	if a := config.Attached; a != nil {
+		spec.Attached = &driver.Attached{Name: a.Name, PID: a.PID} // it lives, for the keeper does
+	}
 	s := newSession(d, spec)
 	s.conn = conn
 	var told []wire.Event
@@ -221,7 +228,7 @@ func (s *session) adoptHub(ctx context.Context, config wire.KeeperConfig) (told 
 	}
 }
 
-// serveHub opens what engines find at their gateway: the way out, and names.
+// serveHub opens what engines find at their gateway: the way out, names, and the way to an attached process.
 func (s *session) serveHub() error {
 	if err := s.hub.ServeOutbound(hub.OutboundOptions{}); err != nil {
 		return fmt.Errorf("open the way out of the session's network: %w", err)
@@ -229,7 +236,10 @@ func (s *session) serveHub() error {
 	if err := s.hub.ServeDNS(hub.DNSOptions{}); err != nil {
 		return fmt.Errorf("answer names in the session's network: %w", err)
 	}
-	return nil
+	if s.spec.Attached == nil {
+		return nil
+	}
+	return s.serveAttached()
 }
 
 // dial connects to the keeper of a session's folder.

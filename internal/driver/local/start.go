@@ -177,7 +177,7 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 		return nil
 	}
 	err = s.inNetwork(func() error {
-		if spec.Role == engine.RoleWorker {
+		if spec.Role == engine.RoleWorker && s.spec.Attached == nil { // else the way to the process waits by itself
 			young := func() error { return s.hub.Young(spec.Master, []netip.Addr{spec.Address}) }
 			if err := step("young", young); err != nil {
 				return err

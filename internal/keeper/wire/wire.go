@@ -49,6 +49,15 @@ type KeeperConfig struct {
 	HasHub     bool   `json:"has_hub"`
 	HasLease   bool   `json:"has_lease"`
 	Network    string `json:"network,omitempty"` // the hub's range
+
+	Attached *Attached `json:"attached,omitempty"`
+}
+
+// Attached is the session's own process where that lives outside. It has the session's id.
+type Attached struct {
+	Name    string `json:"name"`
+	PID     int    `json:"pid"`
+	Address string `json:"address"`
 }
 
 // Request is a message from the server to the keeper. Every Request is answered by one Event with the same Seq.

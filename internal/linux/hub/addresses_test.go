@@ -90,7 +90,7 @@ func TestPickRange(t *testing.T) {
 	uses := func(texts ...string) []use {
 		var u []use
 		for _, s := range texts {
-			u = append(u, use{netip.MustParsePrefix(s), "route to " + s + " by eth1"})
+			u = append(u, use{prefix: netip.MustParsePrefix(s), what: "route to " + s + " by eth1"})
 		}
 		return u
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -48,10 +49,10 @@ func (h *Hub) claimLink(addr netip.Addr) (uint64, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.attached[addr] {
+	if _, there := h.attached[addr]; there {
 		return 0, engine.Errorf(engine.Conflict, "attach %s: an engine has this address already", addr)
 	}
-	h.attached[addr] = true
+	h.attached[addr] = time.Now()
 	h.links++
 	return h.links, nil
 }

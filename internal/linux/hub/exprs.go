@@ -55,12 +55,23 @@ func openPorts() []expr.Any {
 	}
 }
 
-func fromLo() []expr.Any {
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, "lo")
+func fromLink(name string) []expr.Any { return link(expr.MetaKeyIIFNAME, name) }
+func toLink(name string) []expr.Any   { return link(expr.MetaKeyOIFNAME, name) }
+
+func link(key expr.MetaKey, name string) []expr.Any {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded},
+	}
+}
+
+// hops looks at the time to live of the IPv4 header.
+func hops(op expr.CmpOp, n byte) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: ttl, Len: 1},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{n}},
 	}
 }
 

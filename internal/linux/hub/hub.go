@@ -9,9 +9,12 @@
 //	│ eth0 100.100.0.3 ├─ veth ─┤ e2 ┘ on lo, DNS, outbound    │     │                           │
 //	└──────────────────┘        └──────────────────────────────┘     └───────────────────────────┘
 //
+// A linked hub (link.go) has one more veth, to the host: for a session whose own process lives there.
+//
 // The ideas:
 //   - Sessions are apart by construction: no link, route or rule leads from one hub to another, so that all may use the
-//     same addresses. Nothing is added to the host's own network.
+//     same addresses. Nothing is added to the host's own network, but for the link of a linked hub, which has a range
+//     of its own and vanishes with its hub.
 //   - Everything lives by descriptors. When the last holder of the hub's namespace is gone, so are its links, rules and
 //     addresses; when an engine's namespace is closed and its processes have ended, the kernel removes its link and
 //     route. Nothing is ever deleted by name (deleting one link blocks for 30 ms), and no name is used twice.
@@ -31,6 +34,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -43,13 +47,14 @@ type Hub struct {
 	ns      *os.File
 	prefix  netip.Prefix
 	gateway netip.Addr
+	own     netip.Addr      // of the session's process on the host; invalid if the hub is not linked
 	link    *netlink.Handle // its socket is in the hub's namespace
 	pool    *pool
 	names   *names
 
 	mu        sync.Mutex
-	attached  map[netip.Addr]bool
-	links     uint64 // number of the last link: names are never used twice
+	attached  map[netip.Addr]time.Time // when; zero: before this process
+	links     uint64                   // number of the last link: names are never used twice
 	listeners map[*listener]bool
 	services  []func() error // what Close ends first: outbound and DNS
 
@@ -61,11 +66,14 @@ func New(prefix netip.Prefix) (*Hub, error) {
 	if err := checkRange(prefix); err != nil {
 		return nil, err
 	}
-	h := newHub(prefix)
+	return newHub(prefix).make()
+}
+
+func (h *Hub) make() (*Hub, error) {
 	ns, err := netns.NewWith(func(*os.File) error { return h.setUp() })
 	if err != nil {
 		h.closeSockets()
-		return nil, fmt.Errorf("make the session's network %s: %w", prefix, err)
+		return nil, fmt.Errorf("make the session's network %s: %w", h.prefix, err)
 	}
 	h.ns = ns
 	return h, nil
@@ -90,7 +98,7 @@ func Open(ns *os.File, prefix netip.Prefix) (*Hub, error) {
 func newHub(prefix netip.Prefix) *Hub {
 	return &Hub{
 		prefix: prefix, gateway: prefix.Addr().Next(), pool: newPool(prefix), names: newNames(prefix),
-		attached: map[netip.Addr]bool{}, listeners: map[*listener]bool{},
+		attached: map[netip.Addr]time.Time{}, listeners: map[*listener]bool{},
 	}
 }
 
@@ -99,6 +107,9 @@ func (h *Hub) NS() *os.File { return h.ns }
 
 // Gateway is the hub's own address, where DNS and Listen are.
 func (h *Hub) Gateway() netip.Addr { return h.gateway }
+
+// Own is the address of the session's process on the host, as engines see it; invalid if the hub is not linked.
+func (h *Hub) Own() netip.Addr { return h.own }
 
 // Prefix is the range of the hub's addresses.
 func (h *Hub) Prefix() netip.Prefix { return h.prefix }
@@ -198,7 +209,11 @@ func (h *Hub) learn() error {
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
+	toHost := 0
 	for _, l := range links {
+		if l.Attrs().Name == hostLink {
+			toHost = l.Attrs().Index
+		}
 		if n, ok := linkNumber(l.Attrs().Name); ok {
 			h.links = max(h.links, n)
 		}
@@ -208,8 +223,13 @@ func (h *Hub) learn() error {
 		return fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if a, ok := engineOf(r); ok && h.pool.claim(a) {
-			h.attached[a] = true
+		a, ok := engineOf(r)
+		switch {
+		case !ok || !h.pool.claim(a):
+		case r.LinkIndex == toHost:
+			h.own = a
+		default:
+			h.attached[a] = time.Time{}
 		}
 	}
 	return nil

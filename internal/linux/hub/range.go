@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,6 +18,7 @@ const otherRange = "choose another range with --network, such as --network 10.21
 type use struct {
 	prefix netip.Prefix
 	what   string // "address 100.100.0.7/24 of eth1"
+	ours   bool   // by the link of a linked hub
 }
 
 // PickRange chooses the range of addresses for engines. A configured one is taken if it can be used at all (Invalid if
@@ -26,7 +29,8 @@ func PickRange(configured string) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	return pickRange(configured, uses)
+	// Hubs without a link meet nobody: only linked ones must stay out of each other's way.
+	return pickRange(configured, slices.DeleteFunc(uses, func(u use) bool { return u.ours }))
 }
 
 func pickRange(configured string, uses []use) (netip.Prefix, error) {
@@ -108,10 +112,20 @@ func overlap(p netip.Prefix, uses []use) (use, bool) {
 	return use{}, false
 }
 
+// whole asks for a list again that somebody changed while it was told.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 100 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // hostUses lists the addresses and routes of the calling thread's namespace. Default routes do not count, and neither do
 // the halves and quarters of everything with which VPNs replace them.
 func hostUses() ([]use, error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list the host's links: %w", err)
 	}
@@ -119,18 +133,20 @@ func hostUses() ([]use, error) {
 	for _, l := range links {
 		name[l.Attrs().Index] = l.Attrs().Name
 	}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
 	var uses []use
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.IPNet.String()); err == nil {
-			uses = append(uses, use{p.Masked(), fmt.Sprintf("address %s of %s", p, name[a.LinkIndex])})
+			via := name[a.LinkIndex]
+			uses = append(uses, use{p.Masked(), fmt.Sprintf("address %s of %s", p, via), isHostLink(via)})
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4,
-		&netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the host's routes: %w", err)
 	}
@@ -143,10 +159,11 @@ func hostUses() ([]use, error) {
 			continue
 		}
 		what := fmt.Sprintf("route to %s", p)
-		if via := name[r.LinkIndex]; via != "" {
+		via := name[r.LinkIndex]
+		if via != "" {
 			what += " by " + via
 		}
-		uses = append(uses, use{p, what})
+		uses = append(uses, use{p, what, isHostLink(via)})
 	}
 	return uses, nil
 }

@@ -22,6 +22,11 @@ import (
 //	    set open  { type inet_service }
 //	    chain untracked { type filter hook prerouting priority raw;        # between engines nothing is remembered
 //	        ip saddr RANGE ip daddr RANGE ip daddr != GATEWAY notrack }
+//	    # In a linked hub, with OWN for the address of the session's process:
+//	    #   untracked begins with: iif host ip saddr != OWN drop; iif host ip ttl != 255 drop
+//	    #     and its rule has also: ip saddr != OWN ip daddr != OWN
+//	    #   chain process { type nat hook prerouting priority dstnat; }    # filled by ServeProcess
+//	    #   forward begins with: oif host ct state established,related accept; oif host reject
 //	    chain outbound { type nat hook prerouting priority dstnat; }       # filled by ServeOutbound
 //	    chain forward { type filter hook forward priority filter; policy drop;
 //	        tcp flags & (fin|syn|rst|ack) == (rst|ack) tcp sequence 0 ip saddr . ip daddr @young counter drop
@@ -42,6 +47,7 @@ const (
 	youngFor  = 30 * time.Second
 	saddr     = 12 // offsets in an IPv4 header
 	daddr     = 16
+	ttl       = 8
 	dport     = 2 // offsets in a TCP or UDP header
 	sequence  = 4
 	tcpFlags  = 13
@@ -53,6 +59,7 @@ const (
 var (
 	table    = &nftables.Table{Name: "muster", Family: nftables.TableFamilyIPv4}
 	outChain = &nftables.Chain{Name: "outbound", Table: table}
+	ownChain = &nftables.Chain{Name: "process", Table: table}
 )
 
 // The sets carry numbers of our own: the library would take them from a counter that it does not guard.
@@ -127,18 +134,34 @@ func (h *Hub) openPort(port uint16, open bool) error {
 func (h *Hub) redirect(port uint16) error {
 	return h.transaction(func(c *nftables.Conn) error {
 		c.FlushChain(outChain)
-		gw := h.gateway.As4()
 		exprs := join(protocol(unix.IPPROTO_TCP), in(saddr, h.prefix), notIn(daddr, h.prefix))
 		for _, never := range slices.Concat(notRoutable, notForEngines) {
 			exprs = append(exprs, notIn(daddr, never)...)
 		}
-		exprs = append(exprs,
-			&expr.Immediate{Register: 1, Data: gw[:]},
-			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(port)},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true})
-		c.AddRule(&nftables.Rule{Table: table, Chain: outChain, Exprs: exprs})
+		c.AddRule(&nftables.Rule{Table: table, Chain: outChain, Exprs: append(exprs, h.toGateway(port)...)})
 		return nil
 	})
+}
+
+// redirectOwn sends what engines open to the session's process to a port of the gateway, and not to an earlier one.
+func (h *Hub) redirectOwn(port uint16) error {
+	return h.transaction(func(c *nftables.Conn) error {
+		c.FlushChain(ownChain)
+		own := netip.PrefixFrom(h.own, 32)
+		exprs := join(protocol(unix.IPPROTO_TCP), in(saddr, h.prefix), notIn(saddr, own), in(daddr, own))
+		c.AddRule(&nftables.Rule{Table: table, Chain: ownChain, Exprs: append(exprs, h.toGateway(port)...)})
+		return nil
+	})
+}
+
+// toGateway changes the destination to a port of the gateway.
+func (h *Hub) toGateway(port uint16) []expr.Any {
+	gw := h.gateway.As4()
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: gw[:]},
+		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
+	}
 }
 
 // checkRules tells whether the calling thread's namespace is a hub.
@@ -170,15 +193,20 @@ func (h *Hub) addRules() error {
 				c.AddRule(&nftables.Rule{Table: table, Chain: ch, Exprs: r})
 			}
 		}
+		var host hostRules
+		if h.own.IsValid() {
+			host = h.hostRules()
+			chain(ownChain.Name, nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, accept)
+		}
 		gateway := netip.PrefixFrom(h.gateway, 32)
 		between := join(in(saddr, h.prefix), in(daddr, h.prefix))
 		chain("untracked", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, accept,
-			join(between, notIn(daddr, gateway), []expr.Any{&expr.Notrack{}}))
+			append(host.arrive, join(between, notIn(daddr, gateway), host.tracked, []expr.Any{&expr.Notrack{}}))...)
 		chain(outChain.Name, nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, accept)
 		chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter, drop,
-			youngRefusal(), join(between, verdict(expr.VerdictAccept)), rejectTCP(), rejectOther())
+			append(host.forward, youngRefusal(), join(between, verdict(expr.VerdictAccept)), rejectTCP(), rejectOther())...)
 		chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter, drop,
-			join(fromLo(), verdict(expr.VerdictAccept)),
+			join(fromLink("lo"), verdict(expr.VerdictAccept)),
 			join(known(), verdict(expr.VerdictAccept)),
 			join(in(daddr, gateway), protocol(unix.IPPROTO_UDP), port(53), verdict(expr.VerdictAccept)),
 			join(in(daddr, gateway), protocol(unix.IPPROTO_TCP), openPorts(), verdict(expr.VerdictAccept)),
