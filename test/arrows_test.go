@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"internal/linux/cgroup":      {},
 	"internal/linux/netns":       {},
 	"internal/linux/hub":         {"engine", "internal/linux/netns"},
+	"internal/linux/openssh":     {},
 	"internal/linux/sandbox":     {},
 	"test":                       {},
 }

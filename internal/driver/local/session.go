@@ -17,6 +17,7 @@ import (
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/hub"
 	"muster/internal/linux/netns"
+	"muster/internal/linux/openssh"
 )
 
 // session implements driver.Session: one keeper, and, on the root rung, one hub.
@@ -34,6 +35,9 @@ type session struct {
 	plain     *loopback    // nil on the root rung
 	over      bool         // both are closed
 	listeners []net.Listener
+
+	keyOf sync.Mutex
+	key   openssh.Key // nil until the first engine was started
 
 	mu       sync.Mutex
 	seq      uint64
