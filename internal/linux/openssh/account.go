@@ -8,12 +8,15 @@ import (
 	"strings"
 )
 
+// ClientFile is the client's configuration for all users.
+const ClientFile = "/etc/ssh/ssh_config"
+
 // Covers are files of the host that must show something else in a machine whose user is uid: the client's configuration,
 // and, only where the server would turn the user away, the user's own entry of the account files.
 func (g Group) Covers(uid int) map[string][]byte {
 	covers := map[string][]byte{}
-	if host, err := os.ReadFile("/etc/ssh/ssh_config"); err == nil { // without it there is no client
-		covers["/etc/ssh/ssh_config"] = g.ClientConfig(host)
+	if host, err := os.ReadFile(ClientFile); err == nil { // without it there is no client
+		covers[ClientFile] = g.ClientConfig(host)
 	}
 	passwd, err := os.ReadFile("/etc/passwd")
 	if err != nil {

@@ -10,6 +10,7 @@ package openssh
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -54,6 +55,16 @@ func (g Group) Files(dir string, env []string) map[string][]byte {
 // Programs are the places where distributions install the server.
 func Programs() []string {
 	return []string{"/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/usr/local/bin/sshd", "/sbin/sshd"}
+}
+
+// Server is the first of Programs that this host has; empty if it has none.
+func Server() string {
+	for _, p := range Programs() {
+		if info, err := os.Stat(p); err == nil && info.Mode()&0o111 != 0 {
+			return p
+		}
+	}
+	return ""
 }
 
 // ServerArgs are the arguments of a server for the one connection that is its standard input. Whoever holds the group's key
