@@ -234,7 +234,7 @@ want(sh(f"ssh {ip} 'hostname; echo $0'"), (0, (a["id"] + "\n/bin/sh\n").encode()
 func TestSSHNotInstalled(t *testing.T) {
 	requireSSH(t)
 	w := newWorld(t)
-	r := w.elsewhere(map[string]string{"/usr/sbin/sshd": "/dev/null"}, peers+`
+	r := w.elsewhere(map[string]string{"/usr/sbin/sshd": w.write("no-program", "")}, peers+`
 for host in (ip, ip, other):
     want(sh(f"ssh {host} true")[0], 255)
 `).ok(t)

@@ -80,9 +80,6 @@ func (s *sshServer) prepare() error {
 		if err := unix.Mkdir("/run/sshd", 0o755); err != nil && err != unix.EEXIST {
 			return err
 		}
-		if err := sandbox.NoAudit(); err != nil {
-			return err
-		}
 	}
 	return sandbox.BoundThread()
 }

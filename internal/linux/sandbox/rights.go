@@ -16,9 +16,10 @@ var allowedCaps = []uintptr{
 }
 
 // DropRights takes from all threads of this process, and so from everything it starts, all rights but allowedCaps, and the
-// possibility to gain any (no-new-privileges, no new namespaces, no system calls that a container's default profile refuses). The process itself can no longer be traced or looked into by processes of
-// the same user. It must not be linked with cgo. The caller must be locked to its thread and start its children from that
-// thread, or from one that called BoundThread.
+// possibility to gain any (no-new-privileges, no new namespaces, no system calls that a container's default profile
+// refuses). The process itself can no longer be traced or looked into by processes of the same user. It must not be linked
+// with cgo. The caller must be locked to its thread and start its children from that thread, or from one that called
+// BoundThread.
 func DropRights() error {
 	if err := BoundThread(); err != nil {
 		return err
