@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"internal/linux/netns":       {},
 	"internal/linux/peer":        {},
 	"internal/linux/hub":         {"engine", "internal/linux/netns"},
+	"internal/linux/openssh":     {},
 	"internal/linux/sandbox":     {},
 	"internal/web":               {"engine"},
 	"test":                       {},

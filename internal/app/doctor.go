@@ -16,6 +16,7 @@ import (
 	"muster/internal/linux/cgroup"
 	"muster/internal/linux/hub"
 	"muster/internal/linux/netns"
+	"muster/internal/linux/openssh"
 )
 
 // doctor examines what this machine can isolate and limit, and what is missing for each language.
@@ -23,7 +24,7 @@ func doctor(ctx context.Context) cli.Report {
 	var rows []cli.Row
 	rows = append(rows, systemRow(), rightsRow(), networkRow())
 	rows = append(rows, cgroupRows()...)
-	rows = append(rows, gpuRow(), foldersRow())
+	rows = append(rows, gpuRow(), sshRow(), foldersRow())
 	return cli.Report{Rows: append(rows, languageRows(ctx)...)}
 }
 
@@ -98,6 +99,24 @@ func gpuRow() cli.Row {
 		names = append(names, fmt.Sprintf("%d (%s)", g.Index, g.UUID))
 	}
 	return cli.Row{What: "GPUs", OK: true, Detail: strings.Join(names, ", ")}
+}
+
+// sshRow looks for OpenSSH's server, and for its client by what engines cover of it.
+func sshRow() cli.Row {
+	row := cli.Row{What: "ssh", Optional: true}
+	server := openssh.Server()
+	_, err := os.Stat(openssh.ClientFile)
+	switch {
+	case server == "":
+		row.Detail = "no server: MPI and DeepSpeed reach no workers"
+		row.Fix = "apt-get install openssh-server openssh-client"
+	case err != nil:
+		row.Detail = fmt.Sprintf("server %s, but no client: %v", server, err)
+		row.Fix = "apt-get install openssh-client"
+	default:
+		row.OK, row.Detail = true, fmt.Sprintf("engines of a session reach each other on port %d, by %s", openssh.Port, server)
+	}
+	return row
 }
 
 func foldersRow() cli.Row {

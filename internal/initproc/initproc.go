@@ -44,6 +44,9 @@ func Main() {
 	}
 	report(wire.Report{Started: true})
 	go obey(control, proc)
+	if proc.ssh != nil {
+		go proc.ssh.serve(func(text string) { report(wire.Report{Notice: text}) }) // until the init exits
+	}
 	report(wire.Report{Exited: proc.wait()})
 	proc.endOthers()
 	os.Exit(0)
@@ -59,6 +62,7 @@ const (
 type process struct {
 	pid   int
 	plain bool
+	ssh   *sshServer // nil: none
 }
 
 func start() (*process, error) {
@@ -77,6 +81,12 @@ func start() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	var ssh *sshServer
+	if spec.SSH != nil {
+		if ssh, err = listenSSH(spec); err != nil { // before the interpreter: the port is there when its first line runs
+			return nil, &sandbox.Step{Name: "ssh port", Err: err}
+		}
+	}
 	pid, err := startInterpreter(spec)
 	if err != nil {
 		return nil, explain(spec, err)
@@ -89,7 +99,7 @@ func start() (*process, error) {
 		}
 		unix.Close(devNull)
 	}
-	return &process{pid: pid, plain: spec.Plain}, nil
+	return &process{pid: pid, plain: spec.Plain, ssh: ssh}, nil
 }
 
 func enterSandbox(spec wire.EngineSpec) error {
@@ -109,6 +119,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		DeviceNodes: spec.DeviceNodes,
 		ShmBytes:    spec.ShmBytes,
 		Files:       spec.Files,
+		Covers:      spec.Covers,
 		UID:         spec.UID,
 		GID:         spec.GID,
 	})

@@ -61,6 +61,7 @@ type Keeper struct {
 	servers map[*server]bool
 	ending  *wire.Exit  // why the session ends; nil while it does not
 	final   *wire.Event // that it has ended
+	ssh     sshState
 }
 
 // Main runs the keeper of the session whose folder is dir and returns its exit code.

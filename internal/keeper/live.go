@@ -47,6 +47,8 @@ func (e *engine) hear() (h heard) {
 			return h
 		}
 		switch {
+		case r.Notice != "":
+			e.keeper.noticeOnce(r.Notice)
 		case r.Started:
 			h.started = true
 			e.keeper.started(e)

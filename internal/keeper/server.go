@@ -150,6 +150,8 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 			return
 		}
 		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}, k.hub)
+	case wire.OpKey:
+		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now(), Key: k.keepKey(r.Key)})
 	default:
 		answer(errors.New("this keeper does not know the operation " + r.Op))
 	}

@@ -56,19 +56,22 @@ var threadVars = []string{
 	"PYTHON_CPU_COUNT", "R_PARALLELLY_AVAILABLECORES_FALLBACK",
 }
 
+// sshSwitch, set to "off" by a session's caller or for one worker, leaves port 2222 to the engine's own code.
+const sshSwitch = "MUSTER_SSH"
+
 // buildEnv makes the environment of an engine. Later layers win: the caller's, defaults, the project's, what was given for the
 // engine, its kernel's, and last what tells the engine who it is.
 func buildEnv(in envInput) vars {
 	e := vars{}
 	for k, v := range in.Base {
-		if !ours(k) && k != "OLDPWD" {
+		if k == sshSwitch || !ours(k) && k != "OLDPWD" {
 			e[k] = v
 		}
 	}
 	e.defaults(in)
 	maps.Copy(e, in.Variables)
 	maps.Copy(e, in.Env)
-	maps.DeleteFunc(e, func(k, _ string) bool { return strings.HasPrefix(k, "MUSTER_") }) // they steer our clients, and come from here alone
+	maps.DeleteFunc(e, func(k, _ string) bool { return strings.HasPrefix(k, "MUSTER_") && k != sshSwitch }) // they steer our clients, and come from here alone
 	e["PATH"] = withLocalBin(e["PATH"], e["HOME"])
 	maps.Copy(e, in.Command)
 	maps.Copy(e, identity(in))

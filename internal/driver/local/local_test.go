@@ -152,8 +152,10 @@ var failures = map[string]func(a *attempt){
 	"sandbox: /dev":           func(a *attempt) { a.wire.ShmBytes = -1 },
 	"sandbox: files":          func(a *attempt) { a.wire.Files = map[string][]byte{"no/folder": nil} },
 	"sandbox: full disk":      func(a *attempt) { a.wire.Files = map[string][]byte{"large": make([]byte, 65<<20)} },
+	"sandbox: covers":         func(a *attempt) { a.wire.Covers = map[string][]byte{"/etc": nil} },
 	"sandbox: hostname":       func(a *attempt) { a.wire.Hostname = strings.Repeat("x", 100) },
 
+	"init: ssh port":       func(a *attempt) { a.wire.SSH.Port = -1 },
 	"init: files":          func(a *attempt) { a.wire.Files = map[string][]byte{"no/folder": nil} },
 	"init: working folder": func(a *attempt) { a.wire.Dir = "/missing" },
 	"init: interpreter":    func(a *attempt) { a.wire.Argv = []string{"/missing"} },
@@ -173,7 +175,7 @@ func steps(name Rung) []string {
 			all = append(all, step)
 		}
 	}
-	return append(all, "young", "network", "loopback", "name", "cgroup", "limits", "keeper: namespace", "keeper: join")
+	return append(all, "init: ssh port", "young", "network", "loopback", "name", "cgroup", "limits", "keeper: namespace", "keeper: join")
 }
 
 // failing makes a driver in which the engine named "fails" fails at a step.

@@ -17,6 +17,7 @@ import (
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/hub"
 	"muster/internal/linux/netns"
+	"muster/internal/linux/openssh"
 )
 
 // session implements driver.Session: one keeper, and, on the root rung, one hub.
@@ -35,6 +36,9 @@ type session struct {
 	over      bool         // both are closed
 	listeners []net.Listener
 	serving   sync.WaitGroup // Inside.Serve, one for each engine
+
+	keyOf sync.Mutex
+	key   openssh.Key // nil until the first engine was started
 
 	mu       sync.Mutex
 	seq      uint64

@@ -70,6 +70,9 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		}
 	}()
 	a.request = wire.Request{Op: wire.OpStart, Engine: string(spec.ID), HasStdin: spec.Stdin != nil}
+	if err := s.addSSH(ctx, &a.wire); err != nil {
+		return failedAt("ssh", err)
+	}
 	if err := s.step("spec", a); err != nil {
 		return err
 	}

@@ -76,6 +76,7 @@ type Request struct {
 	Reason      string          `json:"reason,omitempty"`       // OpStop
 	By          string          `json:"by,omitempty"`           // OpStop, OpEnd
 	Note        json.RawMessage `json:"note,omitempty"`         // OpNote
+	Key         []byte          `json:"key,omitempty"`          // OpKey
 }
 
 // Operations.
@@ -86,6 +87,7 @@ const (
 	OpNote   = "note"
 	OpEnd    = "end"
 	OpHub    = "hub" // answered with the hub's network namespace as a descriptor
+	OpKey    = "key" // answered with the session's SSH key: the first that a server proposed
 )
 
 // Event is a message from the keeper to the server: the answer to a Request (Seq not 0), or something that happened. A
@@ -100,6 +102,7 @@ type Event struct {
 	Exit    *Exit     `json:"exit,omitempty"` // EventExited, EventEnded
 	Pid     int       `json:"pid,omitempty"`  // EventStarted: the init, in the host's process namespace
 	Text    string    `json:"text,omitempty"` // EventNotice
+	Key     []byte    `json:"key,omitempty"`  // EventReply to OpKey
 
 	// EventAccepted
 	Address  string `json:"address,omitempty"`
@@ -163,6 +166,15 @@ type EngineSpec struct {
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
+	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
+}
+
+// SSH is the server that an init starts for each connection to a port of the engine, as the engine's user.
+type SSH struct {
+	Port     int      `json:"port"`
+	Programs []string `json:"programs"` // the first that exists is taken
+	Args     []string `json:"args"`
 }
 
 // Order is a message from the keeper to an init.
@@ -172,6 +184,7 @@ type Order struct {
 
 // Report is a message from an init to its keeper: exactly one field is set.
 type Report struct {
+	Notice  string  `json:"notice,omitempty"` // a sentence for people, told once in a session
 	Started bool    `json:"started,omitempty"`
 	Failed  *Failed `json:"failed,omitempty"`
 	Exited  *Exited `json:"exited,omitempty"`

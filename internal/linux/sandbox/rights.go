@@ -16,10 +16,29 @@ var allowedCaps = []uintptr{
 }
 
 // DropRights takes from all threads of this process, and so from everything it starts, all rights but allowedCaps, and the
-// possibility to gain any (no-new-privileges, no new namespaces, no system calls that a container's default profile refuses). The process itself can no longer be traced or looked into by processes of
-// the same user. It must not be linked with cgo. The caller must be locked to its thread and start its children from that
-// thread: the bounding set, which counts at an exec only, is dropped there alone (for all threads it costs a millisecond).
+// possibility to gain any (no-new-privileges, no new namespaces, no system calls that a container's default profile
+// refuses). The process itself can no longer be traced or looked into by processes of the same user. It must not be linked
+// with cgo. The caller must be locked to its thread and start its children from that thread, or from one that called
+// BoundThread.
 func DropRights() error {
+	if err := BoundThread(); err != nil {
+		return err
+	}
+	if err := allThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	if err := setCaps(); err != nil {
+		return err
+	}
+	if err := NoNewRights(); err != nil {
+		return err
+	}
+	return filterCalls()
+}
+
+// BoundThread takes all rights but allowedCaps from the calling thread's bounding set, which counts at an exec only: for all
+// threads this would cost a millisecond. The caller must be locked to its thread.
+func BoundThread() error {
 	for c := uintptr(0); c < 64; c++ {
 		if allowed(c) {
 			continue
@@ -32,16 +51,7 @@ func DropRights() error {
 			return fmt.Errorf("drop capability %d: %w", c, errno)
 		}
 	}
-	if err := allThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {
-		return fmt.Errorf("clear ambient capabilities: %w", err)
-	}
-	if err := setCaps(); err != nil {
-		return err
-	}
-	if err := NoNewRights(); err != nil {
-		return err
-	}
-	return filterCalls()
+	return nil
 }
 
 // NoNewRights sets no-new-privileges on all threads and makes the process untraceable: all that is possible without

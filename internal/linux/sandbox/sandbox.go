@@ -7,6 +7,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ type Config struct {
 	DeviceNodes []string          // device nodes besides the harmless ones
 	ShmBytes    int64             // size of /dev/shm
 	Files       map[string][]byte // content of the private folder
+	Covers      map[string][]byte // what files of the host show instead; those that the host lacks are left out
 	UID, GID    int               // owner of the private folder
 }
 
@@ -160,33 +162,45 @@ func resolved(path string) string {
 	return p
 }
 
-// coverEtc puts the engine's own name files over the host's. The sources are in /dev, the
-// one file system of the engine's own that is writable here, and go from it once they are mounted.
+// coverEtc puts the engine's own name files, and what else it is to see, over the host's.
 func coverEtc(c Config, resolv string) error {
-	files := []struct{ target, content string }{
-		{"/etc/hostname", c.Hostname + "\n"},
-		{"/etc/hosts", c.Hosts},
-	}
+	covers := map[string][]byte{"/etc/hostname": []byte(c.Hostname + "\n"), "/etc/hosts": []byte(c.Hosts)}
 	if c.ResolvConf != "" && resolv != "" {
-		files = append(files, struct{ target, content string }{resolv, c.ResolvConf})
+		covers[resolv] = []byte(c.ResolvConf)
 	}
-	for _, f := range files {
-		if _, err := os.Stat(f.target); err != nil {
-			// A target below the private /run can be made; one that the host lacks is left out.
-			if !strings.HasPrefix(f.target, "/run/") || os.MkdirAll(filepath.Dir(f.target), 0o755) != nil || os.WriteFile(f.target, nil, 0o644) != nil {
-				continue
-			}
-		}
-		const source = "/dev/.muster-etc"
-		if err := os.WriteFile(source, []byte(f.content), 0o644); err != nil {
+	for target, content := range covers {
+		if err := coverFile(target, content); err != nil {
 			return err
 		}
-		if err := mount(source, f.target, "", unix.MS_BIND, ""); err != nil {
-			return err
-		}
-		if err := os.Remove(source); err != nil {
+	}
+	for target, content := range c.Covers {
+		if err := coverFile(target, content); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// coverFile mounts a file over the host's, with the same owner and mode. The source is in /dev, the one file system of the
+// engine's own that is writable here, and goes from it once it is mounted.
+func coverFile(target string, content []byte) error {
+	var st unix.Stat_t
+	if unix.Stat(target, &st) != nil {
+		// A target below the private /run can be made; one that the host lacks is left out.
+		if !strings.HasPrefix(target, "/run/") || os.MkdirAll(filepath.Dir(target), 0o755) != nil || os.WriteFile(target, nil, 0o644) != nil {
+			return nil
+		}
+		st.Mode = 0o644
+	}
+	const source = "/dev/.muster-etc"
+	if err := os.WriteFile(source, content, 0o600); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Chown(source, int(st.Uid), int(st.Gid)), os.Chmod(source, os.FileMode(st.Mode&0o777))); err != nil {
+		return err
+	}
+	if err := mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return os.Remove(source)
 }
