@@ -94,6 +94,7 @@ func declared(c driver.Capabilities, name string) bool {
 	return map[string]bool{
 		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
 		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait,
+		"Terminal": c.Terminal,
 	}[name]
 }
 

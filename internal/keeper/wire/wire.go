@@ -67,6 +67,7 @@ type Request struct {
 	Reason      string          `json:"reason,omitempty"`       // OpStop
 	By          string          `json:"by,omitempty"`           // OpStop, OpEnd
 	Note        json.RawMessage `json:"note,omitempty"`         // OpNote
+	Size        *TerminalSize   `json:"size,omitempty"`         // OpResize
 }
 
 // Operations.
@@ -76,6 +77,7 @@ const (
 	OpStop   = "stop"
 	OpNote   = "note"
 	OpEnd    = "end"
+	OpResize = "resize"
 	OpHub    = "hub" // answered with the hub's network namespace as a descriptor
 )
 
@@ -153,6 +155,13 @@ type EngineSpec struct {
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size
+}
+
+// TerminalSize is in characters.
+type TerminalSize struct {
+	Rows int `json:"rows"`
+	Cols int `json:"cols"`
 }
 
 // Order is a message from the keeper to an init.
@@ -162,9 +171,10 @@ type Order struct {
 
 // Report is a message from an init to its keeper: exactly one field is set.
 type Report struct {
-	Started bool    `json:"started,omitempty"`
-	Failed  *Failed `json:"failed,omitempty"`
-	Exited  *Exited `json:"exited,omitempty"`
+	Terminal bool    `json:"terminal,omitempty"` // beside it: the master of the engine's terminal
+	Started  bool    `json:"started,omitempty"`
+	Failed   *Failed `json:"failed,omitempty"`
+	Exited   *Exited `json:"exited,omitempty"`
 }
 
 // Failed says that the engine could not be started.
