@@ -46,7 +46,14 @@ type CreateSession struct {
 	Env      map[string]string `json:"env,omitempty" doc:"for the session alone"`
 	OwnerPID int               `json:"owner_pid,omitempty" doc:"process whose end ends the session (same machine)"`
 	Terminal bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
+	TTY      *TerminalSize     `json:"tty,omitempty" doc:"the kernel's interactive interpreter in a terminal of this size; without script and code, stdin is implied"`
 	Stdin    bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
+}
+
+// TerminalSize is a terminal's size in characters, and the body of POST /sessions/{id}/resize.
+type TerminalSize struct {
+	Rows int `json:"rows" minimum:"1" maximum:"65535"`
+	Cols int `json:"cols" minimum:"1" maximum:"65535"`
 }
 
 // Session describes a session. Token is only in the reply to its creation.

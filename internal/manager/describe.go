@@ -243,7 +243,7 @@ func (s *session) describe() api.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := api.Session{
-		ID: string(s.id), Name: s.name, Kind: "script", Project: s.project, CreatedAt: s.created, Ended: s.ended,
+		ID: string(s.id), Name: s.name, Kind: s.kind(), Project: s.project, CreatedAt: s.created, Ended: s.ended,
 		Engine: describe(s.main.viewLocked(st), s.site, s.m.now()), Workers: len(s.workers),
 	}
 	for _, w := range s.workers {
@@ -252,4 +252,11 @@ func (s *session) describe() api.Session {
 		}
 	}
 	return d
+}
+
+func (s *session) kind() string {
+	if s.tty != nil {
+		return "terminal"
+	}
+	return "script"
 }
