@@ -54,6 +54,13 @@ A running server is used; without one, run carries a server inside.`,
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	f.StringVarP(&o.code, "code", "c", "", "run this `code` instead of a file")
+	o.flags(a, cmd)
+	return cmd
+}
+
+// flags are those that run and session share.
+func (o *runOptions) flags(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
 	workloadFlags(cmd, &o.kernel, &o.cpu, &o.memory, &o.gpus, &o.env, &o.name)
 	f.Lookup("cpu").Usage = "CPU `cores` (default 1)"
 	f.Lookup("memory").Usage = "memory limit in `GB` (default: none)"
@@ -62,7 +69,6 @@ A running server is used; without one, run carries a server inside.`,
 	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")
 	f.StringVar(&o.inside.Rung, "rung", "auto", "`isolation`: auto, root or plain (server inside)")
 	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (server inside)")
-	return cmd
 }
 
 // workloadFlags are the flags that run and launch share.
@@ -98,6 +104,11 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 	if err != nil {
 		return err
 	}
+	return o.carry(ctx, a, cmd, req, (*runner).run)
+}
+
+// carry finds or starts a server, lets do run the session there, and ends what was started.
+func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req api.CreateSession, do func(*runner, api.CreateSession) error) error {
 	r := newRunner(ctx, a)
 	defer r.stop()
 	address, token, closeServer, err := o.place(r.ctx, a, cmd)
@@ -109,7 +120,7 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 		if strings.HasPrefix(address, "unix://") { // on another machine, or in another container, it is somebody else's number
 			req.OwnerPID = os.Getpid()
 		}
-		err = r.run(req)
+		err = do(r, req)
 	}
 	closing := r.closing()
 	if closeErr := closeServer(closing); closeErr != nil {
@@ -255,6 +266,8 @@ func (o *runOptions) place(ctx context.Context, a *app, cmd *cobra.Command) (str
 	if a.deps.Embedded == nil {
 		return "", "", nil, engine.Errorf(engine.Internal, "this program has no server inside").WithHint("muster up")
 	}
-	o.inside.Log = a.Err
+	if o.inside.Log == nil {
+		o.inside.Log = a.Err
+	}
 	return a.deps.Embedded(ctx, o.inside)
 }

@@ -33,7 +33,8 @@ type runner struct {
 	closingCtx  context.Context
 	giveUp      context.CancelCauseFunc
 	stopClock   context.CancelFunc
-	stopped     chan struct{} // signals are not watched any more
+	stopped     chan struct{}  // signals are not watched any more
+	asked       chan os.Signal // what a key asks for: as if it were a signal
 
 	mu          sync.Mutex
 	session     string    // "" until there is one
@@ -47,7 +48,7 @@ type runner struct {
 
 // newRunner begins to watch the signals; stop ends that.
 func newRunner(ctx context.Context, a *app) *runner {
-	r := &runner{a: a, stopped: make(chan struct{}), stopClock: func() {}}
+	r := &runner{a: a, stopped: make(chan struct{}), asked: make(chan os.Signal), stopClock: func() {}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.closingCtx, r.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.wait.Go(r.watch)
@@ -83,6 +84,20 @@ func (r *runner) cause(err error) error {
 }
 
 func (r *runner) run(req api.CreateSession) error {
+	if err := r.create(req); err != nil {
+		return err
+	}
+	if req.Stdin {
+		defer r.feed(r.session, r.a.In)()
+	}
+	if err := r.follow(r.session); err != nil {
+		r.end()
+		return err
+	}
+	return r.result()
+}
+
+func (r *runner) create(req api.CreateSession) error {
 	s, err := r.c.CreateSession(r.ctx, req)
 	if err != nil {
 		return err
@@ -94,23 +109,16 @@ func (r *runner) run(req api.CreateSession) error {
 	if r.engine == "" {
 		r.engine = s.ID
 	}
-	if req.Stdin {
-		defer r.feed(s.ID)()
-	}
-	if err := r.follow(s.ID); err != nil {
-		r.end()
-		return err
-	}
-	return r.result()
+	return nil
 }
 
-// feed sends stdin, until it ends or the returned function is called.
-func (r *runner) feed(session string) (stop func()) {
+// feed sends what in holds to stdin, until it ends or the returned function is called.
+func (r *runner) feed(session string, in io.Reader) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.c.Stdin(ctx, session, r.a.In) // where it fails, the script has ended, or the console tells why
+		r.c.Stdin(ctx, session, in) // where it fails, the script has ended, or the console tells why
 	}()
 	return func() { cancel(); <-done }
 }
@@ -165,6 +173,7 @@ func (r *runner) watch() {
 		var sig os.Signal
 		select {
 		case sig = <-r.a.signals:
+		case sig = <-r.asked:
 		case <-r.stopped:
 			return
 		}
