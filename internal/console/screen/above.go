@@ -14,9 +14,17 @@ func (s *Screen) Above(lines []string) []byte {
 		return nil
 	}
 	b := s.above(lines)
-	live := s.y - s.liveTop()
+	top := s.liveTop()
+	live := s.y - top
+	wrapped := make([]bool, s.rows-top)
+	for i := range wrapped {
+		wrapped[i] = s.lines[top+i].wrapped
+	}
 	s.Write(b)
 	s.top = max(0, s.y-live)
+	for i := range min(len(wrapped), s.rows-s.top) { // rows that belong together still do, however they were drawn
+		s.lines[s.top+i].wrapped = wrapped[i]
+	}
 	return b
 }
 
@@ -53,7 +61,7 @@ func (s *Screen) liveTop() int {
 func (s *Screen) redraw(b []byte, top int) []byte {
 	bottom := s.y
 	for i := s.rows - 1; i > bottom; i-- {
-		if !s.lines[i].empty() {
+		if !s.lines[i].blank() {
 			bottom = i
 		}
 	}
@@ -65,7 +73,7 @@ func (s *Screen) redraw(b []byte, top int) []byte {
 			break
 		}
 		// The end of a full row makes the terminal go on in the next one by itself, and know that the two are one line.
-		if l.wrapped && l.end() == s.cols && len(s.lines[y+1].cells) > 0 && s.lines[y+1].cells[0].text != "" {
+		if next := s.lines[y+1].cells; l.wrapped && len(next) > 0 && next[0].text != "" && l.end()+next[0].width > s.cols {
 			continue
 		}
 		b = append(b, "\r\n"...)
@@ -171,7 +179,7 @@ func (s *Screen) Reset() []byte {
 // below is how many rows the cursor must go down to be below everything that is shown.
 func (s *Screen) below() int {
 	for i := s.rows - 1; i > s.y; i-- {
-		if !s.lines[i].empty() {
+		if !s.lines[i].blank() {
 			return i - s.y + 1
 		}
 	}

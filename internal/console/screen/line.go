@@ -32,7 +32,7 @@ func Line(text string) string {
 		default:
 			r, n := utf8.DecodeRuneInString(text[i:])
 			if r >= 0xa0 {
-				b.WriteString(text[i : i+n])
+				b.WriteRune(r) // the sign for no character, if it is none
 			} // else a control character of the second kind
 			i += n
 		}
@@ -45,15 +45,28 @@ func Line(text string) string {
 
 // skip is the length of the sequence that text begins with, and whether it only changes colours.
 func skip(text string) (n int, colour bool) {
-	var s Screen // only its parser is used
-	s.alternate, s.modes = true, map[int]bool{}
-	s.rows, s.cols = 1, 2
-	for n < len(text) {
-		s.read(text[n])
-		n++
-		if s.Between() {
-			break
-		}
+	if len(text) < 2 {
+		return len(text), false
 	}
-	return n, s.Between() && strings.HasPrefix(text, "\x1b[") && text[n-1] == 'm' && !strings.ContainsAny(text[:n], "<=>?")
+	switch c := text[1]; {
+	case c == '[':
+		for n = 2; n < len(text) && text[n] < 0x40; n++ {
+		}
+		whole := n < len(text)
+		n = min(n+1, len(text))
+		return n, whole && text[n-1] == 'm' && strings.Trim(text[2:n-1], "0123456789;:") == ""
+	case strings.IndexByte("]PX^_", c) >= 0: // a string: to BEL, or to ESC and a backslash
+		if i := strings.IndexAny(text[2:], "\a\x1b"); i >= 0 {
+			n = i + 3
+			if text[n-1] == 0x1b && n < len(text) && text[n] == '\\' {
+				n++
+			}
+			return n, false
+		}
+		return len(text), false
+	default:
+		for n = 1; n < len(text) && text[n] >= 0x20 && text[n] <= 0x2f; n++ {
+		}
+		return min(n+1, len(text)), false
+	}
 }

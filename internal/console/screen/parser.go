@@ -36,14 +36,14 @@ func (s *Screen) read(b byte) {
 		s.readChar(b)
 	case len(s.char) > 0: // it was cut short
 		s.char = s.char[:0]
-		s.show(utf8.RuneError)
+		s.put(utf8.RuneError)
 		s.read(b)
 	case b == 0x1b:
 		s.state = escape
 	case b < 0x20 || b == 0x7f:
 		s.control(b)
 	default:
-		s.show(rune(b))
+		s.put(rune(b))
 	}
 }
 
@@ -55,22 +55,13 @@ func (s *Screen) readChar(b byte) {
 	r, n := utf8.DecodeRune(s.char)
 	rest := string(s.char[n:])
 	s.char = s.char[:0]
-	s.show(r)
+	s.put(r)
 	for i := range len(rest) {
 		s.read(rest[i])
 	}
 }
 
-func (s *Screen) show(r rune) {
-	if !s.alternate {
-		s.put(r)
-	}
-}
-
 func (s *Screen) control(b byte) {
-	if s.alternate {
-		return
-	}
 	switch b {
 	case '\b':
 		if s.wrap {
@@ -147,9 +138,6 @@ func csi(s *Screen, b byte) {
 
 // simple carries out ESC and one letter.
 func (s *Screen) simple(b byte) {
-	if s.alternate && b != 'c' {
-		return
-	}
 	switch b {
 	case '7':
 		s.saved = position{s.y, s.x, s.wrap, s.style}

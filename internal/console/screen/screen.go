@@ -19,19 +19,24 @@ type Screen struct {
 	Reply func(b []byte)
 
 	rows, cols int
-	lines      []line // as many as rows
-	y, x       int
-	wrap       bool // the last column was written: the next character begins the next row
-	style      style
-	saved      position
-	top        int  // first live row
-	editing    bool // a line editor is at work: it has bracketed paste on
-	alternate  bool // a full-screen program
-	margins    bool // only a part of the screen scrolls
-	insert     bool
-	modes      map[int]bool // private modes that are not as terminals have them at first
-	last       rune
+	grid
+	main  *grid        // while a full-screen program has the other one; else nil
+	modes map[int]bool // private modes that are not as terminals have them at first
+	last  rune
 	parser
+}
+
+// grid is what a terminal has twice, one for full-screen programs.
+type grid struct {
+	lines   []line // as many as the screen has rows
+	y, x    int
+	wrap    bool // the last column was written: the next character begins the next row
+	style   style
+	saved   position
+	top     int  // first live row
+	editing bool // a line editor is at work: it has bracketed paste on
+	margins bool // only a part of the screen scrolls
+	insert  bool
 }
 
 type position struct {
@@ -70,6 +75,14 @@ func (s *Screen) Home() { s.y, s.x, s.top, s.wrap = 0, 0, 0, false }
 // shows something else until the program has drawn its live rows again, which the change of size makes it do.
 func (s *Screen) Resize(rows, cols int) {
 	rows, cols = max(rows, 1), max(cols, 2)
+	s.grid.resize(rows, cols)
+	if s.main != nil {
+		s.main.resize(rows, cols)
+	}
+	s.rows, s.cols = rows, cols
+}
+
+func (s *grid) resize(rows, cols int) {
 	for len(s.lines) > rows && s.y < len(s.lines)-1 {
 		s.lines = s.lines[:len(s.lines)-1] // below the cursor first
 	}
@@ -83,14 +96,9 @@ func (s *Screen) Resize(rows, cols int) {
 		s.y += n
 		s.top += n
 	}
-	if cols < s.cols {
-		for i := range s.lines {
-			if l := &s.lines[i]; len(l.cells) > cols {
-				l.cells = slices.Clone(l.cells[:cols])
-			}
-		}
+	for i := range s.lines {
+		s.lines[i].cut(cols)
 	}
-	s.rows, s.cols = rows, cols
 	s.x, s.wrap = min(s.x, cols-1), false
 }
 
@@ -115,7 +123,7 @@ func (s *Screen) Column() int {
 }
 
 // FullScreen reports whether a program has the screen for itself.
-func (s *Screen) FullScreen() bool { return s.alternate || s.margins }
+func (s *Screen) FullScreen() bool { return s.main != nil || s.margins }
 
 // put writes a character at the cursor.
 func (s *Screen) put(r rune) {
@@ -155,12 +163,19 @@ func (s *Screen) combine(r rune) {
 	if s.wrap {
 		at = s.x
 	}
+	if at < 0 {
+		return
+	}
 	l := &s.lines[s.y]
-	for at > 0 && at < len(l.cells) && l.cells[at].text == "" {
+	l.reach(at + 1)
+	if at > 0 && l.cells[at].text == "" && l.cells[at-1].width == 2 {
 		at--
 	}
-	if at >= 0 && at < len(l.cells) && l.cells[at].text != "" && len(l.cells[at].text) < 64 {
-		l.cells[at].text += string(r)
+	switch c := &l.cells[at]; {
+	case c.text == "":
+		*c = cell{" " + string(r), 1, c.style}
+	case len(c.text) < 64:
+		c.text += string(r)
 	}
 }
 
@@ -168,6 +183,16 @@ func (s *Screen) combine(r rune) {
 func (l *line) reach(n int) {
 	for len(l.cells) < n {
 		l.cells = append(l.cells, cell{})
+	}
+}
+
+// cut leaves n columns at most.
+func (l *line) cut(n int) {
+	if len(l.cells) <= n {
+		return
+	}
+	if l.cells = l.cells[:n]; l.cells[n-1].width == 2 {
+		l.cells[n-1] = cell{}
 	}
 }
 
@@ -203,7 +228,7 @@ func (s *Screen) feed() {
 // emptyBelow reports whether nothing stands in the cursor's row or below.
 func (s *Screen) emptyBelow() bool {
 	for _, l := range s.lines[s.y:] {
-		if !l.empty() {
+		if !l.blank() {
 			return false
 		}
 	}
@@ -216,7 +241,15 @@ func (s *Screen) moveTo(y, x int) {
 	s.top = min(s.top, s.y)
 }
 
-func (l *line) empty() bool { return l.end() == 0 }
+// blank reports whether a person sees nothing in the row.
+func (l *line) blank() bool {
+	for _, c := range l.cells {
+		if c.text != "" && c.text != " " || c.style.bg != "" || c.style.flags != 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // end is the column behind the last character.
 func (l *line) end() int {

@@ -29,7 +29,7 @@ func (s *Screen) sequence(final byte, params string) {
 		s.answer(ns)
 		return
 	}
-	if s.alternate || strings.ContainsAny(params, "<=> !\"$'*") {
+	if strings.ContainsAny(params, "<=> !\"$'*") {
 		return
 	}
 	switch final {
@@ -99,6 +99,7 @@ func (s *Screen) edit(final byte, ns []int) {
 		s.erase(s.x, s.x+n)
 	case '@':
 		s.insertCells(n)
+		s.wrap = false
 	case 'P':
 		if s.x < len(l.cells) {
 			s.split(s.x)
@@ -130,7 +131,7 @@ func (s *Screen) insertCells(n int) {
 	if s.x < len(l.cells) {
 		s.split(s.x)
 		l.cells = slices.Insert(l.cells, s.x, make([]cell, min(n, s.cols))...)
-		l.cells = l.cells[:min(len(l.cells), s.cols)]
+		l.cut(s.cols)
 	}
 }
 
@@ -182,15 +183,27 @@ func (s *Screen) eraseScreen(how int) {
 func (s *Screen) setMode(n int, on bool) {
 	if n == 47 || n == 1047 || n == modeAlternate {
 		n = modeAlternate
-		s.alternate = on
+		s.setFullScreen(on)
 	}
-	if n == modePaste && !s.alternate {
+	if n == modePaste {
 		s.setEditing(on)
 	}
 	if on == (n == modeCursor || n == modeAutowrap) {
 		delete(s.modes, n)
 	} else {
 		s.modes[n] = true
+	}
+}
+
+// setFullScreen changes to the other grid, or back.
+func (s *Screen) setFullScreen(on bool) {
+	switch {
+	case on && s.main == nil:
+		kept := s.grid
+		s.main = &kept
+		s.grid = grid{lines: make([]line, s.rows), y: s.y, x: s.x, style: s.style}
+	case !on && s.main != nil:
+		s.grid, s.main = *s.main, nil
 	}
 }
 
