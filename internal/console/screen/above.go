@@ -50,7 +50,7 @@ func (s *Screen) autowrap() bool { return !s.modes[modeAutowrap] }
 
 // liveTop is the first live row; a row that wraps belongs to the next one.
 func (s *Screen) liveTop() int {
-	top := s.top
+	top := min(s.top, s.y)
 	for top > 0 && s.lines[top-1].wrapped {
 		top--
 	}

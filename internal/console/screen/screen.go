@@ -141,6 +141,7 @@ func (s *Screen) put(r rune) {
 		s.x, s.wrap = 0, false
 		s.down()
 	}
+	s.touch()
 	l := &s.lines[s.y]
 	if s.insert {
 		s.insertCells(w)
@@ -166,6 +167,7 @@ func (s *Screen) combine(r rune) {
 	if at < 0 {
 		return
 	}
+	s.touch()
 	l := &s.lines[s.y]
 	l.reach(at + 1)
 	if at > 0 && l.cells[at].text == "" && l.cells[at-1].width == 2 {
@@ -235,11 +237,14 @@ func (s *Screen) emptyBelow() bool {
 	return true
 }
 
-// moveTo moves the cursor; a program that goes above its live rows makes more rows live.
+// moveTo moves the cursor.
 func (s *Screen) moveTo(y, x int) {
 	s.y, s.x, s.wrap = min(max(y, 0), s.rows-1), min(max(x, 0), s.cols-1), false
-	s.top = min(s.top, s.y)
 }
+
+// touch makes the cursor's row live: a program that writes above its live rows has more of them. That it only goes there says
+// nothing: Python 3.13 goes up and down again before each prompt.
+func (s *Screen) touch() { s.top = min(s.top, s.y) }
 
 // blank reports whether a person sees nothing in the row.
 func (l *line) blank() bool {

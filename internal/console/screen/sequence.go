@@ -89,6 +89,7 @@ func (s *Screen) move(final byte, ns []int) bool {
 // edit carries out what erases, inserts and deletes.
 func (s *Screen) edit(final byte, ns []int) {
 	n := number(ns, 0, 1)
+	s.touch()
 	l := &s.lines[s.y]
 	switch final {
 	case 'J':
