@@ -37,7 +37,7 @@ const LeaseConnection = "connection"
 // CreateSession is the body of POST /sessions: a script or code as a session, or a process that runs already (attached), of
 // which only name, kernel, interpreter, project, base_env and owner_pid are said.
 type CreateSession struct {
-	Kind        string            `json:"kind,omitempty" doc:"script or attached; empty: script"`
+	Kind        string            `json:"kind,omitempty" doc:"script, terminal or attached; empty: terminal with tty, else script"`
 	Name        string            `json:"name,omitempty"`
 	Kernel      string            `json:"kernel,omitempty" doc:"python3, python2, r or scala; empty: by the script's ending"`
 	Script      string            `json:"script,omitempty" doc:"file to run, relative to the project or absolute"`
@@ -52,8 +52,15 @@ type CreateSession struct {
 	OwnerPID    int               `json:"owner_pid,omitempty" doc:"process whose end ends the session: the one that asks, through the unix socket"`
 	Lease       string            `json:"lease,omitempty" enum:"connection" doc:"connection: the session ends when nobody has read its console with lease=true for 10 s"`
 	Terminal    bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
+	TTY         *TerminalSize     `json:"tty,omitempty" doc:"the kernel's interactive interpreter in a terminal of this size; without script and code, stdin is implied"`
 	Interpreter string            `json:"interpreter,omitempty" doc:"of an attached session: absolute path of what its workers of the same kernel run on"`
 	Stdin       bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
+}
+
+// TerminalSize is a terminal's size in characters, and the body of POST /sessions/{id}/resize.
+type TerminalSize struct {
+	Rows int `json:"rows" minimum:"1" maximum:"65535"`
+	Cols int `json:"cols" minimum:"1" maximum:"65535"`
 }
 
 // Session describes a session. Token is only in the reply to its creation.

@@ -51,6 +51,11 @@ func (c *Client) Interrupt(ctx context.Context, session string) error {
 	return c.call(ctx, "POST", sessionPath(session, "/interrupt"), nil, nil)
 }
 
+// Resize tells the size of the session's terminal.
+func (c *Client) Resize(ctx context.Context, session string, size api.TerminalSize) error {
+	return c.call(ctx, "POST", sessionPath(session, "/resize"), size, nil)
+}
+
 // Stdin writes r to the session's stdin as it comes, and closes stdin at its end. It returns when that is done, when
 // the session does not read any more, or when ctx ends; a Read of r that is going on then is left behind, and what it
 // reads is lost.

@@ -62,6 +62,13 @@ prompts use "muster session".`,
 	f.SetInterspersed(false)
 	f.StringVarP(&o.code, "code", "c", "", "run this `code` instead of a file")
 	f.BoolVarP(&o.noStdin, "no-stdin", "n", false, "the script's stdin is empty, and ours is left alone")
+	o.flags(a, cmd)
+	return cmd
+}
+
+// flags are those that run and session share.
+func (o *runOptions) flags(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
 	workloadFlags(cmd, &o.kernel, &o.cpu, &o.memory, &o.gpus, &o.env, &o.name)
 	f.Lookup("cpu").Usage = "CPU `cores` (default 1)"
 	f.Lookup("memory").Usage = "memory limit in `GB` (default: none)"
@@ -71,7 +78,6 @@ prompts use "muster session".`,
 	f.StringVar(&o.inside.Rung, "rung", "auto", "`isolation`: auto, root or plain (server inside)")
 	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (server inside)")
 	offer(cmd, "rung", rungs)
-	return cmd
 }
 
 // workloadFlags are the flags that run and launch share.
@@ -120,8 +126,14 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 	if err != nil {
 		return err
 	}
+	return o.carry(ctx, a, cmd, req, (*runner).run)
+}
+
+// carry finds or starts a server, lets do run the session there, and ends what was started.
+func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req api.CreateSession, do func(*runner, api.CreateSession) error) error {
 	r := newRunner(ctx, a)
 	defer r.stop()
+	var err error
 	if o.fromIn {
 		if req.Code, err = o.codeFromIn(r.ctx, a, cmd); err != nil {
 			return r.cause(err)
@@ -137,7 +149,7 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 		if strings.HasPrefix(address, "unix://") {
 			req.OwnerPID = os.Getpid()
 		}
-		err = r.run(req)
+		err = do(r, req)
 	}
 	closing := r.closing()
 	if closeErr := closeServer(closing); closeErr != nil {
@@ -287,6 +299,8 @@ func (o *runOptions) place(ctx context.Context, a *app, cmd *cobra.Command) (str
 	if a.deps.Embedded == nil {
 		return "", "", nil, engine.Errorf(engine.Internal, "this program has no server inside").WithHint("muster up")
 	}
-	o.inside.Log = a.Err
+	if o.inside.Log == nil {
+		o.inside.Log = a.Err
+	}
 	return a.deps.Embedded(ctx, o.inside)
 }

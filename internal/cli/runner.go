@@ -35,7 +35,8 @@ type runner struct {
 	closingCtx  context.Context
 	giveUp      context.CancelCauseFunc
 	stopClock   context.CancelFunc
-	stopped     chan struct{} // signals are not watched any more
+	stopped     chan struct{}  // signals are not watched any more
+	asked       chan os.Signal // what a key asks for: as if it were a signal
 
 	mu          sync.Mutex
 	session     string    // "" until there is one
@@ -44,12 +45,13 @@ type runner struct {
 	closes      bool      // nothing is left to be done but to close
 
 	engine string // the session's own
+	folder string // where its logs are kept, "" if they are not
 	exit   *api.Event
 }
 
 // newRunner begins to watch the signals; stop ends that.
 func newRunner(ctx context.Context, a *app) *runner {
-	r := &runner{a: a, stopped: make(chan struct{}), stopClock: func() {}}
+	r := &runner{a: a, stopped: make(chan struct{}), asked: make(chan os.Signal), stopClock: func() {}}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.closingCtx, r.giveUp = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.wait.Go(r.watch)
@@ -85,6 +87,20 @@ func (r *runner) cause(err error) error {
 }
 
 func (r *runner) run(req api.CreateSession) error {
+	if err := r.create(req); err != nil {
+		return err
+	}
+	if req.Stdin {
+		defer r.feed(r.session, r.a.In)()
+	}
+	if err := r.follow(r.session); err != nil {
+		r.end()
+		return r.lost(req.OwnerPID != 0, err)
+	}
+	return r.result()
+}
+
+func (r *runner) create(req api.CreateSession) error {
 	s, err := r.c.CreateSession(r.ctx, req)
 	if err != nil {
 		return err
@@ -96,37 +112,31 @@ func (r *runner) run(req api.CreateSession) error {
 	if r.engine == "" {
 		r.engine = s.ID
 	}
-	if req.Stdin {
-		defer r.feed(s.ID)()
-	}
-	if err := r.follow(s.ID); err != nil {
-		r.end()
-		if client.Unreachable(err) {
-			err = lost(s, req.OwnerPID != 0, err)
-		}
-		return err
-	}
-	return r.result()
+	r.folder = s.Folder
+	return nil
 }
 
-// lost tells of a server that went away under its session. Engines do not need it, but a session that has an owner ends
-// with that, which is this process.
-func lost(s api.Session, owned bool, err error) error {
-	message, hint := "the server went away while session "+s.ID+" ran", ""
+// lost is err, or tells of a server that went away under its session. Engines do not need it, but a session that has an
+// owner ends with that, which is this process.
+func (r *runner) lost(owned bool, err error) error {
+	if !client.Unreachable(err) {
+		return err
+	}
+	message, hint := "the server went away while session "+r.session+" ran", ""
 	if owned {
 		message += ", and the session ends with this command"
 	}
-	if s.Folder != "" {
-		hint = "look for what it printed in " + s.Folder
+	if r.folder != "" {
+		hint = "look for what it printed in " + r.folder
 	}
 	return &engine.Error{Kind: engine.Unavailable, Message: message, Hint: hint, Err: err}
 }
 
-// feed sends stdin, until it ends or the returned function is called.
-func (r *runner) feed(session string) (stop func()) {
+// feed sends what in holds to stdin, until it ends or the returned function is called.
+func (r *runner) feed(session string, in io.Reader) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var group sync.WaitGroup
-	in, taken := r.a.In, func() {}
+	taken := func() {}
 	if f, ok := in.(*os.File); ok {
 		pr, pw := io.Pipe()
 		in, taken = pr, func() { pr.Close() }
@@ -189,6 +199,7 @@ func (r *runner) watch() {
 		var sig os.Signal
 		select {
 		case sig = <-r.a.signals:
+		case sig = <-r.asked:
 		case <-r.stopped:
 			return
 		}

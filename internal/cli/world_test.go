@@ -280,6 +280,11 @@ func (m *manager) Interrupt(context.Context, engine.ID) error {
 	return nil
 }
 
+func (m *manager) Resize(_ context.Context, _ engine.ID, size api.TerminalSize) error {
+	m.called(fmt.Sprintf("resize %dx%d", size.Rows, size.Cols))
+	return nil
+}
+
 func (m *manager) Stdin(engine.ID) (io.WriteCloser, error) { return m.typed, nil }
 
 func (m *manager) Launch(_ context.Context, id engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {

@@ -34,6 +34,7 @@ type Capabilities struct {
 	Loopback    bool   // SessionSpec.Inside is heeded
 	Attach      bool   // a process that lives outside can be a session: SessionSpec.Attached
 	AttachReach bool   // its workers reach what it listens on; with OwnAddress it reaches them too, and they nothing else of the host
+	Terminal    bool   // a session's own engine can have a terminal
 	ConnectWait bool   // a young worker's connect to a port of its master that nobody listens on yet waits
 	Warnings    []string
 }
@@ -110,6 +111,8 @@ type Session interface {
 	Start(ctx context.Context, specs []Spec) []error
 	// Signal sends a signal to the process group of the engine's interpreter. NotFound if it is not alive.
 	Signal(ctx context.Context, id engine.ID, signal int) error
+	// Resize tells the size of an engine's terminal: its programs hear SIGWINCH. NotFound if it is not alive or has none.
+	Resize(ctx context.Context, id engine.ID, size TerminalSize) error
 	// Stop ends an engine and all its descendants: SIGTERM, after grace SIGKILL. It returns when the end has begun;
 	// the Exited observation, with reason and by, tells when it is over. Idempotent.
 	Stop(ctx context.Context, id engine.ID, grace time.Duration, reason engine.Reason, by string) error
@@ -151,9 +154,15 @@ type Spec struct {
 	CPUSet    []int    // whole cores to pin to; empty: all
 	GPUs      []GPU    // devices given; all others are hidden
 	Stdin     *os.File // read end; nil: empty input. The driver takes it over
-	UID, GID  int
-	Groups    []int
+	// Terminal makes stdin, stdout and stderr one terminal, the controlling one of the interpreter: what comes from Stdin is
+	// typed there, its end hangs up; what it shows is the engine's stdout. nil: none.
+	Terminal *TerminalSize
+	UID, GID int
+	Groups   []int
 }
+
+// TerminalSize is a terminal's size in characters.
+type TerminalSize struct{ Rows, Cols int }
 
 // GPU is one device that can be given to an engine.
 type GPU struct {

@@ -37,7 +37,7 @@ func Main() {
 			os.Exit(exitLost)
 		}
 	}
-	proc, err := start()
+	proc, err := start(func(master *os.File) error { return control.Send(wire.Report{Terminal: true}, master) })
 	if err != nil {
 		report(wire.Report{Failed: failure(err)})
 		os.Exit(exitFailed)
@@ -65,7 +65,8 @@ type process struct {
 	ssh   *sshServer // nil: none
 }
 
-func start() (*process, error) {
+// start starts the interpreter. The master of its terminal, if it is to have one, goes through give.
+func start(give func(master *os.File) error) (*process, error) {
 	var spec wire.EngineSpec
 	f := os.NewFile(wire.InitSpecFD, "spec")
 	err := wire.ReadMemoryFile(f, &spec)
@@ -87,7 +88,16 @@ func start() (*process, error) {
 			return nil, &sandbox.Step{Name: "ssh port", Err: err}
 		}
 	}
-	pid, err := startInterpreter(spec)
+	files := []uintptr{0, 1, 2}
+	if spec.Terminal != nil {
+		tty, err := openTerminal(spec, give)
+		if err != nil {
+			return nil, &sandbox.Step{Name: "terminal", Err: err}
+		}
+		defer tty.Close()
+		files = []uintptr{tty.Fd(), tty.Fd(), tty.Fd()}
+	}
+	pid, err := startInterpreter(spec, files)
 	if err != nil {
 		return nil, explain(spec, err)
 	}
@@ -156,8 +166,8 @@ func enterPlain(spec wire.EngineSpec) error {
 func plainFilesDir(spec wire.EngineSpec) string { return filepath.Join(spec.PrivateDir, "files") }
 
 // startInterpreter starts it in a session and process group of its own, as the engine's user, with nothing inherited but
-// descriptors 0, 1 and 2.
-func startInterpreter(spec wire.EngineSpec) (int, error) {
+// the files as descriptors 0, 1 and 2.
+func startInterpreter(spec wire.EngineSpec, files []uintptr) (int, error) {
 	private := sandbox.PrivateDir
 	env := spec.Env
 	if spec.Plain {
@@ -169,8 +179,8 @@ func startInterpreter(spec wire.EngineSpec) (int, error) {
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
 		Env:   replaceAll(env, private),
-		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal != nil}, // Ctty: descriptor 0
 	}
 	if !spec.Plain {
 		attr.Sys.Credential = credential(spec)

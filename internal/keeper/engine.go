@@ -29,10 +29,12 @@ type engine struct {
 	memory   *cgroup.OOMEvents // nil without a memory limit
 	process  *os.Process       // the init, and what follows: set before live
 	pumps    [2]*pump
+	stdin    *os.File // what is typed at its terminal; nil without one
 
 	mu      sync.Mutex
 	control *wire.Conn // nil until the init was started
 	asked   *wire.Exit // who asked for its end, if anybody did before it came, or before the memory limit was met
+	screen  *terminal  // nil until the init made it
 	early   bool       // that was before the init was started
 	outOf   bool       // the kernel killed one of its processes at the memory limit
 	over    bool       // its interpreter's end was reported: later requests to stop do not count
@@ -125,6 +127,9 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 			if e.log != nil {
 				e.log.Close()
 			}
+			if e.stdin != nil {
+				e.stdin.Close()
+			}
 			os.RemoveAll(e.dir)
 		}
 	}()
@@ -137,6 +142,12 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 	first := event{Type: "engine", Engine: e.id, Name: e.name, Role: e.role, Address: spec.Address}
 	if err := e.log.Append(console.Event, 0, time.Now(), first.json()); err != nil {
 		return fmt.Errorf("write output log: %w", err)
+	}
+	if spec.Terminal != nil && stdin != nil { // its terminal is the interpreter's stdin
+		if e.stdin, err = openEnd(stdin); err != nil {
+			return fmt.Errorf("take over stdin: %w", err)
+		}
+		stdin = nil
 	}
 	return e.startInit(specFile, net, stdin)
 }

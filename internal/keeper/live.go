@@ -25,6 +25,7 @@ func (e *engine) live() {
 	for _, p := range e.pumps {
 		p.finish()
 	}
+	e.hangUp()
 	exit := judge(e.evidence(heard))
 	e.record(exit)
 	e.clean()
@@ -43,12 +44,15 @@ func (e *engine) hear() (h heard) {
 	defer e.control.Close()
 	for {
 		var r wire.Report
-		if _, err := e.control.Receive(&r); err != nil {
+		files, err := e.control.Receive(&r)
+		if err != nil {
 			return h
 		}
 		switch {
 		case r.Notice != "":
 			e.keeper.noticeOnce(r.Notice)
+		case r.Terminal && len(files) == 1:
+			e.setTerminal(files[0])
 		case r.Started:
 			h.started = true
 			e.keeper.started(e)

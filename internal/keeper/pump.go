@@ -27,13 +27,14 @@ const lastRetries = 4
 // pump carries what an engine writes to one stream into its log: read, append, tell. It holds the engine up while the disk
 // is full (the pipe fills and the engine waits) rather than lose a byte.
 type pump struct {
-	engine *engine
-	stream console.Stream
-	read   *os.File
-	done   chan struct{}
-	over   chan struct{} // closed by finish
-	full   bool          // the last append had to wait: it was told
-	lost   int           // bytes given up after the engine's end
+	engine   *engine
+	stream   console.Stream
+	read     *os.File
+	done     chan struct{}
+	over     chan struct{} // closed by finish
+	terminal bool          // read is the master of a terminal
+	full     bool          // the last append had to wait: it was told
+	lost     int           // bytes given up after the engine's end
 }
 
 // newPump returns a pump and the writing end of its pipe.
@@ -108,7 +109,10 @@ func (p *pump) drain() {
 	defer buffers.Put(buf)
 	fd := int(p.read.Fd())
 	unix.SetNonblock(fd, true)
-	left, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	left, err := terminalLeft, error(nil) // what was written to a terminal is on its way until a read asks for it
+	if !p.terminal {
+		left, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
+	}
 	for err == nil && left > 0 {
 		var n int
 		n, err = p.readOnce(fd, (*buf)[:min(len(*buf), console.HeaderSize+left)])

@@ -139,6 +139,8 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 		answer(k.with(r.Engine, func(e *engine) error { return e.signal(r.Signal) }))
 	case wire.OpStop:
 		answer(k.stop(r.Engine, time.Duration(r.GraceMillis)*time.Millisecond, r.Reason, r.By))
+	case wire.OpResize:
+		answer(k.with(r.Engine, func(e *engine) error { return e.resize(r.Size) }))
 	case wire.OpNote:
 		answer(k.note(r.Engine, r.Note))
 	case wire.OpEnd:

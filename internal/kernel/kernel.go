@@ -25,6 +25,7 @@ type Request struct {
 	Env         map[string]string        // the whole environment of the engine to be: what the Command adds is merged with it
 	SearchEnv   map[string]string        // where interpreters are looked up (PATH), and what a wrapper script that is asked gets
 	Trusted     bool                     // the owner asks, not an engine: the script may be any file of the host
+	Interactive bool                     // the interpreter's prompt, in a terminal: there is no Script and no Code
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
 }
 
@@ -49,6 +50,8 @@ type Language struct {
 	Resolve func(ctx context.Context, command string, r Request) (string, error)
 	// Command makes the command line for a file, and what it adds to the environment.
 	Command func(ctx context.Context, interpreter, file string, isCode bool, r Request) (argv []string, env map[string]string, err error)
+	// Prompt makes the command line of the interactive interpreter, and what it adds to the environment.
+	Prompt func(ctx context.Context, interpreter string, r Request) (argv []string, env map[string]string, err error)
 }
 
 // Table holds the languages. Its methods are safe for concurrent use.
@@ -92,6 +95,9 @@ func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
 	l, err := t.language(r)
 	if err != nil {
 		return Command{}, err
+	}
+	if r.Interactive {
+		return t.prompt(ctx, l, r)
 	}
 	if r.Script == "" && r.Code == "" {
 		return Command{Kernel: l.Kernel, Argv: []string{"/bin/sleep", "infinity"}, Visible: t.visible}, nil

@@ -14,7 +14,7 @@ func python3(c Config) Language {
 	return Language{
 		Kernel: engine.Python3, Endings: []string{".py"}, Commands: []string{"python3", "python"}, CodeFile: "code.py",
 		Missing: "install Python 3 (Debian: apt-get install python3)",
-		Resolve: askPython(c), Command: pythonCommand(c),
+		Resolve: askPython(c), Command: pythonCommand(c), Prompt: ipythonPrompt(c),
 	}
 }
 
@@ -22,7 +22,7 @@ func python2(c Config) Language {
 	return Language{
 		Kernel: engine.Python2, Commands: []string{"python2", "python2.7", "pypy", "jython"}, CodeFile: "code.py",
 		Missing: "install Python 2, PyPy or Jython (Debian: apt-get install jython)",
-		Resolve: askPython(c), Command: pythonCommand(c),
+		Resolve: askPython(c), Command: pythonCommand(c), Prompt: pythonPrompt(c),
 	}
 }
 
@@ -36,7 +36,7 @@ func pythonCommand(c Config) func(context.Context, string, string, bool, Request
 		}
 		runner := filepath.Join(c.PythonPath, "muster", "_runner.py")
 		argv := append([]string{interpreter, "-u", runner, mode, file}, r.Args...)
-		return argv, map[string]string{"PYTHONPATH": joinPath(c.PythonPath, r.Env["PYTHONPATH"])}, nil
+		return argv, pythonPath(c, r), nil
 	}
 }
 
@@ -90,20 +90,26 @@ func r(c Config) Language {
 		Kernel: engine.R, Endings: []string{".r"}, Commands: []string{"Rscript"}, CodeFile: "code.R",
 		Missing: "install R (Debian: apt-get install r-base-core r-cran-jsonlite r-cran-curl)",
 		Command: func(ctx context.Context, interpreter, file string, _ bool, q Request) ([]string, map[string]string, error) {
-			library, err := c.RLibrary(ctx, interpreter)
-			if err != nil {
-				return nil, nil, err
-			}
-			packages := q.Env["R_DEFAULT_PACKAGES"]
-			if packages == "" || packages == "NULL" {
-				packages = "datasets,utils,grDevices,graphics,stats,methods"
-			}
-			return append([]string{interpreter, file}, q.Args...), map[string]string{
-				"R_LIBS":             joinPath(library, q.Env["R_LIBS"]),
-				"R_DEFAULT_PACKAGES": packages + ",cdsw",
-			}, nil
+			env, err := rEnv(ctx, c, interpreter, q)
+			return append([]string{interpreter, file}, q.Args...), env, err
 		},
+		Prompt: rPrompt(c),
 	}
+}
+
+func rEnv(ctx context.Context, c Config, rscript string, q Request) (map[string]string, error) {
+	library, err := c.RLibrary(ctx, rscript)
+	if err != nil {
+		return nil, err
+	}
+	packages := q.Env["R_DEFAULT_PACKAGES"]
+	if packages == "" || packages == "NULL" {
+		packages = "datasets,utils,grDevices,graphics,stats,methods"
+	}
+	return map[string]string{
+		"R_LIBS":             joinPath(library, q.Env["R_LIBS"]),
+		"R_DEFAULT_PACKAGES": packages + ",cdsw",
+	}, nil
 }
 
 // scala uses -nc: without it the runner starts a compile daemon, which outlives the engine's code and fails on Java 17.
@@ -113,6 +119,9 @@ func scala() Language {
 		Missing: "install Scala (Debian: apt-get install scala)",
 		Command: func(_ context.Context, interpreter, file string, _ bool, r Request) ([]string, map[string]string, error) {
 			return append([]string{interpreter, "-nc", file}, r.Args...), nil, nil
+		},
+		Prompt: func(_ context.Context, interpreter string, _ Request) ([]string, map[string]string, error) {
+			return []string{interpreter}, nil, nil
 		},
 	}
 }

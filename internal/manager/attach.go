@@ -16,14 +16,18 @@ import (
 // engine that runs, takes no room, and ends when it likes, which is the session's end.
 const (
 	kindScript   = "script"
+	kindTerminal = "terminal" // it begins with a terminal
 	kindAttached = "attached"
 )
 
 func kindOf(req api.CreateSession) string {
-	if req.Kind == "" {
-		return kindScript
+	switch {
+	case req.Kind != "":
+		return req.Kind
+	case req.TTY != nil:
+		return kindTerminal
 	}
-	return req.Kind
+	return kindScript
 }
 
 // checkAttached checks the request of a process that is to be a session.
@@ -31,8 +35,8 @@ func checkAttached(req *api.CreateSession) error {
 	switch {
 	case req.OwnerPID <= 0:
 		return invalid("owner_pid must be the id of the process to attach, not %d", req.OwnerPID)
-	case req.Script != "" || req.Code != "" || len(req.Args) > 0 || req.Stdin:
-		return invalid("an attached session runs no code of its own: leave script, code, args and stdin out")
+	case req.Script != "" || req.Code != "" || len(req.Args) > 0 || req.Stdin || req.TTY != nil:
+		return invalid("an attached session runs no code of its own: leave script, code, args, tty and stdin out")
 	case req.CPU != 0 || req.Memory != 0 || req.GPUs != 0 || len(req.Env) > 0:
 		return invalid("an attached session's process is as it is: leave cpu, memory, nvidia_gpu and env out")
 	}

@@ -44,16 +44,19 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // checkSession checks a session's request and fills its defaults in. The script and the kernel are for package kernel.
 func checkSession(req *api.CreateSession) error {
 	switch kindOf(*req) {
-	case kindScript:
+	case kindScript, kindTerminal:
 	case kindAttached:
 		return checkAttached(req)
 	default:
-		return invalid("there is no kind of session %q: script or attached", req.Kind)
+		return invalid("there is no kind of session %q: script, terminal or attached", req.Kind)
 	}
 	if req.CPU == 0 {
 		req.CPU = 1
 	}
-	if req.Script == "" && req.Code == "" {
+	if err := checkTerminal(req); err != nil {
+		return err
+	}
+	if req.Script == "" && req.Code == "" && req.TTY == nil {
 		return invalid("there is nothing to run: give a script or code")
 	}
 	if err := checkProject(req.Project); err != nil {
@@ -148,6 +151,26 @@ func checkMemory(gb float64) error {
 	case bytesOf(gb) < minMemory:
 		return invalid("memory is %s GB (%s): an interpreter needs at least 0.004 GB (4 MB) to start", number(gb), size(bytesOf(gb)))
 	}
+	return nil
+}
+
+// checkTerminal checks a session's request for a terminal, and fills in what it implies.
+func checkTerminal(req *api.CreateSession) error {
+	if req.TTY == nil {
+		if req.Kind == kindTerminal {
+			return invalid("a session of kind terminal needs tty, the terminal's size")
+		}
+		return nil
+	}
+	if req.Script != "" || req.Code != "" {
+		return invalid("a session with a terminal has the kernel's prompt: give no script and no code")
+	}
+	for name, n := range map[string]int{"rows": req.TTY.Rows, "cols": req.TTY.Cols} {
+		if n < 1 || n > math.MaxUint16 {
+			return invalid("a terminal cannot have %d %s", n, name)
+		}
+	}
+	req.Stdin, req.Terminal = true, true
 	return nil
 }
 

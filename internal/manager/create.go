@@ -104,6 +104,9 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 		key:      key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
 	}
+	if req.TTY != nil {
+		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
+	}
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
 	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
@@ -124,7 +127,7 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	var err error
 	w.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
 		Kernel: m.kernelOf(req.Kernel, req.Script, otherwise), Script: req.Script, Code: req.Code, Args: req.Args,
-		Project: s.project, Env: env, SearchEnv: env, Trusted: true,
+		Project: s.project, Env: env, SearchEnv: env, Trusted: true, Interactive: s.tty != nil,
 	})
 	if err != nil {
 		return nil, err
@@ -228,7 +231,7 @@ func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSessi
 		return engine.Errorf(engine.Conflict, "the session was ended while it was created")
 	}
 	spec := s.spec(s.main, work, from)
-	spec.Stdin = stdin
+	spec.Stdin, spec.Terminal = stdin, s.tty
 	if err := s.place.Start(ctx, []driver.Spec{spec})[0]; err != nil {
 		return err
 	}

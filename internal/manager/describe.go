@@ -256,3 +256,4 @@ func (s *session) describe() api.Session {
 	}
 	return d
 }
+

@@ -14,6 +14,7 @@ import (
 	"muster/api"
 	"muster/engine"
 	"muster/internal/console"
+	"muster/internal/driver"
 )
 
 // Manager holds the sessions of a server. Its methods are safe for concurrent use.
@@ -142,6 +143,18 @@ func (m *Manager) Interrupt(ctx context.Context, id engine.ID) error {
 			WithHint("interrupt it where it runs")
 	}
 	return wrap("interrupt session "+id.Short(), s.place.Signal(ctx, id, int(syscall.SIGINT)))
+}
+
+// Resize tells the size of the session's terminal.
+func (m *Manager) Resize(ctx context.Context, id engine.ID, size api.TerminalSize) error {
+	s, err := m.session(id)
+	if err != nil {
+		return err
+	}
+	if s.tty == nil {
+		return engine.Errorf(engine.Conflict, "session %s has no terminal", id.Short())
+	}
+	return wrap("resize the terminal of session "+id.Short(), s.place.Resize(ctx, id, driver.TerminalSize{Rows: size.Rows, Cols: size.Cols}))
 }
 
 // Engine finds a worker, or a session's own engine, by its id or the beginning of it.

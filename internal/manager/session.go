@@ -25,10 +25,11 @@ type session struct {
 	project     string
 	created     time.Time
 	token       [sha256.Size]byte
-	key         string // the token itself: its engines get it
-	terminal    bool   // a terminal shows the stderr of its own engine
-	dir         string // where its console is
-	interpreter string // of its own engine; "": none
+	key         string               // the token itself: its engines get it
+	terminal    bool                 // a terminal shows the stderr of its own engine
+	tty         *driver.TerminalSize // that its own engine starts with; nil: it has no terminal
+	dir         string               // where its console is
+	interpreter string               // of its own engine; "": none
 	site        site
 	place       driver.Session
 	api         net.Listener

@@ -23,6 +23,8 @@ type Manager interface {
 	// Hold keeps a session with the lease "connection" from ending until release is called. Others it does not touch.
 	Hold(id engine.ID) (release func(), err error)
 	Interrupt(ctx context.Context, id engine.ID) error
+	// Resize tells the size of the session's terminal; Conflict if it has none.
+	Resize(ctx context.Context, id engine.ID, size api.TerminalSize) error
 	// Stdin returns the writing end of the session's stdin; Conflict if it was not asked for or is already taken.
 	Stdin(id engine.ID) (io.WriteCloser, error)
 	// Launch validates, admits and answers at once; one description for each worker asked, refused ones without id.

@@ -16,7 +16,11 @@ type (
 	sessionReply  struct{ Body api.Session }
 	sessionsReply struct{ Body []api.Session }
 	createInput   struct{ Body api.CreateSession }
-	empty         struct{}
+	resizeInput   struct {
+		SessionPath
+		Body api.TerminalSize
+	}
+	empty struct{}
 )
 
 // sessionID resolves the {id} of a path, and refuses what the sender may not touch as if it did not exist.
@@ -110,4 +114,12 @@ func (s *Server) interrupt(ctx context.Context, in *SessionPath) (*empty, error)
 		return nil, err
 	}
 	return nil, s.manager.Interrupt(ctx, id)
+}
+
+func (s *Server) resize(ctx context.Context, in *resizeInput) (*empty, error) {
+	id, err := sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.manager.Resize(ctx, id, in.Body)
 }

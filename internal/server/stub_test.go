@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -110,6 +111,11 @@ func (m *stub) Interrupt(_ context.Context, id engine.ID) error {
 	m.called("interrupt " + string(id))
 	_, err := m.Session(id)
 	return err
+}
+
+func (m *stub) Resize(_ context.Context, id engine.ID, size api.TerminalSize) error {
+	m.called(fmt.Sprintf("resize %s %dx%d", id, size.Rows, size.Cols))
+	return nil
 }
 
 func (m *stub) Stdin(id engine.ID) (io.WriteCloser, error) {

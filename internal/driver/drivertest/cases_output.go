@@ -10,6 +10,7 @@ import (
 	"muster/api"
 	"muster/engine"
 	"muster/internal/console"
+	"muster/internal/driver"
 )
 
 var outputCases = []testCase{
@@ -20,6 +21,7 @@ var outputCases = []testCase{
 	{"note", "", note},
 	{"stdin reaches the session's own engine", "", stdin},
 	{"no stdin is empty stdin", "", noStdin},
+	{"a terminal for the session's own engine", "Terminal", terminal},
 }
 
 func streams(w *world) {
@@ -119,4 +121,32 @@ func noStdin(w *world) {
 	p.startMain()
 	spec, _ := p.run(CopyStdin{}, Print{"end of input"})
 	p.expectStdout(spec.ID, "end of input\n")
+}
+
+// terminal types at an engine, resizes its terminal, and hangs up.
+func terminal(w *world) {
+	p := w.open()
+	spec := p.make(engine.RoleSession, TerminalSize{}, ReadLine{}, TerminalSize{}, CopyStdin{})
+	r, wr, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	spec.Stdin, spec.Terminal = r, &driver.TerminalSize{Rows: 33, Cols: 101}
+	p.start(spec)
+	p.awaitText(spec.ID, "33 101")
+	if err := p.s.Resize(w.t.Context(), spec.ID, driver.TerminalSize{Rows: 44, Cols: 222}); err != nil {
+		w.t.Fatal(err)
+	}
+	wr.WriteString("\n")
+	p.awaitText(spec.ID, "44 222")
+	wr.WriteString("typed\n")
+	p.awaitText(spec.ID, "typed")
+	if err := p.s.Resize(w.t.Context(), engine.NewID(), driver.TerminalSize{Rows: 1, Cols: 1}); engine.KindOf(err) != engine.NotFound {
+		w.t.Errorf("resize of an engine that is not there: %v", err)
+	}
+	wr.Close()
+	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSignal, 129, 1)
+	if got := p.text(spec.ID, console.Stderr); got != "" {
+		w.t.Errorf("stderr %q", got)
+	}
 }

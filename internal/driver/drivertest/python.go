@@ -39,6 +39,12 @@ def cat():
         b = os.read(0, 65536)
         if not b: return
         while b: b = b[os.write(1, b):]
+def line():
+    while os.read(0, 1) not in (b"\n", b""): pass
+def size():
+    import fcntl, struct
+    try: out("%d %d" % struct.unpack("hh4x", fcntl.ioctl(0, 0x5413, bytes(8))))
+    except OSError: out("no terminal")
 def hang():
     while True: time.sleep(3600)
 def trap(n, text):
@@ -108,6 +114,10 @@ func pythonStep(s Step) (string, error) {
 		return `out("processes %d" % len([p for p in os.listdir("/proc") if p.isdigit()]))`, nil
 	case CopyStdin:
 		return "cat()", nil
+	case TerminalSize:
+		return "size()", nil
+	case ReadLine:
+		return "line()", nil
 	case Exit:
 		return fmt.Sprintf("os._exit(%d)", s.Code), nil
 	case Die:

@@ -30,6 +30,10 @@ type (
 	CountProcesses struct{}
 	// CopyStdin copies stdin to stdout until its end.
 	CopyStdin struct{}
+	// TerminalSize writes "ROWS COLS" of the terminal that is stdin, or "no terminal".
+	TerminalSize struct{}
+	// ReadLine reads a line of stdin.
+	ReadLine struct{}
 	// Exit ends with an exit code.
 	Exit struct{ Code int }
 	// Die sends itself a signal.
@@ -75,6 +79,8 @@ func (PrintDir) step()       {}
 func (PrintHost) step()      {}
 func (CountProcesses) step() {}
 func (CopyStdin) step()      {}
+func (TerminalSize) step()   {}
+func (ReadLine) step()       {}
 func (Exit) step()           {}
 func (Die) step()            {}
 func (Hang) step()           {}

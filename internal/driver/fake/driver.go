@@ -84,7 +84,7 @@ func (d *Driver) World() *World { return d.opts.World }
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities {
 	c := driver.Capabilities{
-		Name: "fake", OwnAddress: true, MemoryLimit: true, Survives: true, ConnectWait: true, Attach: true,
+		Name: "fake", OwnAddress: true, MemoryLimit: true, Survives: true, ConnectWait: true, Attach: true, Terminal: true,
 		Warnings: []string{"the fake driver runs no interpreter: it plays scripted programs"},
 	}
 	if d.opts.Claim != nil {

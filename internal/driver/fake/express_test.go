@@ -39,6 +39,10 @@ func instruction(s drivertest.Step) (string, error) {
 		return "resolve", nil
 	case drivertest.CopyStdin:
 		return "cat", nil
+	case drivertest.TerminalSize:
+		return "tty", nil
+	case drivertest.ReadLine:
+		return "line", nil
 	case drivertest.Exit:
 		return fmt.Sprintf("exit %d", s.Code), nil
 	case drivertest.Die:

@@ -34,6 +34,7 @@ type proc struct {
 	by       string
 	held     []io.Closer // what its descendants hold; closed at its end
 	peak     int64
+	size     *driver.TerminalSize // nil: no terminal
 }
 
 // outcome is how a program ended by itself.
@@ -46,7 +47,7 @@ type outcome struct {
 }
 
 func newProc(p *place, spec driver.Spec) *proc {
-	pr := &proc{place: p, spec: spec, fatal: make(chan struct{}), done: make(chan struct{}), traps: map[int]string{}}
+	pr := &proc{place: p, spec: spec, fatal: make(chan struct{}), done: make(chan struct{}), traps: map[int]string{}, size: spec.Terminal}
 	if spec.Stdin != nil {
 		pr.held = append(pr.held, spec.Stdin)
 	}
@@ -164,6 +165,17 @@ func (pr *proc) stop(grace time.Duration, reason engine.Reason, by string) {
 			pr.signal(int(syscall.SIGKILL))
 		}
 	}()
+}
+
+// resize changes the size of the terminal.
+func (pr *proc) resize(size driver.TerminalSize) error {
+	pr.mu.Lock()
+	defer pr.mu.Unlock()
+	if pr.size == nil || pr.dead {
+		return engine.Errorf(engine.NotFound, "engine %s has no terminal", pr.spec.ID)
+	}
+	pr.size = &size
+	return nil
 }
 
 // hold keeps c open until the engine's end.

@@ -94,6 +94,7 @@ func init() {
 		"resolve": func(pr *proc, _ string) *outcome {
 			return pr.print(console.Stdout, pr.spec.Hostname+" "+pr.spec.Address.String()+"\n")
 		},
+		"tty":         (*proc).printSize,
 		"sleep":       (*proc).doze,
 		"hang":        (*proc).hang,
 		"exit":        (*proc).leave,
@@ -103,6 +104,7 @@ func init() {
 		"ignore-term": func(pr *proc, _ string) *outcome { pr.mu.Lock(); pr.noTerm = true; pr.mu.Unlock(); return nil },
 		"trap":        (*proc).trap,
 		"cat":         (*proc).cat,
+		"line":        (*proc).readLine,
 		"serve":       (*proc).serve,
 		"connect":     (*proc).connect,
 		"grandchild":  (*proc).grandchild,
@@ -131,6 +133,17 @@ func (pr *proc) printEnv(arg string) *outcome {
 	}
 	slices.Sort(lines)
 	return pr.print(console.Stdout, strings.Join(lines, ""))
+}
+
+// printSize writes the terminal's size, as stty does.
+func (pr *proc) printSize(string) *outcome {
+	pr.mu.Lock()
+	size := pr.size
+	pr.mu.Unlock()
+	if size == nil {
+		return pr.print(console.Stdout, "no terminal\n")
+	}
+	return pr.print(console.Stdout, fmt.Sprintf("%d %d\n", size.Rows, size.Cols))
 }
 
 func (pr *proc) doze(arg string) *outcome {

@@ -29,9 +29,38 @@ func (pr *proc) cat(string) *outcome {
 			return &out
 		}
 		if err != nil {
+			return pr.endOfInput()
+		}
+	}
+}
+
+// readLine reads stdin up to the next newline.
+func (pr *proc) readLine(string) *outcome {
+	if pr.spec.Stdin == nil {
+		return nil
+	}
+	b := make([]byte, 1)
+	for {
+		_, err := pr.spec.Stdin.Read(b)
+		if !pr.sleep(0) {
+			out := pr.killed()
+			return &out
+		}
+		if err != nil {
+			return pr.endOfInput()
+		}
+		if b[0] == '\n' {
 			return nil
 		}
 	}
+}
+
+// endOfInput goes on, or is hung up on if stdin is a terminal.
+func (pr *proc) endOfInput() *outcome {
+	if pr.spec.Terminal == nil {
+		return nil
+	}
+	return &outcome{signal: int(syscall.SIGHUP)}
 }
 
 // serve answers every connection to the engine's address until the engine ends.

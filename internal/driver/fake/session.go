@@ -93,6 +93,14 @@ func (s *session) Signal(ctx context.Context, id engine.ID, signal int) error {
 	return nil
 }
 
+func (s *session) Resize(ctx context.Context, id engine.ID, size driver.TerminalSize) error {
+	pr, err := s.p.proc(id)
+	if err != nil {
+		return err
+	}
+	return pr.resize(size)
+}
+
 func (s *session) Stop(ctx context.Context, id engine.ID, grace time.Duration, reason engine.Reason, by string) error {
 	pr, err := s.p.proc(id)
 	if err != nil {

@@ -85,7 +85,7 @@ func New(c Config) (*Driver, error) {
 // plainly settles for the plain rung, with the one warning that says so.
 func (d *Driver) plainly(why string) {
 	d.rung = Plain
-	d.caps = driver.Capabilities{Name: "plain", Survives: true, Attach: true, AttachReach: true, Warnings: []string{
+	d.caps = driver.Capabilities{Name: "plain", Survives: true, Attach: true, AttachReach: true, Terminal: true, Warnings: []string{
 		"engines are plain processes here, without isolation, own addresses or limits" + why,
 	}}
 }
@@ -118,7 +118,7 @@ func (d *Driver) tryRoot() error {
 	d.rung, d.network, d.tree = Root, network, tree
 	d.caps = driver.Capabilities{
 		Name: "local", OwnAddress: true, Isolation: true, GPU: true, Survives: true, ConnectWait: true, Loopback: true,
-		Attach: true, AttachReach: true,
+		Attach: true, AttachReach: true, Terminal: true,
 		MemoryLimit: memory, CPUShare: cpu, CPUCap: cpu,
 	}
 	if !memory {

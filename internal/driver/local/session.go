@@ -186,6 +186,13 @@ func (s *session) Signal(ctx context.Context, id engine.ID, signal int) error {
 	return err
 }
 
+func (s *session) Resize(ctx context.Context, id engine.ID, size driver.TerminalSize) error {
+	_, err := s.request(ctx, wire.Request{
+		Op: wire.OpResize, Engine: string(id), Size: &wire.TerminalSize{Rows: size.Rows, Cols: size.Cols},
+	})
+	return err
+}
+
 func (s *session) Stop(ctx context.Context, id engine.ID, grace time.Duration, reason engine.Reason, by string) error {
 	_, err := s.request(ctx, wire.Request{
 		Op: wire.OpStop, Engine: string(id), GraceMillis: grace.Milliseconds(), Reason: string(reason), By: by,

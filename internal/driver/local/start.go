@@ -270,6 +270,9 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 	if s.hub != nil {
 		w.Gateway = s.hub.Gateway().String()
 	}
+	if spec.Terminal != nil {
+		w.Terminal = &wire.TerminalSize{Rows: spec.Terminal.Rows, Cols: spec.Terminal.Cols}
+	}
 	for _, g := range spec.GPUs {
 		w.DeviceNodes = append(w.DeviceNodes, g.Nodes...)
 	}

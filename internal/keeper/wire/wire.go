@@ -77,6 +77,7 @@ type Request struct {
 	By          string          `json:"by,omitempty"`           // OpStop, OpEnd
 	Note        json.RawMessage `json:"note,omitempty"`         // OpNote
 	Key         []byte          `json:"key,omitempty"`          // OpKey
+	Size        *TerminalSize   `json:"size,omitempty"`         // OpResize
 }
 
 // Operations.
@@ -86,6 +87,7 @@ const (
 	OpStop   = "stop"
 	OpNote   = "note"
 	OpEnd    = "end"
+	OpResize = "resize"
 	OpHub    = "hub" // answered with the hub's network namespace as a descriptor
 	OpKey    = "key" // answered with the session's SSH key: the first that a server proposed
 )
@@ -168,6 +170,7 @@ type EngineSpec struct {
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
+	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size
 }
 
 // SSH is the server that an init starts for each connection to a port of the engine, as the engine's user.
@@ -177,6 +180,12 @@ type SSH struct {
 	Args     []string `json:"args"`
 }
 
+// TerminalSize is in characters.
+type TerminalSize struct {
+	Rows int `json:"rows"`
+	Cols int `json:"cols"`
+}
+
 // Order is a message from the keeper to an init.
 type Order struct {
 	Signal int `json:"signal,omitempty"` // to the interpreter's process group
@@ -184,10 +193,11 @@ type Order struct {
 
 // Report is a message from an init to its keeper: exactly one field is set.
 type Report struct {
-	Notice  string  `json:"notice,omitempty"` // a sentence for people, told once in a session
-	Started bool    `json:"started,omitempty"`
-	Failed  *Failed `json:"failed,omitempty"`
-	Exited  *Exited `json:"exited,omitempty"`
+	Notice   string  `json:"notice,omitempty"`   // a sentence for people, told once in a session
+	Terminal bool    `json:"terminal,omitempty"` // beside it: the master of the engine's terminal
+	Started  bool    `json:"started,omitempty"`
+	Failed   *Failed `json:"failed,omitempty"`
+	Exited   *Exited `json:"exited,omitempty"`
 }
 
 // Failed says that the engine could not be started.

@@ -54,6 +54,7 @@ accept_call <- function() {
 # library() then says nothing about socketConnection, which is masked on purpose.
 .onAttach <- function(libname, pkgname) {
   assign(".conflicts.OK", TRUE, envir = as.environment(paste0("package:", pkgname)))
+  keep_history()
 }
 
 # Evaluates an accept, and gives its warnings and errors the words and the call that base R's socketConnection has for them.
