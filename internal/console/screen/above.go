@@ -13,22 +13,33 @@ func (s *Screen) Above(lines []string) []byte {
 	if len(lines) == 0 {
 		return nil
 	}
-	b := s.above(lines)
+	before, after := s.around()
+	b := appendLines(before, lines)
+	last := lines[max(0, len(lines)-s.rows):] // those before are scrolled off, and the model need not read them
 	top := s.liveTop()
 	live := s.y - top
 	wrapped := make([]bool, s.rows-top)
 	for i := range wrapped {
 		wrapped[i] = s.lines[top+i].wrapped
 	}
-	s.Write(b)
+	s.Write(appendLines(before, last))
+	s.Write(after)
 	s.top = max(0, s.y-live)
 	for i := range min(len(wrapped), s.rows-s.top) { // rows that belong together still do, however they were drawn
 		s.lines[s.top+i].wrapped = wrapped[i]
 	}
+	return append(b, after...)
+}
+
+func appendLines(b []byte, lines []string) []byte {
+	for _, l := range lines {
+		b = append(append(b, l...), "\r\n"...)
+	}
 	return b
 }
 
-func (s *Screen) above(lines []string) []byte {
+// around is what is written before lines above the live rows, and after them.
+func (s *Screen) around() (before, after []byte) {
 	top := s.liveTop()
 	b := up(nil, s.y-top)
 	b = append(b, '\r')
@@ -40,10 +51,7 @@ func (s *Screen) above(lines []string) []byte {
 	if !s.autowrap() {
 		b = append(b, "\x1b[?7h"...)
 	}
-	for _, l := range lines {
-		b = append(append(b, l...), "\r\n"...)
-	}
-	return s.redraw(b, top)
+	return b[:len(b):len(b)], s.redraw(nil, top)
 }
 
 func (s *Screen) autowrap() bool { return !s.modes[modeAutowrap] }

@@ -212,8 +212,9 @@ func (s *Screen) down() {
 		s.y++
 		return
 	}
+	room := s.lines[0].cells[:0]
 	copy(s.lines, s.lines[1:])
-	s.lines[s.rows-1] = line{}
+	s.lines[s.rows-1] = line{cells: room}
 	s.top = max(0, s.top-1)
 	s.saved.y = max(0, s.saved.y-1)
 }
