@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"sync"
 	"time"
 
 	"muster/api"
@@ -26,6 +27,7 @@ import (
 	"muster/internal/kernel"
 	"muster/internal/manager"
 	"muster/internal/server"
+	"muster/internal/web"
 )
 
 // config is what the two kinds of server, the one of its own and the one inside "run", have in common.
@@ -37,6 +39,7 @@ type config struct {
 	ephemeral           bool // sessions leave nothing behind
 	memoryCapacityBytes int64
 	gpus                string
+	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
 }
 
@@ -47,6 +50,8 @@ type app struct {
 	manager *manager.Manager
 	server  *server.Server
 	http    *http.Server
+	gateway *web.Gateway
+	web     net.Listener // nil: none
 }
 
 // closeTimeout bounds how long the end of all sessions may take. Each is over within a second.
@@ -88,23 +93,50 @@ func open(c config) (_ *app, err error) {
 		return nil, err
 	}
 	a := &app{token: rand.Text(), driver: drv}
+	if a.web, err = listenWeb(c.web); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && a.web != nil {
+			a.web.Close()
+		}
+	}()
+	where := domain(c.web, a.web)
 	who := caller()
 	a.manager, err = manager.New(manager.Config{
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
-		OwnerToken: a.token, Serve: a.serveEngines, User: who.Username, Home: who.HomeDir,
+		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	a.server = server.New(server.Config{
-		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log,
+		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where),
 		Site: api.SiteConfig{
 			MaxGPUs: len(capacity.GPUs), Accelerator: -1, MaxCPU: capacity.CPU, MaxMemory: float64(capacity.MemoryBytes) / 1e9,
 		},
 	})
 	a.http = a.server.HTTP()
+	a.gateway = newGateway(where, a.manager, log, a.http.Handler)
+	a.http.Handler = front(a.gateway, a.http.Handler)
 	return a, nil
+}
+
+// hosts are the names that the server goes by.
+func hosts(domain string) []string {
+	if domain == "" {
+		return nil
+	}
+	return []string{domain}
+}
+
+// abandon closes what open made, when it is not to be served.
+func (a *app) abandon(ctx context.Context) error {
+	if a.web != nil {
+		a.web.Close()
+	}
+	return errors.Join(a.manager.Close(ctx), a.driver.Close())
 }
 
 func newDriver(p paths, c config) (*local.Driver, error) {
@@ -127,6 +159,10 @@ func (a *app) serveEngines(session engine.ID, l net.Listener) {
 func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	served := make(chan error, 1)
 	go func() { served <- a.http.Serve(ownerOnly(l)) }()
+	var browsers sync.WaitGroup
+	if a.web != nil {
+		browsers.Go(func() { a.http.Serve(a.web) })
+	}
 	ready()
 	var err error
 	select {
@@ -138,8 +174,10 @@ func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	defer cancel()
 	// Sessions first: whoever follows a console sees its end before the streams are closed.
 	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
+	a.gateway.Close()
 	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close())
 	<-served
+	browsers.Wait()
 	return err
 }
 

@@ -25,7 +25,7 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 	name := "@muster-" + rand.Text()
 	l, err := net.Listen("unix", name)
 	if err != nil {
-		return "", "", nil, errors.Join(err, a.manager.Close(ctx), a.driver.Close())
+		return "", "", nil, errors.Join(err, a.abandon(ctx))
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
@@ -54,14 +54,14 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	defer starting.Close()
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
-		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, log: o.Log,
+		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log,
 	})
 	if err != nil {
 		return err
 	}
 	l, err := announce(o, a.token)
 	if err != nil {
-		return errors.Join(err, a.manager.Close(ctx), a.driver.Close())
+		return errors.Join(err, a.abandon(ctx))
 	}
 	defer os.Remove(o.TokenFile)
 	run, stop := context.WithCancel(ctx)

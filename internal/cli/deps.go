@@ -50,6 +50,7 @@ type UpOptions struct {
 	MemoryCapacityBytes int64     // what all engines together may ask for; 0: the machine's
 	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
 	Rung                string    // auto, root or plain
+	Web                 string    // host:port where browsers find engines, or none; "": a default of Serve's
 	Log                 io.Writer // for people: warnings, requests that failed
 	// UntilIdle ends the server by itself when no session has lived for so long; 0: never. Serve then waits for one that is
 	// just starting or ending, and returns a ServerRunsError when another answers at Listen.

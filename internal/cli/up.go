@@ -41,6 +41,7 @@ runs already this one says so and ends with exit code 0.`,
 	f.BoolVar(&o.serve.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share")
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
+	f.StringVar(&o.serve.Web, "web", "", "where browsers find engines: `host:port` or none (default: 127.0.0.1:20202, else a free port)")
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
 	offer(cmd, "rung", rungs)

@@ -165,7 +165,7 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 	back.add(func() { os.RemoveAll(s.dir) })
 	place, err := m.cfg.Driver.Open(ctx, driver.SessionSpec{
 		ID: s.id, ConsoleDir: s.consoleDir(), Ephemeral: m.cfg.Ephemeral, Owner: owner,
-		Attached: s.attached(req), Observe: s.observe, Wrote: s.bell.Ring,
+		Attached: s.attached(req), Inside: m.inside(s.id), Observe: s.observe, Wrote: s.bell.Ring,
 	})
 	if err != nil {
 		return err

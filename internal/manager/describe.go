@@ -256,4 +256,3 @@ func (s *session) describe() api.Session {
 	}
 	return d
 }
-

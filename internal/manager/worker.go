@@ -68,6 +68,7 @@ type worker struct {
 	exit     *engine.Exit
 	stopBy   string // who asked for its end while the driver was just taking it; "": nobody
 	waiters  []*waiter
+	done     chan struct{} // closed when it has ended; nil: nobody asked
 }
 
 func newWorker(s *session, b *batch, id engine.ID, addr netip.Addr, now time.Time) *worker {
@@ -98,6 +99,17 @@ func (w *worker) becomeLocked(next engine.Status, at time.Time) bool {
 	return true
 }
 
+// doneLocked is closed when the engine has ended.
+func (w *worker) doneLocked() <-chan struct{} {
+	if w.done == nil {
+		w.done = make(chan struct{})
+		if w.status.Final() {
+			close(w.done)
+		}
+	}
+	return w.done
+}
+
 // finishLocked makes the engine's end known, once.
 func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
 	if w.status.Final() {
@@ -107,6 +119,9 @@ func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
 	if w.batch.live--; w.batch.live == 0 {
 		w.batch.work = nil
 		w.session.work -= w.batch.size
+	}
+	if w.done != nil {
+		close(w.done)
 	}
 	return w.becomeLocked(exit.Status(), at)
 }

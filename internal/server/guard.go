@@ -133,7 +133,7 @@ func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
 			WithHint("tokens change when a server starts, and a session's token ends with the session")
 	}
 	// Engines reach their own session's listener only, so another token than their session's was stolen.
-	if session, ok := r.Context().Value(listenerKey{}).(engine.ID); ok && id != (Identity{Session: session}) {
+	if session, ok := SessionOf(r.Context()); ok && id != (Identity{Session: session}) {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not that of session %s, whose engines are served here", session.Short()).
 			WithHint("in an engine, use the token in CDSW_API_KEY")
 	}

@@ -109,6 +109,12 @@ func connState(c net.Conn, state http.ConnState) {
 	}
 }
 
+// SessionOf tells of a request's context whether it came by a listener of ForEngines, and of which session.
+func SessionOf(ctx context.Context) (engine.ID, bool) {
+	id, ok := ctx.Value(listenerKey{}).(engine.ID)
+	return id, ok
+}
+
 // listenerContext is what the requests of a listener begin with. It does not end with Close, which is for streams only.
 func listenerContext(l net.Listener) context.Context {
 	if e, ok := l.(*engineListener); ok {

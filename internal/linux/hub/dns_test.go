@@ -148,6 +148,7 @@ func TestNames(t *testing.T) {
 		r := e[1].resolver(h, network)
 		for name, want := range map[string]netip.Addr{
 			"worker-one.": e[0].addr, "WORKER-ONE.": e[0].addr, "two.session.": e[1].addr,
+			"abc.localhost.": netip.MustParseAddr("127.0.0.1"),
 		} {
 			if got, err := r.LookupHost(t.Context(), name); err != nil || len(got) != 1 || got[0] != want.String() {
 				t.Errorf("%s by %s: %v, %v; want %s", name, network, got, err, want)

@@ -54,10 +54,16 @@ func (n *names) forget(addrs []netip.Addr) {
 	}
 }
 
-// answer answers a question about the session's own names and addresses; nil if it is about something else.
+// answer answers a question about the session's own names and addresses, and about the engine itself; nil if it is about something else.
 func (n *names) answer(query []byte, q question) []byte {
 	if q.class != classIN || !q.opcodeZero {
 		return nil
+	}
+	if q.name == "localhost" || strings.HasSuffix(q.name, ".localhost") { // RFC 6761, section 6.3
+		if q.kind != typeA && q.kind != typeAny {
+			return reply(query, q, 0)
+		}
+		return answer(query, q, typeA, []byte{127, 0, 0, 1})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

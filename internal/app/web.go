@@ -1,0 +1,86 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+
+	"muster/engine"
+	"muster/internal/manager"
+	"muster/internal/server"
+	"muster/internal/web"
+)
+
+// webPort is where browsers find engines if nobody asks for something else and it is free: an address that people can keep.
+const webPort = 20202
+
+// noWeb asks for no web addresses.
+const noWeb = "none"
+
+// listenWeb listens where people's browsers find engines. Nil if they are not to.
+func listenWeb(asked string) (net.Listener, error) {
+	switch asked {
+	case noWeb:
+		return nil, nil
+	case "":
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(webPort)))
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+			l, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err != nil {
+			return nil, engine.Errorf(engine.Unavailable, "no address for browsers: %w", err).WithHint("--web none does without")
+		}
+		return l, nil
+	}
+	l, err := net.Listen("tcp", asked)
+	if err != nil {
+		return nil, engine.Errorf(engine.Unavailable, "browsers cannot be served at %s: %w", asked, err).
+			WithHint("give another address with --web, or none")
+	}
+	return l, nil
+}
+
+// domain is what the web addresses of engines end with. Sub-domains of a number there are none: whoever listens on one is
+// found as localhost, by a forwarded port, or by the path.
+func domain(asked string, l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	host, _, _ := net.SplitHostPort(asked)
+	if host == "" || net.ParseIP(host) != nil {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
+// newGateway leads to engines what comes to their addresses, and the rest to next.
+func newGateway(domain string, m *manager.Manager, log *slog.Logger, next http.Handler) *web.Gateway {
+	return web.New(web.Config{Domain: domain, Manager: found{m}, Session: server.SessionOf, Next: next, Log: log})
+}
+
+// front tells who can mean the address of an engine: whoever comes by TCP.
+func front(gateway, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, isTCP := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); isTCP {
+			gateway.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// found gives the manager's engines to the gateway.
+type found struct{ *manager.Manager }
+
+func (f found) Find(id engine.ID) (web.Engine, bool) {
+	e, ok := f.Manager.Find(id)
+	return web.Engine(e), ok
+}
+
+func (f found) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error) {
+	return f.Manager.Dial(ctx, id, port)
+}
