@@ -34,6 +34,11 @@ class Both(Folder):
             yield os.path.join(self.dir, "a.py"), self.run_(RUNNER, "script", self.write("a.py", source), env=env)
 
 
+def heed_signals():
+    """Undo what a shell does to its background jobs, of which these tests may be one. Engines begin so, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Dialect(Both):
     def test_lines(self):
         for i, (name, row) in enumerate(LINES.items()):
@@ -106,7 +111,7 @@ class Dialect(Both):
     def signalled(self, number, source):
         path = self.write("private/code", source)
         p = subprocess.Popen([self.python, "-u", RUNNER, "code", path], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             start_new_session=True)  # fmt: skip
+                             start_new_session=True, preexec_fn=heed_signals)  # fmt: skip
         self.assertEqual(p.stdout.readline(), b"begin\n")
         os.killpg(p.pid, number)  # as an engine's init and a terminal do
         out, err = p.communicate(timeout=DEADLINE)
