@@ -54,16 +54,36 @@ func (g *Gateway) login(w http.ResponseWriter, r *http.Request, h host) {
 	}
 }
 
-// recognise takes the token, which becomes the login's cookie, or the cookie of an earlier one.
+// recognise takes the token, which becomes the login's cookie, or the cookie of an earlier one, or the person's own browser.
 func (g *Gateway) recognise(w http.ResponseWriter, r *http.Request, h host, token string) (engine.Identity, bool) {
 	if token == "" {
-		return g.ticket(r, h, loginScope)
+		if who, ok := g.ticket(r, h, loginScope); ok {
+			return who, true
+		}
+		own := shows(r) && !forwarded(r) && g.person(r.Context())
+		return engine.Identity{Owner: own}, own
 	}
 	who, ok := g.manager.Authenticate(token)
 	if ok {
 		setCookie(w, r, h, loginPath, g.tickets.seal(loginScope, who))
 	}
 	return who, ok
+}
+
+// shows: a browser says that it asks for what it will show in a window or tab. login has refused what foreign pages cause
+// otherwise.
+func shows(r *http.Request) bool {
+	return navigates(r) && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
+}
+
+// forwarded: somebody between the browser and us says so.
+func forwarded(r *http.Request) bool {
+	for name := range r.Header {
+		if name == "Via" || name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return false
 }
 
 // destination is the address where a login leads: an engine's, under the very name and port that the login was asked
