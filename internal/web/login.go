@@ -49,22 +49,30 @@ func (g *Gateway) login(w http.ResponseWriter, r *http.Request, h host) {
 		showLogin(w, r, to, form.Get("token") != "")
 	case to == "":
 		show(w, r, page{status: http.StatusOK, title: "Logged in", text: "This browser may now open the web addresses of engines."})
+	case !g.leads(who, a):
+		showLogin(w, r, to, false)
 	default:
 		redirect(w, withCode(target, g.tickets.issue(a.scope(), who)))
 	}
 }
 
-// recognise takes the token, which becomes the login's cookie, or the cookie of an earlier one, or the person's own browser.
+// leads reports whether a login is good for an address. One for another session's engines is none for this, and the person may
+// have a better token.
+func (g *Gateway) leads(who engine.Identity, a address) bool {
+	e, found := g.manager.Find(a.id)
+	return who.Owner || found && visitor{Identity: who}.mayReach(e)
+}
+
+// recognise takes the token, which becomes the login's cookie, or the person's own browser, or the cookie of an earlier login.
 func (g *Gateway) recognise(w http.ResponseWriter, r *http.Request, h host, token string) (engine.Identity, bool) {
 	if token == "" {
-		if who, ok := g.ticket(r, h, loginScope); ok {
-			return who, true
+		if shows(r) && !forwarded(r) && g.person(r.Context()) {
+			return engine.Identity{Owner: true}, true
 		}
-		own := shows(r) && !forwarded(r) && g.person(r.Context())
-		return engine.Identity{Owner: own}, own
+		return g.ticket(r, h, loginScope)
 	}
 	who, ok := g.manager.Authenticate(token)
-	if ok {
+	if before, _ := g.ticket(r, h, loginScope); ok && !before.Owner { // a session's token takes nothing away from the owner
 		setCookie(w, r, h, loginPath, g.tickets.seal(loginScope, who))
 	}
 	return who, ok

@@ -105,3 +105,27 @@ func TestPersonIsKnownAtTheLoginOnly(t *testing.T) {
 	// A wrong token is wrong, not overlooked.
 	w.ask(c, "GET", domain+"/login?token=wrong", "", html, opens, page_).expect(t, 401, "not known")
 }
+
+// Who logged in for one session is asked again for another's engine, and the owner who follows a session's link stays the owner.
+func TestLoginsOfSeveralWorths(t *testing.T) {
+	w := newWorld(t)
+	w.app(workerA, app.port, told)
+	w.app(workerB, app.port, told)
+	hostB := string(workerB) + "." + domain
+	link := func(token, host string) string {
+		return domain + "/login?token=" + token + "&to=" + url.QueryEscape("http://"+host+"/")
+	}
+	c := w.client(w.outside)
+	w.browse2(c, 200, link("A", appHost), 3)
+	for _, host := range []string{hostB, "zzzzzzzzzzzzzzzz." + domain} { // one that is not there looks the same
+		r, trail := w.browse(c, host+"/")
+		r.expect(t, 200, "Log in", "password")
+		if len(trail) != 2 {
+			t.Errorf("%q", trail)
+		}
+	}
+	w.browse2(c, 200, link(ownerToken, hostB), 3)
+	w.app(workerB, readOnly.port, told)
+	w.browse2(c, 200, link("A", appHost), 3)
+	w.browse2(c, 200, "read-only-"+hostB+"/", 4)
+}
