@@ -64,7 +64,7 @@ func (o *openOptions) run(ctx context.Context, a *app, cmd *cobra.Command, id st
 		return err
 	}
 	if engine.Status(w.Status).Final() {
-		return engine.Errorf(engine.Conflict, "%s has ended: %s", w.ID, orDash(reason(w))).WithHint("muster logs %s", w.ID)
+		return engine.Errorf(engine.Conflict, "%s has ended (%s)", w.ID, orDash(reason(w))).WithHint("muster logs %s", w.ID)
 	}
 	link, err := o.link(ctx, w)
 	if err != nil {

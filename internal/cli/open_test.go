@@ -30,7 +30,7 @@ func TestOpenPrintsTheLink(t *testing.T) {
 	w.expect(0, login+"http%3A%2F%2Fread-only-"+worker1+".localhost%3A20202%2F\n", "", "open", "--read-only", "w1")
 	w.expect(0, "http://public-"+worker1+".localhost:20202/\n", "", "open", "--public", "--print", "w1")
 	w.expect(0, login+"http%3A%2F%2F"+sessionA+".localhost%3A20202%2F\n", "", "open", "aaaa")
-	w.expect(1, "", "muster: "+worker2+" has ended: exit code 3\n  try: muster logs "+worker2+"\n", "open", "w2")
+	w.expect(1, "", "muster: "+worker2+" has ended (exit code 3)\n  try: muster logs "+worker2+"\n", "open", "w2")
 	w.expect(1, "", "muster: there is no session or worker \"zz\"\n  try: muster ps\n", "open", "zz")
 	w.expect(2, "", "muster: open needs the id of one session or worker, and was given 0\n  try: muster open --help\n", "open")
 	w.expect(2, "", "muster: --read-only and --public are two addresses: open one after the other\n  try: muster open --help\n",
