@@ -1,6 +1,7 @@
 package test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,4 +115,41 @@ for at in ("", "read-only-", "public-"):
 print("seen", seen)
 `)
 	w.muster("run", "session.py", m[0], m[1], strings.TrimSpace(string(token))).ok(t).has(t, "seen {404}")
+}
+
+// An attached session's app_url leads to its own process's port on the host, from the host and from its workers, and not to
+// what another process of the host serves there.
+func TestWebAddressOfAnAttachedSession(t *testing.T) {
+	w := newWorld(t)
+	w.copyWeb()
+	b := w.outside("python3", "notebook.py", `
+me = attach("notebook")
+import cdsw, webapp
+url = "http://%s.%s/" % (os.environ["CDSW_ENGINE_ID"], os.environ["CDSW_DOMAIN"])
+assert me["engine"]["app_url"] == url, me
+print("address", url, os.environ["CDSW_API_KEY"])
+while not os.path.exists("go"):
+    time.sleep(0.02)
+webapp.ports = {"CDSW_APP_PORT": "127.0.0.1"}
+webapp.start()
+worker = cdsw.launch_workers(n=1, cpu=0.2, memory=0.2, env={"TO": url}, code="import os, webvisit; assert webvisit.told(os.environ['TO'] + 'x')['port'] == 8090")
+assert cdsw.await_workers(worker)["workers"], "not visited"
+print("visited")
+time.sleep(1000)
+`)
+	m := b.match(`address (\S+) (\S+)`)
+	auth := "Authorization: Bearer " + m[1]
+	browser := newBrowser(t)
+	browser.ask("GET", m[0], "", auth).has(t, 503, "Nothing listens yet", `session "notebook"`)
+	l, err := net.Listen("tcp", "127.0.0.1:8090")
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser.ask("GET", m[0], "", auth).has(t, 503, "cannot be reached")
+	l.Close()
+	w.write("go", "")
+	b.await("visited")
+	if a := browser.ask("GET", m[0], "", auth).told(t); a.Port != 8090 || a.Auth != nil {
+		t.Errorf("told %+v", a)
+	}
 }
