@@ -223,6 +223,12 @@ func (c *crowd) testBrowser(t *testing.T) {
 	if a := p.told(t); a.Asked != "GET /page?q=1" || a.Cookie != nil || a.Auth != nil || p.at != c.at("", "app")+"page?q=1" {
 		t.Errorf("%s told %+v", p.at, a)
 	}
+	port := c.domain[strings.LastIndexByte(c.domain, ':')+1:]
+	for _, uid := range []uint32{0, person} { // root's server knows nobody by the connection
+		if login := asks(t, uid, port, "/login?to="+url.QueryEscape(to), c.domain); !strings.Contains(login, `name="token"`) {
+			t.Errorf("user %d: %s", uid, login)
+		}
+	}
 	own := "Origin: http://" + c.id["app"] + "." + c.domain
 	if a := b.ask("POST", c.at("", "app"), "typed", own).told(t); a.Body != "typed" || a.Cookie != nil {
 		t.Errorf("told %+v", a)
