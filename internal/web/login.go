@@ -79,7 +79,7 @@ func (g *Gateway) recognise(w http.ResponseWriter, r *http.Request, h host, toke
 }
 
 // shows: a browser says that it asks for what it will show in a window or tab. login has refused what foreign pages cause
-// otherwise.
+// otherwise. Chromium 156 and Firefox 153, which were tried, say it to http://localhost and below it.
 func shows(r *http.Request) bool {
 	return navigates(r) && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
