@@ -120,6 +120,7 @@ func open(c config) (_ *app, err error) {
 	a.http = a.server.HTTP()
 	a.gateway = newGateway(where, a.manager, log, a.http.Handler)
 	a.http.Handler = front(a.gateway, a.http.Handler)
+	knowPersons(a.http)
 	return a, nil
 }
 
