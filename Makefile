@@ -22,7 +22,7 @@ test: build ## all tests; root adds the isolated rung
 	@scripts/need python3 venv r gcc ip ssh mpi
 	@scripts/test
 
-mutants: build ## take away each fix of the launch races in turn: the tests must notice
+mutants: build ## take away each fix of the launch races, and five promises, in turn: the tests must notice
 	@scripts/need python3 r
 	@scripts/mutants
 
