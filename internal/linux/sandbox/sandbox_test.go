@@ -228,12 +228,12 @@ func errorsOf(errs ...error) error {
 
 // What an engine has turned into a link, after its session began, shows it nothing of what is covered.
 func TestTurned(t *testing.T) {
-	dir, elsewhere := realTemp(t), realTemp(t)
-	run, err := os.MkdirTemp("/run", "muster-sandbox-test-")
+	dir, elsewhere, program := realTemp(t), realTemp(t), buildInside(t, t.TempDir())
+	inRun, err := os.MkdirTemp("/run", "muster-sandbox-test-")
 	if err != nil {
 		t.Skipf("capability root: %v", err)
 	}
-	defer os.RemoveAll(run)
+	defer os.RemoveAll(inRun)
 	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
 	if err != nil {
 		t.Skipf("capability root: %v", err)
@@ -244,13 +244,15 @@ func TestTurned(t *testing.T) {
 	if err := errorsOf(os.MkdirAll(inner+"/other", 0o755), os.Mkdir(secret, 0o755), os.Mkdir(project+".before", 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range []string{elsewhere, run, secret, inner + "/other"} {
+	for _, target := range []string{elsewhere, inRun, secret, inner + "/other"} {
 		link := filepath.Join(dir, "link")
 		for _, visible := range []string{project, project + "/file", link} {
 			if err := errorsOf(os.WriteFile(target+"/file", nil, 0o644), os.Symlink(target, project), os.Symlink(project, link)); err != nil {
 				t.Fatal(err)
 			}
-			out := enter(t, Config{Visible: []string{dir, visible}, Shared: []string{dir, project}, Hidden: []string{secret, inner}}, target+"/file")
+			out := run(t, Config{
+				Visible: []string{dir, visible}, Shared: []string{dir, project}, Hidden: []string{secret, inner}, TmpDir: "/var/tmp",
+			}, program, nil, []string{target + "/file"})
 			leads := target
 			if filepath.Base(visible) == "file" {
 				leads += "/file"
