@@ -205,7 +205,7 @@ func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 		Visible:    visible,
 		PythonPath: python,
 		Run:        run,
-		RLibrary: func(ctx context.Context, rscript string) (string, error) {
+		RLibrary: func(ctx context.Context, run engine.RunProbe, rscript string) (string, error) {
 			return clients.RLibrary(ctx, run, rscript, p.cache)
 		},
 	}), nil

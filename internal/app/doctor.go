@@ -162,8 +162,10 @@ func languageRows(ctx context.Context) []cli.Row {
 	}
 	defer drv.Close()
 	table := kernel.NewTable(kernel.Config{
-		Run:      drv.Probe,
-		RLibrary: func(ctx context.Context, rscript string) (string, error) { return "", checkR(ctx, drv.Probe, rscript) },
+		Run: drv.Probe,
+		RLibrary: func(ctx context.Context, run engine.RunProbe, rscript string) (string, error) {
+			return "", checkR(ctx, run, rscript)
+		},
 	})
 	dir, err := os.Getwd()
 	if err != nil {

@@ -145,11 +145,14 @@ type Spec struct {
 	Hostname string
 	// Argv and Files come from package kernel. "{private}" in Argv and Env is replaced by the folder, visible to the engine
 	// alone, in which Files are found.
-	Argv      []string
-	Env       []string // KEY=VALUE, complete: nothing is inherited
-	Files     map[string][]byte
-	Dir       string   // working directory, absolute
-	Visible   []string // paths that stay visible even if they lie in /tmp (project, interpreter, clients)
+	Argv    []string
+	Env     []string // KEY=VALUE, complete: nothing is inherited
+	Files   map[string][]byte
+	Dir     string   // working directory, absolute
+	Visible []string // paths that stay visible even if they lie in /tmp (project, interpreter, clients)
+	// Shared are real places, known since before anything of the session ran: what Visible leads to in /tmp and the like must lie in
+	// one of them, else the start fails. Links that lead there may have been turned by engines.
+	Shared    []string
 	Resources engine.Resources
 	HardCPU   bool     // cap instead of weight
 	CPUSet    []int    // whole cores to pin to; empty: all
