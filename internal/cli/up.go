@@ -78,8 +78,11 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	}
 	o.serve.Log = a.Err
 	o.serve.Ready = func(address string) {
+		if o.readyFD != 0 {
+			o.tellReady(address)
+			return
+		}
 		fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address)
-		o.tellReady(address)
 	}
 	return o.harmless(a, a.deps.Serve(ctx, o.serve))
 }

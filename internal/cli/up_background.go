@@ -61,6 +61,8 @@ func (o *upOptions) detach(ctx context.Context, a *app, cmd *cobra.Command) erro
 	forget := context.AfterFunc(ctx, func() { server.Process.Signal(syscall.SIGTERM) })
 	address, _ := io.ReadAll(ready)
 	if len(address) > 0 && forget() {
+		said, _ := os.ReadFile(path) // such as what this machine cannot isolate
+		a.Err.Write(said)
 		if o.json {
 			return a.printJSON(o.found())
 		}
@@ -103,9 +105,6 @@ func (o *upOptions) again(cmd *cobra.Command) []string {
 
 // tellReady tells whoever started us in the background.
 func (o *upOptions) tellReady(address string) {
-	if o.readyFD < firstExtra {
-		return
-	}
 	f := os.NewFile(uintptr(o.readyFD), "ready")
 	io.WriteString(f, address) // nobody there: then nobody waits
 	f.Close()
