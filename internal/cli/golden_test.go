@@ -35,11 +35,14 @@ func golden(t *testing.T, name, got string) {
 
 // each of our commands, with cobra's own left out.
 func commands(a *app) (all []*cobra.Command) {
-	root := newRoot(a)
-	all = append(all, root)
-	for _, c := range root.Commands() {
+	return below(newRoot(a))
+}
+
+func below(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, c := range cmd.Commands() {
 		if c.Name() != "help" && c.Name() != "completion" {
-			all = append(all, c)
+			all = append(all, below(c)...)
 		}
 	}
 	return all
@@ -57,7 +60,7 @@ func TestHelp(t *testing.T) {
 		if code := w.run(args...); code != 0 {
 			t.Errorf("%q ends with %d", args, code)
 		}
-		name := "help_" + c.Name() + ".txt"
+		name := "help_" + strings.ReplaceAll(strings.TrimPrefix(c.CommandPath(), "muster "), " ", "_") + ".txt"
 		files[name] = true
 		golden(t, name, w.out.String())
 	}
