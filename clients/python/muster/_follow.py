@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 # Records that are read and not yet shown: a terminal that stands still holds up the reading, not the workers.
 _QUEUED = 1000
 # How long an await, and the process's end, wait for the last lines.
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 2.0
 _END_SECONDS = 10.0
+# A script that answers a worker and exits must not take with it what the worker prints of the answer: so long may workers
+# go on after the end of a script (the same as in muster run).
+_LAST_WORDS_SECONDS = 0.5
 # What is shown may hang in a terminal that stands still: a fork does not wait for longer.
 _FORK_SECONDS = 1.0
 # A worker's first lines may be read before the reply that tells to which launch it belongs.
@@ -47,6 +50,7 @@ class Terminal:
         self.files = {"stdout": sys.stdout or sys.__stdout__, "stderr": sys.stderr or sys.__stderr__}
         terminals = {name: _is_terminal(f) for name, f in self.files.items()}
         self.color = terminals["stdout"] and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         self.together = self.color or _identity(self.files["stdout"]) == _identity(self.files["stderr"])
 
     def place(self) -> Any:
@@ -73,6 +77,7 @@ class Notebook:
     """The cells of a notebook. Each message names the request that it answers, also long after that was answered."""
 
     color = False
+    interactive = True
 
     def __init__(self, kernel: Any) -> None:
         self._kernel = kernel
@@ -184,13 +189,22 @@ class Follower:
         if not self._places and not self._labeler.seen:
             return  # the end of the process is enough
         try:
-            conn = http.client.HTTPConnection(*_http.address(self._url), timeout=_END_SECONDS)
-            conn.request("DELETE", _http.BASE + "/sessions/self", headers={"Authorization": "Bearer " + self._key})
-            conn.getresponse().read()
-            conn.close()
+            if not self._screen.interactive:
+                everything = {"all": True, "wait_for_completion": True, "timeout_seconds": _LAST_WORDS_SECONDS}
+                self._ask("POST", "/sessions/self/await", json.dumps(everything))
+            self._ask("DELETE", "/sessions/self")
         except (OSError, http.client.HTTPException):
             return  # without a server the end of the process is the session's too
         self._shown.wait(_END_SECONDS)
+
+    def _ask(self, method: str, path: str, body: Optional[str] = None) -> None:
+        conn = http.client.HTTPConnection(*_http.address(self._url), timeout=_END_SECONDS)
+        try:
+            headers = {"Authorization": "Bearer " + self._key, "Content-Type": "application/json"}
+            conn.request(method, _http.BASE + path, body, headers)
+            conn.getresponse().read()
+        finally:
+            conn.close()
 
     def before_fork(self) -> None:
         self._writing.acquire(timeout=_FORK_SECONDS)

@@ -162,6 +162,7 @@ end_session <- function() {
   self$pid <- NULL
   try(
     {
+      if (!interactive()) last_words()
       handle <- new_request("DELETE", NULL, "application/json")
       curl::handle_setopt(handle, timeout = 10)
       curl::curl_fetch_memory(paste0(Sys.getenv("MUSTER_URL"), "/muster/v1/sessions/self"), handle)
@@ -169,4 +170,12 @@ end_session <- function() {
     },
     silent = TRUE
   )
+}
+
+# A script that answers a worker and exits must not take with it what the worker prints of the answer: so long may workers go
+# on after the end of a script (the same as in muster run).
+last_words <- function() {
+  handle <- new_request("POST", list(all = TRUE, wait_for_completion = TRUE, timeout_seconds = 0.5), "application/json")
+  curl::handle_setopt(handle, timeout = 10)
+  curl::curl_fetch_memory(paste0(Sys.getenv("MUSTER_URL"), "/muster/v1/sessions/self/await"), handle)
 }
