@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 
 from . import _errors, _follow, _http, _session
 from ._version import API_VERSION
@@ -65,6 +66,8 @@ def _become(reply: Dict[str, Any]) -> None:
     follower = _follow.Follower(reply["id"], _follow.screen())
     _session.follower = follower
     follower.start()
+    # From 3.12 on Python warns of a fork beside threads, and ours are no danger to the child.
+    warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
     atexit.register(follower.end)
     os.register_at_fork(before=follower.before_fork, after_in_parent=follower.after_fork, after_in_child=_in_child)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # Records that are read and not yet shown: a terminal that stands still holds up the reading, not the workers.
 _QUEUED = 1000
+_READ_BYTES = 256 << 10
 # How long an await, and the process's end, wait for the last lines.
 _SETTLE_SECONDS = 2.0
 _END_SECONDS = 10.0
@@ -200,7 +201,7 @@ class Follower:
     def _ask(self, method: str, path: str, body: Optional[str] = None) -> None:
         conn = http.client.HTTPConnection(*_http.address(self._url), timeout=_END_SECONDS)
         try:
-            headers = {"Authorization": "Bearer " + self._key, "Content-Type": "application/json"}
+            headers = {"Authorization": "Bearer " + self._key, "Content-Type": "application/json", "Accept": "application/json"}
             conn.request(method, _http.BASE + path, body, headers)
             conn.getresponse().read()
         finally:
@@ -244,8 +245,11 @@ class Follower:
             response = conn.getresponse()
             if response.status != 200:
                 raise ConnectionRefusedError("HTTP %d" % response.status)
-            for line in iter(response.readline, b""):
-                yield json.loads(line.decode("utf-8"))
+            rest = b""
+            for data in iter(lambda: response.read1(_READ_BYTES), b""):  # readline would not tell the end from a break
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    yield json.loads(line.decode("utf-8"))
         finally:
             conn.close()
 
