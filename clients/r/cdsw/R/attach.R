@@ -57,7 +57,7 @@ attach_process <- function() {
   self$pid <- Sys.getpid()
   self$id <- reply$id
   self$program <- program
-  self$launched <- FALSE
+  self$launched <- FALSE # workers: before that there is nothing to show, and nothing to end
   reg.finalizer(self, function(e) end_session(), onexit = TRUE)
 }
 

@@ -38,7 +38,7 @@ await_follower <- function() {
 
 # Shows what has been printed since the last time, where only R itself can.
 show_console <- function() {
-  if (!is_own_session() || !self$at_calls || !self$launched) {
+  if (!is_own_session() || !self$launched || !self$at_calls) {
     return(invisible())
   }
   handle <- new_request("GET", NULL, line_type)
