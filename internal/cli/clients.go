@@ -92,11 +92,11 @@ func (o *clientsOptions) command(a *app, cmd *cobra.Command) *cobra.Command {
 }
 
 func (o *clientsOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
-	if a.deps.Clients == nil {
-		return engine.Errorf(engine.Internal, "this program carries no clients")
-	}
 	if cmd.Flags().Changed("python") && o.python == "" {
 		return usage(cmd, "--python is empty: it must be the path of an interpreter")
+	}
+	if a.deps.Clients == nil {
+		return engine.Errorf(engine.Internal, "this program carries no clients")
 	}
 	python := o.python
 	if python == "" && !o.r {

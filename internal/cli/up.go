@@ -57,6 +57,9 @@ what the server has to say is then in server.log in the folder of its token.`,
 }
 
 func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
+	if o.json && !o.background {
+		return usage(cmd, "--json says where a server in the background is, and --background is not given")
+	}
 	if a.deps.Serve == nil {
 		return engine.Errorf(engine.Internal, "this program has no server")
 	}
@@ -66,9 +69,6 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	o.serve.MemoryCapacityBytes = int64(o.memoryGB * 1e9)
 	if o.serve.UntilIdle < 0 || o.serve.UntilIdle == 0 && cmd.Flags().Changed("until-idle") {
 		return usage(cmd, "--until-idle is %v: it must be more than 0", o.serve.UntilIdle)
-	}
-	if o.json && !o.background {
-		return usage(cmd, "--json says where a server in the background is, and --background is not given")
 	}
 	if err := o.where(a, cmd); err != nil {
 		return o.harmless(a, err)
