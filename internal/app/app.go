@@ -59,7 +59,7 @@ const closeTimeout = 20 * time.Second
 
 // Deps are what the command line needs of this package.
 func Deps() cli.Deps {
-	return cli.Deps{Version: cli.Version, Embedded: serveEmbedded, Serve: serveUp, Doctor: doctor}
+	return cli.Deps{Version: cli.Version, Embedded: serveEmbedded, Serve: serveUp, Doctor: doctor, Clients: installClients}
 }
 
 // open builds everything. After an error nothing is left.
