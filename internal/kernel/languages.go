@@ -58,7 +58,7 @@ func askPython(c Config) func(context.Context, string, Request) (string, error) 
 			return "", fmt.Errorf("%w%s", err, quoted(said))
 		}
 		real := strings.TrimSpace(string(out))
-		if real == command {
+		if sameFile(real, command) {
 			return command, nil // a script, but no wrapper: Jython is one
 		}
 		if !filepath.IsAbs(real) || !isBinary(real) {
