@@ -148,6 +148,7 @@ type Spec struct {
 	Env       []string // KEY=VALUE, complete: nothing is inherited
 	Files     map[string][]byte
 	Dir       string   // working directory, absolute
+	Alias     string   // a path in /home at which the engine sees Dir as well, where engines are isolated; "": none
 	Visible   []string // paths that stay visible even if they lie in /tmp (project, interpreter, clients)
 	Resources engine.Resources
 	HardCPU   bool     // cap instead of weight

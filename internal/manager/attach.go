@@ -74,7 +74,7 @@ func checkInterpreter(path string) error {
 // prepareAttached is the part of newSession for a process that runs already: it has all of the machine and asks for nothing.
 func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.CreateSession) error {
 	c, err := m.cfg.Kernels.Prepare(ctx, kernel.Request{
-		Kernel: m.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, Trusted: true,
+		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, Trusted: true, Own: s.settings.Kernels,
 	}) // nothing to run: it is about the kernel's name
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.Creat
 	b.kernel, b.cpu, s.interpreter, b.work = c.Kernel, m.cfg.Capacity.CPU, req.Interpreter, &work{}
 	s.main.ticket.want = amount{}
 	s.origin = &origin{base: req.BaseEnv}
-	s.origin.search = m.environment(s, s.main, b.work, s.origin)
+	s.origin.search = m.searchEnvironment(s, b.work, s.origin)
 	return nil
 }
 

@@ -60,12 +60,13 @@ func (s *session) open() error {
 // prepare checks what is asked and makes what all workers of the launch have in common. The batch is for descriptions even
 // with an error.
 func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers) (*batch, error) {
+	fill(&req.CPU, &req.Memory, &req.GPUs, s.settings.Worker)
 	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: req.N}
 	if b.name == "" {
 		b.name = defaultWorkerName
 	}
 	own := s.main.batch.kernel
-	b.kernel = m.kernelOf(req.Kernel, req.Script, own)
+	b.kernel = s.kernelOf(req.Kernel, req.Script, own)
 	if err := checkWorkers(&req); err != nil {
 		if !finite(b.cpu) {
 			b.cpu = 0 // JSON cannot say it, and the message does
@@ -82,7 +83,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	some := newWorker(s, b, s.id, s.main.addr, s.created) // who it is does not matter here
 	w := &work{env: req.Env}
 	r := kernel.Request{
-		Kernel: b.kernel, Script: req.Script, Code: req.Code, Project: s.project,
+		Kernel: b.kernel, Script: s.script(req.Script), Code: req.Code, Project: s.project, Own: s.settings.Kernels,
 		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
 	}
 	if s.interpreter != "" {
@@ -134,7 +135,16 @@ func (s *session) accept(b *batch, n int) ([]*worker, error) {
 	for i := range ws {
 		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
 	}
+	ts := make([]*ticket, n)
+	for i, w := range ws {
+		ts[i] = &w.ticket
+	}
+	if err := s.m.room.count(quotaOf(s.settings.Limits), ts); err != nil {
+		s.place.Release(addrs...)
+		return nil, err
+	}
 	if err := s.add(b, ws); err != nil {
+		admit(s.m.room.release(ts))
 		s.place.Release(addrs...)
 		return nil, err
 	}
