@@ -7,6 +7,7 @@ import (
 	"muster/api"
 	"muster/engine"
 	"muster/internal/kernel"
+	"muster/internal/project"
 )
 
 // Launch validates, admits and answers at once; one description for each worker asked, refused ones without id. The
@@ -61,6 +62,9 @@ func (s *session) open() error {
 // with an error.
 func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers) (*batch, error) {
 	fill(&req.CPU, &req.Memory, &req.GPUs, s.settings.Worker)
+	if req.OrElse {
+		fill(&req.CPU, &req.Memory, &req.GPUs, project.Size{CPU: 1, Memory: 1})
+	}
 	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: req.N}
 	if b.name == "" {
 		b.name = defaultWorkerName
