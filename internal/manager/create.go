@@ -170,12 +170,6 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 		return fmt.Errorf("make the folder of the session: %w", err)
 	}
 	back.add(func() { os.RemoveAll(s.dir) })
-	if err := s.mark(); err != nil {
-		if owner != nil {
-			owner.Close()
-		}
-		return err
-	}
 	place, err := m.cfg.Driver.Open(ctx, driver.SessionSpec{
 		ID: s.id, ConsoleDir: s.consoleDir(), Ephemeral: m.cfg.Ephemeral, Owner: owner,
 		Attached: s.attached(req), Inside: m.inside(s.id), Observe: s.observe, Wrote: s.bell.Ring,
@@ -188,6 +182,9 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 	back.add(func() {
 		m.logged("end a session that could not be created", place.End(context.WithoutCancel(ctx), 0, "server"))
 	})
+	if err := s.mark(); err != nil {
+		return err
+	}
 	l, at, err := place.Listen(ctx, m.cfg.APIPort)
 	if err != nil {
 		return err

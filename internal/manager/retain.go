@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster/engine"
+	"muster/internal/driver"
 	"muster/internal/project"
 )
 
@@ -51,7 +52,8 @@ func (m *Manager) drop(which func(*session) bool) {
 	})
 }
 
-// markName is the file in a session's folder that says which project it is of: consoles outlive the server's memory.
+// markName is the file in a session's folder that says which project it is of: consoles outlive the server's memory. It is
+// written when the session's place is open, so that the folder of one that is just being created is nobody's.
 const markName = "project"
 
 func (s *session) mark() error {
@@ -93,37 +95,29 @@ type log struct {
 
 // endedOf returns the logs of the other sessions of a session's project that have ended, those of earlier servers too.
 func (m *Manager) endedOf(s *session) ([]log, error) {
-	alive := map[engine.ID]bool{s.id: true}
-	handles, err := m.cfg.Driver.List(m.ctx)
-	if err != nil {
-		return nil, err // nothing is removed of which nobody knows whether it has ended
-	}
-	for _, h := range handles {
-		alive[h.Session] = true
-	}
-	for _, other := range m.all() {
-		select {
-		case <-other.done:
-		default:
-			alive[other.id] = true
-		}
-	}
 	sessions := filepath.Dir(s.dir)
 	entries, err := os.ReadDir(sessions)
+	if err != nil {
+		return nil, err
+	}
 	var logs []log
 	for _, e := range entries {
 		l := log{id: engine.ID(e.Name()), dir: filepath.Join(sessions, e.Name())}
-		if alive[l.id] || !l.id.Valid() {
-			continue
-		}
 		mark, err := os.ReadFile(filepath.Join(l.dir, markName))
-		if err != nil || string(mark) != s.project {
+		if err != nil || string(mark) != s.project || l.id == s.id || !l.id.Valid() {
 			continue
 		}
 		l.bytes, l.wrote = sizeOf(l.dir), wroteAt(l.dir)
 		logs = append(logs, l)
 	}
-	return logs, err
+	// After the folders were read: one with a mark is alive now, or has ended.
+	handles, err := m.cfg.Driver.List(m.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(logs, func(l log) bool {
+		return slices.ContainsFunc(handles, func(h driver.Handle) bool { return h.Session == l.id })
+	}), nil
 }
 
 // tooMuch returns those logs that are older than the settings say, and the oldest ones that are over the size, of which the
