@@ -19,7 +19,7 @@ demo: build ## the main job: a Python and an R session, two workers each, talkin
 	@scripts/demo
 
 test: build ## all tests; root adds the isolated rung
-	@scripts/need python3 venv r gcc ip ssh mpi
+	@scripts/need python3 venv r scala python2 gcc ip ssh mpi
 	@scripts/test
 
 mutants: build ## take away each fix of the launch races, and five promises, in turn: the tests must notice
