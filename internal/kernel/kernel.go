@@ -60,6 +60,7 @@ type Table struct {
 	visible   []string
 	mu        sync.Mutex
 	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
+	asking    *asking
 }
 
 // aliases are other names of kernels, as people write them.
@@ -79,7 +80,7 @@ type Config struct {
 
 // NewTable returns the table of the languages that Muster knows by itself.
 func NewTable(c Config) *Table {
-	t := &Table{visible: c.Visible, languages: map[engine.Kernel]Language{}, resolved: map[string]string{}}
+	t := &Table{visible: c.Visible, languages: map[engine.Kernel]Language{}, resolved: map[string]string{}, asking: newAsking()}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
 		t.languages[l.Kernel] = l
 	}

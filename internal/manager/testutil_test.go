@@ -175,7 +175,7 @@ func (b *bench) stop(s engine.ID, ids ...string) []api.StopResult {
 
 func (b *bench) engine(id string) api.Worker {
 	b.t.Helper()
-	w, _, err := b.Engine(id)
+	w, _, err := b.Engine("", id)
 	if err != nil {
 		b.t.Fatal(err)
 	}
