@@ -5,7 +5,7 @@ import socket
 import cdsw
 
 workers = cdsw.launch_workers(n=2, cpu=0.5, memory=1, kernel="scala", script="worker.scala")
-assert all("id" in w for w in workers), "not all workers were accepted: %s" % workers
+assert all("id" in w for w in workers), "not all workers were accepted"
 
 server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 server.bind(("0.0.0.0", 6000))
