@@ -26,7 +26,7 @@ examples: build ## all examples, with real frameworks (Dask, Ray, MPI, …), as 
 	@scripts/need python3 r
 	@scripts/examples $(NAMES)
 
-mutants: build ## take away each fix of the launch races in turn: the tests must notice
+mutants: build ## take away each fix of the launch races, and five promises, in turn: the tests must notice
 	@scripts/need python3 r
 	@scripts/mutants
 

@@ -128,6 +128,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		ResolvConf:  resolv,
 		TmpDir:      filepath.Join(spec.PrivateDir, "tmp"),
 		Visible:     spec.Visible,
+		Shared:      spec.Shared,
 		Hidden:      spec.Hidden,
 		ReadOnly:    spec.ReadOnly,
 		Writable:    spec.Writable,

@@ -73,17 +73,20 @@ func checkInterpreter(path string) error {
 
 // prepareAttached is the part of newSession for a process that runs already: it has all of the machine and asks for nothing.
 func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.CreateSession) error {
-	c, err := m.cfg.Kernels.Prepare(ctx, kernel.Request{
-		Kernel: m.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, Trusted: true,
-	}) // nothing to run: it is about the kernel's name
-	if err != nil {
-		return err
-	}
 	b := s.main.batch
-	b.kernel, b.cpu, s.interpreter, b.work = c.Kernel, m.cfg.Capacity.CPU, req.Interpreter, &work{}
+	b.cpu, s.interpreter, b.work = m.cfg.Capacity.CPU, req.Interpreter, &work{}
 	s.main.ticket.want = amount{}
 	s.origin = &origin{base: req.BaseEnv}
 	s.origin.search = m.environment(s, s.main, b.work, s.origin)
+	r := kernel.Request{Kernel: m.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true}
+	if s.interpreter != "" {
+		r.Interpreter = map[engine.Kernel]string{r.Kernel: s.interpreter}
+	}
+	c, err := m.cfg.Kernels.Prepare(ctx, r) // nothing to run: it is about the kernel's name, and what is shared
+	if err != nil {
+		return err
+	}
+	b.kernel, s.shared = c.Kernel, c.Shared
 	return nil
 }
 

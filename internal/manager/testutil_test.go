@@ -87,7 +87,11 @@ func newBench(t testing.TB, opts ...option) *bench {
 		o(&c, &f)
 	}
 	d := fake.New(f)
-	c.Driver = d
+	if o, ok := c.Driver.(*opens); ok {
+		o.Driver = d
+	} else {
+		c.Driver = d
+	}
 	m, err := manager.New(c)
 	if err != nil {
 		t.Fatal(err)

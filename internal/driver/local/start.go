@@ -268,7 +268,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		Argv: spec.Argv, Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Hostname: spec.Hostname,
 		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
-		Visible: append([]string{spec.Dir}, spec.Visible...), Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
+		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
 		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes,
 	}
 	if spec.Resources.MemoryBytes > 0 {

@@ -162,6 +162,7 @@ type EngineSpec struct {
 	Plain       bool              `json:"plain,omitempty"`
 	PrivateDir  string            `json:"private_dir"`       // folder of the engine on the host: tmp/, and files/ on the plain rung
 	Visible     []string          `json:"visible,omitempty"` // stay visible in private folders such as /tmp
+	Shared      []string          `json:"shared,omitempty"`  // real places: nothing else is visible there
 	Hidden      []string          `json:"hidden,omitempty"`  // folders that the engine must not see
 	ReadOnly    []string          `json:"read_only,omitempty"`
 	Writable    []string          `json:"writable,omitempty"` // folders in read-only ones that may be written to

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type Config struct {
 	ResolvConf  string            // content of /etc/resolv.conf; empty: the host's stays
 	TmpDir      string            // host folder that becomes /tmp: on disk, so that large files do not count as memory
 	Visible     []string          // paths that stay visible even where a private folder covers them
+	Shared      []string          // real places: there, nothing else can be visible but them and what lies in them
 	Hidden      []string          // folders that are covered by an empty one
 	ReadOnly    []string          // folders that the engine may look at but not change
 	Writable    []string          // folders in them that it may change; they stay visible
@@ -59,17 +61,21 @@ func Enter(c Config) error {
 		return &Step{"the host's kernel mounts", err}
 	}
 	hidden := resolvedAll(c.Hidden)
-	covered := append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...)
-	keep, err := openVisible(append(c.Visible[:len(c.Visible):len(c.Visible)], c.Writable...), covered)
-	if err != nil {
-		return &Step{"visible paths", err}
-	}
-	defer keep.close()
+	covered := slices.Concat(coveredDirs, hidden)
 	writable, err := openWritable(c.Writable)
 	if err != nil {
 		return &Step{"writable folders", err}
 	}
 	defer writable.close()
+	shared := c.Shared
+	for _, w := range writable {
+		shared = append(shared[:len(shared):len(shared)], w.path)
+	}
+	keep, err := openVisible(slices.Concat(c.Visible, c.Writable), shared, covered)
+	if err != nil {
+		return &Step{"visible paths", err}
+	}
+	defer keep.close()
 	nodes, err := statNodes(append(append([]string{}, harmlessNodes...), c.DeviceNodes...))
 	if err != nil {
 		return &Step{"device nodes", err}
