@@ -170,6 +170,7 @@ type EngineSpec struct {
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	Cgroup      *cgroup.Paths     `json:"cgroup,omitempty"`       // the engine's own groups, to be seen by it
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
 	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size
