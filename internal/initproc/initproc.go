@@ -186,7 +186,11 @@ func startInterpreter(spec wire.EngineSpec, files []uintptr) (pid, pidfd int, er
 	if spec.Plain {
 		private = plainFilesDir(spec)
 		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") }) {
-			env = append(env, "TMPDIR="+filepath.Join(spec.PrivateDir, "tmp"))
+			tmp := spec.TmpDir
+			if tmp == "" {
+				tmp = filepath.Join(spec.PrivateDir, "tmp")
+			}
+			env = append(env, "TMPDIR="+tmp)
 		}
 	}
 	attr := &syscall.ProcAttr{
