@@ -204,12 +204,14 @@ func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, err
 	}, nil
 }
 
-// script is the file as the server should look for it: it knows the project's folder and not ours.
+// script is the file as the server should look for it: it knows the project's folder and not ours. What leads out of a folder
+// is meant from here, whether it is there or not.
 func (o *runOptions) script(dir string) string {
-	if o.file == "" || o.project == "" && filepath.IsLocal(o.file) {
+	local := filepath.IsLocal(o.file)
+	if o.file == "" || o.project == "" && local {
 		return o.file
 	}
-	if here := absolute(dir, o.file); exists(here) {
+	if here := absolute(dir, o.file); !local || exists(here) {
 		return here
 	}
 	return o.file
