@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,13 +49,16 @@ func TestOneHoldsTheLock(t *testing.T) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			for range 300 {
+			for range 2000 {
 				l, err := tryLock(path)
 				if err != nil {
 					continue // another one's
 				}
 				if n := holders.Add(1); n != 1 {
 					t.Errorf("%d hold it", n)
+				}
+				for range 100 { // let others try
+					runtime.Gosched()
 				}
 				holders.Add(-1)
 				l.release()
