@@ -175,6 +175,14 @@ def await_workers(
         body["ids"], refused = arguments.worker_ids(ids)
         if not body["ids"]:  # to the server, no ids are all ids
             return {"workers": [], "failures": refused}
+    try:
+        workers, failures = _await(body)
+    except KeyboardInterrupt as e:  # a wait is what people interrupt: show them their line, not where ours was
+        raise e.with_traceback(None)
+    return {"workers": workers, "failures": failures + refused}
+
+
+def _await(body: Dict[str, Any]) -> Tuple[List[Worker], List[Worker]]:
     from . import _http, _progress, _session
 
     with _progress.line() as show:
@@ -182,7 +190,7 @@ def await_workers(
     workers, failures = _http.workers_of(reply, "workers"), _http.workers_of(reply, "failures")
     if _session.follower is not None:
         _session.follower.settle(workers + failures)
-    return {"workers": workers, "failures": failures + refused}
+    return workers, failures
 
 
 def stop_workers(*worker_id: Union[WorkerID, Iterable[WorkerID]]) -> Optional[List[StopResponse]]:

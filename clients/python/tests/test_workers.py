@@ -5,8 +5,11 @@ import inspect
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import traceback
 import types
 import unittest
 
@@ -224,6 +227,34 @@ class Ids(ServerCase):
         self.assertEqual(cdsw.await_workers([refused]), {"workers": [], "failures": [refused]})
         self.assertEqual(cdsw.await_workers([]), {"workers": [], "failures": []})
         self.assertEqual(self.server.requests, [], "no ids must never become all ids")
+
+    def test_interrupted_await_shows_the_caller(self):
+        over = threading.Event()
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+
+        def slow(h, body):
+            h.begin_lines()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            over.wait(30)
+
+        self.answer("POST", "await", slow)
+        for call in (lambda: cdsw.await_workers(), lambda: self.in_a_handler()):
+            try:  # assertRaises would take the traceback away
+                call()
+                self.fail("not interrupted")
+            except KeyboardInterrupt as e:
+                frames = [os.path.basename(f.filename) for f in traceback.extract_tb(e.__traceback__)]
+                context = e.__context__
+            self.assertEqual(frames.count("_workers.py"), 1, frames)
+            self.assertEqual(set(frames[:-1]), {"test_workers.py"}, frames)
+        self.assertIsInstance(context, ZeroDivisionError)  # the caller's, and shown with it
+        over.set()
+
+    def in_a_handler(self):
+        try:
+            return 1 / 0
+        except ZeroDivisionError:
+            return cdsw.await_workers()
 
     def test_await_without_lines(self):
         self.answer("POST", "await", lambda h, b: h.reply({"workers": [], "failures": [description(0)]}))
