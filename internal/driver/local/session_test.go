@@ -34,6 +34,22 @@ func TestKeeperKilled(t *testing.T) {
 	})
 }
 
+// However many processes an engine has: its init, which the keeper's end tells, ends itself after them.
+func TestKeeperOfManyKilled(t *testing.T) {
+	bothRungs(t, func(t *testing.T, r rung, d recorded) {
+		w := r.open(t, d)
+		// Their names say whose they are, for those that count what is left.
+		spec := w.sh("i=0; while [ $i -lt 400 ]; do sh -c 'sleep 1000; :' " + r.dir + " & i=$((i+1)); done; echo all; wait")
+		for until := time.Now().Add(deadline); w.stdout(spec.ID) != "all\n"; <-time.After(5 * time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal("not all were started")
+			}
+		}
+		w.s.(*session).keeper.Process.Kill()
+		w.await(driver.Ended, "")
+	})
+}
+
 // An engine whose init is killed before it reports anything, and one whose init is killed later.
 func TestInitKilled(t *testing.T) {
 	bothRungs(t, func(t *testing.T, r rung, d recorded) {
