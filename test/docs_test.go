@@ -23,6 +23,10 @@ var readmeCommands = map[string]string{
 	"muster logs -f ID":   "TestReadmeCommands",
 	"muster stop ID":      "TestReadmeCommands",
 	"muster doctor":       "TestReadmeCommands",
+
+	"muster clients install                      # for the python3": "TestInstallPython (package clients)",
+	"muster clients install --python .venv/bin/python":              "TestClientPython",
+	"muster clients install --r":                                    "TestClientR",
 }
 
 func TestReadmeNamesNoUnprovenCommand(t *testing.T) {
