@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 
+from . import _session
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,6 +79,8 @@ class line:
     def _run(self) -> None:
         begun = time.monotonic()
         while not self._ended.wait(_AFTER):
+            if _session.follower is not None and _session.follower.in_a_line():
+                continue  # it would be written over a worker's half line
             text = text_of(self._progress, time.monotonic() - begun)[: shutil.get_terminal_size().columns - 1]
             with self._drawing:
                 self._write("\r" + text + " " * max(0, self._width - len(text)))
