@@ -211,7 +211,7 @@ func rEnv(set map[string]string) []string {
 }
 
 // installation is the folder in which R and what belongs to it lie.
-func installation(rBin string) []string { return []string{filepath.Dir(filepath.Dir(rBin))} }
+func installation(rBin string) []string { return []string{engine.Installation(rBin)} }
 
 func firstLine(out []byte, err error) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")

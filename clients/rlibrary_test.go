@@ -45,7 +45,7 @@ func TestRLibrary(t *testing.T) {
 	}
 	t.Logf("installed in %v", time.Since(begun).Round(time.Millisecond))
 	cmd := exec.Command(rscript, "-e", `library(cml); stopifnot(identical(cml::launch.workers, cdsw::launch_workers)); cat(.libPaths()[1])`)
-	cmd.Env = append(os.Environ(), "R_LIBS="+dir)
+	cmd.Env = append(os.Environ(), noAttach, "R_LIBS="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != dir {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -53,7 +53,7 @@ func TestRLibrary(t *testing.T) {
 
 	// As the kernel does it: attached without library() in the script.
 	cmd = exec.Command(rscript, "-e", `cat(environmentName(environment(socketConnection)))`)
-	cmd.Env = append(os.Environ(), "R_LIBS="+dir, "R_DEFAULT_PACKAGES=datasets,utils,grDevices,graphics,stats,methods,cdsw")
+	cmd.Env = append(os.Environ(), noAttach, "R_LIBS="+dir, "R_DEFAULT_PACKAGES=datasets,utils,grDevices,graphics,stats,methods,cdsw")
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "cdsw" {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -10,6 +10,7 @@ type Probe struct {
 	Env      []string // KEY=VALUE, complete
 	Dir      string   // working directory, absolute; it is visible
 	Visible  []string // paths that stay visible even if they lie in /tmp
+	Shared   []string // real places: of /tmp and the like nothing else is visible but them and what lies in them
 	Writable []string // folders that it may write to even if engines may not
 }
 

@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -32,7 +34,7 @@ func doctor(ctx context.Context) cli.Report {
 		dir = "/"
 	}
 	settings, row := settingsRow(dir)
-	rows = append(rows, gpuRow(), sshRow(), foldersRow(), row)
+	rows = append(rows, gpuRow(), sshRow(), webRow(ctx), foldersRow(), row)
 	return cli.Report{Rows: append(rows, languageRows(ctx, dir, settings.Kernels)...)}
 }
 
@@ -127,6 +129,27 @@ func sshRow() cli.Row {
 	return row
 }
 
+// webRow asks as programs of this machine do, by the C library. Browsers find names below localhost without being helped.
+func webRow(ctx context.Context) cli.Row {
+	const name = "engine.localhost"
+	row := cli.Row{What: "web addresses", Optional: true}
+	out, err := exec.CommandContext(ctx, "getent", "ahosts", name).Output()
+	first, _, _ := strings.Cut(string(out), " ")
+	ip, perr := netip.ParseAddr(first)
+	switch {
+	case err == nil && perr == nil && ip.IsLoopback():
+		row.OK, row.Detail = true, "browsers and other programs find engines as ID.localhost"
+	case err == nil && perr == nil:
+		row.Detail = fmt.Sprintf("browsers find engines as ID.localhost, but other programs are led to %s", ip)
+	default:
+		row.Detail = "browsers and engines find engines as ID.localhost; other programs here use localhost:PORT/app/ID/"
+	}
+	if !row.OK {
+		row.Fix = "apt-get install libnss-myhostname"
+	}
+	return row
+}
+
 func foldersRow() cli.Row {
 	p, err := findPaths("")
 	if err != nil {
@@ -162,8 +185,10 @@ func languageRows(ctx context.Context, dir string, own []kernel.Own) []cli.Row {
 	}
 	defer drv.Close()
 	table := kernel.NewTable(kernel.Config{
-		Run:      drv.Probe,
-		RLibrary: func(ctx context.Context, rscript string) (string, error) { return "", checkR(ctx, drv.Probe, rscript) },
+		Run: drv.Probe,
+		RLibrary: func(ctx context.Context, run engine.RunProbe, rscript string) (string, error) {
+			return "", checkR(ctx, run, rscript)
+		},
 	})
 	env := map[string]string{}
 	for _, kv := range os.Environ() {

@@ -253,6 +253,8 @@ func TestCompletion(t *testing.T) {
 		{"stop ", "aaaaaaaaaaaaaaaa\tscript train, running, 10m\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker, scheduling, 3s\n:4\n"},
 		{"logs ", "aaaaaaaaaaaaaaaa\tscript train, running, 10m\nw1aaaaaaaaaaaaaa\tworker crawl, failed, 2m\n" +
 			"w2aaaaaaaaaaaaaa\tworker Untitled [31m Worker, scheduling, 3s\nbbbbbbbbbbbbbbbb\tscript old.py, succeeded, 2d\n:4\n"},
+		{"open ", "aaaaaaaaaaaaaaaa\tscript train, running, 10m\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker, scheduling, 3s\n:4\n"},
+		{"open x ", ":4\n"},
 		{"run --kernel ", "python3\nr\nscala\npython2\n:4\n"},
 		{"launch --kernel ", "python3\nr\nscala\npython2\n:4\n"},
 		{"up --rung ", "auto\nroot\nplain\n:4\n"},

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 	"muster/internal/linux/sandbox"
 )
 
@@ -117,12 +118,17 @@ func enterSandbox(spec wire.EngineSpec) error {
 	if spec.Gateway != "" {
 		resolv = "nameserver " + spec.Gateway + "\noptions timeout:3 attempts:2\n"
 	}
+	var groups cgroup.Paths
+	if spec.Cgroup != nil {
+		groups = *spec.Cgroup
+	}
 	err := sandbox.Enter(sandbox.Config{
 		Hostname:    spec.Hostname,
 		Hosts:       fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n%s\t%s\n", spec.Address, spec.Hostname),
 		ResolvConf:  resolv,
 		TmpDir:      filepath.Join(spec.PrivateDir, "tmp"),
 		Visible:     spec.Visible,
+		Shared:      spec.Shared,
 		Hidden:      spec.Hidden,
 		ReadOnly:    spec.ReadOnly,
 		Writable:    spec.Writable,
@@ -131,6 +137,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		Files:       spec.Files,
 		Covers:      spec.Covers,
 		Home:        alias(spec),
+		Groups:      groups,
 		UID:         spec.UID,
 		GID:         spec.GID,
 	})

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"muster/engine"
 )
 
 // isBinary tells a real program, which may be run, from a wrapper script.
@@ -37,10 +39,9 @@ func sameFile(a, b string) bool {
 // installation lists the folders that an interpreter needs: its own installation, and that of the virtual environment
 // through which it was named.
 func installation(interpreter string) []string {
-	prefix := func(file string) string { return filepath.Dir(filepath.Dir(file)) }
-	out := []string{prefix(interpreter)}
-	if real, err := filepath.EvalSymlinks(interpreter); err == nil && prefix(real) != out[0] {
-		out = append(out, prefix(real))
+	out := []string{engine.Installation(interpreter)}
+	if real, err := filepath.EvalSymlinks(interpreter); err == nil && engine.Installation(real) != out[0] {
+		out = append(out, engine.Installation(real))
 	}
 	return out
 }

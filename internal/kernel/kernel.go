@@ -26,6 +26,7 @@ type Request struct {
 	Trusted     bool                     // the owner asks, not an engine: the script may be any file of the host
 	Interactive bool                     // the interpreter's prompt, in a terminal: there is no Script and no Code
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
+	Shared      []string                 // Command.Shared of the session's first request
 	Own         []Own                    // the project's own entries of the table
 }
 
@@ -37,6 +38,7 @@ type Command struct {
 	Env         map[string]string // additions, to be laid over Request.Env
 	Files       map[string][]byte
 	Visible     []string // folders that the interpreter needs even if they lie in /tmp
+	Shared      []string // see driver.Spec
 }
 
 // Language is an entry of the table.
@@ -61,8 +63,10 @@ type commandFunc func(ctx context.Context, interpreter, file string, isCode bool
 type Table struct {
 	languages languages
 	visible   []string
+	own       []string // the real places of visible
 	mu        sync.Mutex
 	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
+	asking    *asking
 }
 
 // aliases are other names of kernels, as people write them.
@@ -76,21 +80,37 @@ type Config struct {
 	PythonPath string
 	// Run runs a wrapper that is asked.
 	Run engine.RunProbe
-	// RLibrary returns the R library with the packages cdsw and cml, made for that R. It may take seconds the first time.
-	RLibrary func(ctx context.Context, rscript string) (string, error)
+	// RLibrary returns the R library with the packages cdsw and cml, made for that R by what run runs. It may take seconds the
+	// first time.
+	RLibrary func(ctx context.Context, run engine.RunProbe, rscript string) (string, error)
 }
 
 // NewTable returns the table of the languages that Muster knows by itself.
 func NewTable(c Config) *Table {
-	t := &Table{visible: c.Visible, languages: languages{}, resolved: map[string]string{}}
+	t := &Table{
+		visible: c.Visible, own: realPlaces(c.Visible), languages: languages{},
+		resolved: map[string]string{}, asking: newAsking(),
+	}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
 		t.languages[l.Kernel] = l
 	}
 	return t
 }
 
-// Prepare checks the request and makes the command. Errors are *engine.Error: for the person who asked.
+// Prepare checks the request and makes the command. Errors are *engine.Error: for the person who asked. A trusted request is a
+// session's first one: what its engines share is settled by it.
 func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
+	if r.Trusted {
+		r.Shared = t.shared(r)
+	}
+	c, err := t.prepare(ctx, r)
+	if c.Shared = r.Shared; r.Trusted {
+		c.Shared = append(c.Shared, realPlaces(c.Visible)...)
+	}
+	return c, err
+}
+
+func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	script, err := scriptOf(r)
 	if err != nil {
 		return Command{}, err

@@ -51,7 +51,7 @@ func askPython(c Config) func(context.Context, string, []string, Request) (strin
 		}
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		out, said, err := c.Run(ctx, p)
+		out, said, err := r.probe(c.Run)(ctx, p)
 		if err != nil {
 			return "", fmt.Errorf("%w%s", err, quoted(said))
 		}
@@ -96,7 +96,7 @@ func r(c Config) Language {
 }
 
 func rEnv(ctx context.Context, c Config, rscript string, q Request) (map[string]string, error) {
-	library, err := c.RLibrary(ctx, rscript)
+	library, err := c.RLibrary(ctx, q.probe(c.Run), rscript)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // privateDirs are the host's folders of which every engine has its own, or sees nothing.
-var privateDirs = []string{"/tmp", "/run", "/dev", "/proc"}
+var privateDirs = append([]string{"/proc"}, engine.PrivateDirs...)
 
 // maxLinks is as many links as the kernel follows in one path.
 const maxLinks = 40

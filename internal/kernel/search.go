@@ -33,17 +33,37 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	if l.Resolve == nil || isBinary(command) {
 		return command, nil
 	}
+	if known := t.known(wrapperKey(command, r)); known != "" && (known == command || isBinary(known)) {
+		return known, nil
+	}
+	done, err := t.asking.begin(ctx, r.Project)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	return t.ask(ctx, l, command, r)
+}
+
+// ask asks a wrapper, unless somebody did so while this waited for its turn.
+func (t *Table) ask(ctx context.Context, l Language, command string, r Request) (string, error) {
 	key := wrapperKey(command, r)
 	if known := t.known(key); known != "" && (known == command || isBinary(known)) {
 		return known, nil
+	}
+	if err := t.asking.refused(key); err != nil {
+		return "", err
 	}
 	real, err := l.Resolve(ctx, command, append(l.visible(command), t.visible...), r)
 	if told := (*engine.Error)(nil); errors.As(err, &told) {
 		return "", err // it could not be run: nothing was asked
 	}
 	if err != nil {
-		return "", engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
+		err := engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
 			WithHint("put the interpreter itself first on the PATH")
+		if ctx.Err() == nil { // else its caller went away
+			t.asking.refuse(key, err)
+		}
+		return "", err
 	}
 	t.know(key, real)
 	return real, nil

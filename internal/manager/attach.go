@@ -50,7 +50,7 @@ func checkAttached(req *api.CreateSession) error {
 		return err
 	}
 	const cores = 1 // any that is valid
-	return checkCommon(req.Name, cores, 0, "", "", nil)
+	return checkCommon(req.Name, req.Kernel, cores, 0, "", "", nil)
 }
 
 // checkInterpreter checks what the owner says that workers of its language run on; "" lets it be searched.
@@ -73,17 +73,23 @@ func checkInterpreter(path string) error {
 
 // prepareAttached is the part of newSession for a process that runs already: it has all of the machine and asks for nothing.
 func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.CreateSession) error {
-	c, err := m.cfg.Kernels.Prepare(ctx, kernel.Request{
-		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, Trusted: true, Own: s.settings.Kernels,
-	}) // nothing to run: it is about the kernel's name
-	if err != nil {
-		return err
-	}
 	b := s.main.batch
-	b.kernel, b.cpu, s.interpreter, b.work = c.Kernel, m.cfg.Capacity.CPU, req.Interpreter, &work{}
+	b.cpu, s.interpreter, b.work = m.cfg.Capacity.CPU, req.Interpreter, &work{}
 	s.main.ticket.want = amount{}
 	s.origin = &origin{base: req.BaseEnv}
 	s.origin.search = m.searchEnvironment(s, b.work, s.origin)
+	r := kernel.Request{
+		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true,
+		Own: s.settings.Kernels,
+	}
+	if s.interpreter != "" {
+		r.Interpreter = map[engine.Kernel]string{r.Kernel: s.interpreter}
+	}
+	c, err := m.cfg.Kernels.Prepare(ctx, r) // nothing to run: it is about the kernel's name, and what is shared
+	if err != nil {
+		return err
+	}
+	b.kernel, s.shared = c.Kernel, c.Shared
 	return nil
 }
 

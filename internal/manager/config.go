@@ -56,6 +56,9 @@ const (
 	endGrace = 500 * time.Millisecond
 	// maxLaunch is the largest n of one launch, and the most ids of one request.
 	maxLaunch = 10_000
+	// maxPath is Linux's own bound for a path, maxRefusal that of a refused worker's message.
+	maxPath    = 4096
+	maxRefusal = 1000
 	// maxWorkers is how many workers a session may launch in its life: each keeps a description of 1.5 kB.
 	maxWorkers = 50_000
 	// maxWork is for the code and environments of a session's workers that have not ended, which are held in memory.

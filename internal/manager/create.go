@@ -139,7 +139,7 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	if err != nil {
 		return nil, err
 	}
-	b.kernel, s.interpreter, b.work = w.command.Kernel, w.command.Interpreter, w
+	b.kernel, s.interpreter, s.shared, b.work = w.command.Kernel, w.command.Interpreter, w.command.Shared, w
 	return s, checkExec(w.command.Argv, m.environment(s, s.main, w, s.origin))
 }
 

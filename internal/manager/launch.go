@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"muster/api"
@@ -78,6 +79,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 		if !finite(b.memory) {
 			b.memory = 0
 		}
+		b.name, b.kernel = cut(b.name, maxName), engine.Kernel(cut(string(b.kernel), maxName))
 		return b, err
 	}
 	from, err := s.from()
@@ -89,6 +91,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	r := kernel.Request{
 		Kernel: b.kernel, Script: s.script(req.Script), Code: req.Code, Project: s.project, Own: s.settings.Kernels,
 		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
+		Shared: s.shared,
 	}
 	if s.interpreter != "" {
 		r.Interpreter = map[engine.Kernel]string{own: s.interpreter}
@@ -117,6 +120,7 @@ func (s *session) refuse(ctx context.Context, b *batch, n int, err error) api.Wo
 	if hint := engine.HintOf(err); hint != "" {
 		message += " (" + hint + ")"
 	}
+	message = cut(message, maxRefusal) // it is in n descriptions
 	now := s.m.now()
 	reply := api.Workers{Workers: make([]api.Worker, 0, n)}
 	for range n {
@@ -126,6 +130,14 @@ func (s *session) refuse(ctx context.Context, b *batch, n int, err error) api.Wo
 		Type: "refused", Name: b.name, Role: string(engine.RoleWorker), Message: count(n, "worker") + " refused: " + message,
 	})
 	return reply
+}
+
+// cut shortens a text of somebody's to what may be repeated.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // accept gives the workers ids and addresses and enters them.

@@ -46,6 +46,7 @@ var bodies = map[string]string{
 	"POST /sessions/{id}/workers": `{"n":0,"cpu":1,"memory":1}`,
 	"POST /sessions/{id}/await":   `{"wait_for_completion":true}`,
 	"POST /sessions/{id}/stop":    `{}`,
+	"POST /sessions/{id}/resize":  `{"rows":24,"cols":80}`,
 
 	"POST /api/v1/projects/{owner}/{slug}/dashboards": `{"cpu":1,"memory":1}`,
 }
@@ -54,7 +55,7 @@ var bodies = map[string]string{
 var routes = []string{
 	"GET /version", "GET /openapi.json",
 	"GET /sessions", "POST /sessions", "GET /sessions/{id}", "DELETE /sessions/{id}",
-	"POST /sessions/{id}/interrupt", "POST /sessions/{id}/stdin", "GET /sessions/{id}/console",
+	"POST /sessions/{id}/interrupt", "POST /sessions/{id}/resize", "POST /sessions/{id}/stdin", "GET /sessions/{id}/console",
 	"POST /sessions/{id}/workers", "GET /sessions/{id}/workers", "POST /sessions/{id}/await", "POST /sessions/{id}/stop",
 	"GET /engines/{id}", "GET /engines/{id}/log",
 	// The original's, and where its html_url leads.
@@ -161,7 +162,7 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 			}
 		}
 	}
-	if len(m.calls) != 4 { // interrupt, end and the two stops of the own session
+	if len(m.calls) != 5 { // interrupt, resize, end and the two stops of the own session
 		t.Errorf("the manager was asked: %q", m.calls)
 	}
 	for _, c := range m.calls {

@@ -34,6 +34,11 @@ class Both(Folder):
             yield os.path.join(self.dir, "a.py"), self.run_(RUNNER, "script", self.write("a.py", source), env=env)
 
 
+def heed_signals():
+    """Undo what a shell does to its background jobs, of which these tests may be one. Engines begin so, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Dialect(Both):
     def test_lines(self):
         for i, (name, row) in enumerate(LINES.items()):
@@ -106,7 +111,7 @@ class Dialect(Both):
     def signalled(self, number, source):
         path = self.write("private/code", source)
         p = subprocess.Popen([self.python, "-u", RUNNER, "code", path], cwd=self.dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             start_new_session=True)  # fmt: skip
+                             start_new_session=True, preexec_fn=heed_signals)  # fmt: skip
         self.assertEqual(p.stdout.readline(), b"begin\n")
         os.killpg(p.pid, number)  # as an engine's init and a terminal do
         out, err = p.communicate(timeout=DEADLINE)
@@ -123,6 +128,17 @@ class Dialect(Both):
             self.assertNotIn("subprocess", err)
         caught = b"try:\n    !echo begin; sleep 100\nexcept KeyboardInterrupt:\n    print('caught')\n"
         self.assertEqual(self.signalled(signal.SIGINT, caught), (0, "caught\n", ""))
+
+    def test_interrupt_of_captured_output(self):
+        """Last words that no pipe holds are not lost, and nobody waits for ever for them."""
+        source = (
+            b"import contextlib, io, sys\nout = io.StringIO()\ntry:\n    with contextlib.redirect_stdout(out):\n"
+            b"        !trap '' INT; echo begin >&3; sleep 0.3; head -c 300000 /dev/zero | tr '\\0' x; exit 0\n"
+            b"except KeyboardInterrupt:\n    print(len(out.getvalue()))\n"
+        )
+        source = b"import os\nos.dup2(1, 3)\nos.set_inheritable(3, True)\n" + source.replace(b">&3", b">/proc/$PPID/fd/3")
+        code, out, err = self.signalled(signal.SIGINT, source)
+        self.assertEqual((code, out.strip(), err), (0, "300000", ""))
 
     def test_terminate(self):
         code, out, _ = self.signalled(signal.SIGTERM, b"!echo begin; sleep 100\nprint('no')\n")

@@ -44,7 +44,7 @@ func TestLaunchMessages(t *testing.T) {
 			{func(s *driver.Spec) { s.Dir = "/etc/passwd" }, "working directory", "/etc/passwd is no folder"},
 			{func(s *driver.Spec) { s.Argv[0] = "/missing/python3" }, "start python3", "/missing/python3 does not exist"},
 			{func(s *driver.Spec) { s.Argv[0] = "/etc/passwd" }, "start passwd", "not executable"},
-			{func(s *driver.Spec) { s.Argv[0], s.Visible = script, []string{script} }, "start script", "the interpreter in its first line"},
+			{func(s *driver.Spec) { s.Argv[0], s.Visible, s.Shared = script, []string{script}, []string{script} }, "start script", "the interpreter in its first line"},
 			{func(s *driver.Spec) { s.Env = []string{"X=" + strings.Repeat("x", 200_000)} }, "start true", "too large (200 kB"},
 		} {
 			spec := w.engine(engine.RoleWorker, "/bin/true")
@@ -69,7 +69,7 @@ func TestPipeHeldByAnotherEngine(t *testing.T) {
 	project := t.TempDir()
 	py := func(code string) driver.Spec {
 		spec := w.engine(engine.RoleWorker, "/usr/bin/python3", "-c", code)
-		spec.Dir, spec.Visible = project, []string{project}
+		spec.Dir, spec.Shared = project, []string{project}
 		return w.start(spec)
 	}
 	holder := py(`

@@ -19,7 +19,7 @@ import (
 
 // What a probe may use: much more than wrappers and R's installation need, and little for the machine.
 const (
-	probeMemory    = 2 << 30
+	probeMemory    = 512 << 20
 	probeProcesses = 1024
 	probeOutput    = 1 << 20 // bytes of each stream that are kept
 )
@@ -49,7 +49,7 @@ func (d *Driver) Probe(ctx context.Context, p engine.Probe) (stdout, stderr []by
 	spec, err := wire.MemoryFile("probe spec", wire.EngineSpec{
 		ID: string(id), Argv: p.Argv, Env: p.Env, Dir: p.Dir, Hostname: "probe", Address: "127.0.0.1",
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups, Plain: d.rung == Plain, PrivateDir: private,
-		Visible: append([]string{p.Dir}, p.Visible...), Hidden: d.hiddenDirs(), ReadOnly: d.config.ReadOnly, Writable: p.Writable,
+		Visible: append([]string{p.Dir}, p.Visible...), Shared: p.Shared, Hidden: d.hiddenDirs(), ReadOnly: d.config.ReadOnly, Writable: p.Writable,
 		ShmBytes: probeMemory / 2,
 	})
 	if err != nil {

@@ -163,12 +163,14 @@ type EngineSpec struct {
 	Plain       bool              `json:"plain,omitempty"`
 	PrivateDir  string            `json:"private_dir"`       // folder of the engine on the host: tmp/, and files/ on the plain rung
 	Visible     []string          `json:"visible,omitempty"` // stay visible in private folders such as /tmp
+	Shared      []string          `json:"shared,omitempty"`  // real places: nothing else is visible there
 	Hidden      []string          `json:"hidden,omitempty"`  // folders that the engine must not see
 	ReadOnly    []string          `json:"read_only,omitempty"`
 	Writable    []string          `json:"writable,omitempty"` // folders in read-only ones that may be written to
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	Cgroup      *cgroup.Paths     `json:"cgroup,omitempty"`       // the engine's own groups, to be seen by it
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
 	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size

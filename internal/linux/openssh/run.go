@@ -15,7 +15,8 @@ const sftpServers = "/usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-serv
 
 // runScript is what the server runs in place of every command: it goes to dir, sets env, and runs the command that was
 // asked for, by the user's shell as ever. By env(1), because a shell cannot export all names that an environment may have.
-// A terminal's shell is no login shell: /etc/profile would set PATH anew.
+// A terminal's shell is no login shell: /etc/profile would set PATH anew. For the same reason a command's shell is no
+// outermost one (SHLVL): in that, if it comes by SSH, bash reads ~/.bashrc (its manual, "Invoked by remote shell daemon").
 func runScript(dir string, env []string) []byte {
 	var b strings.Builder
 	b.WriteString("command=$SSH_ORIGINAL_COMMAND\nunset SSH_ORIGINAL_COMMAND\ncd " + quote(dir) + " || exit\nset --")
@@ -41,7 +42,7 @@ func runScript(dir string, env []string) []byte {
 	done
 	echo "sftp and scp need openssh-sftp-server: apt-get install openssh-sftp-server" >&2
 	exit 127 ;;
-*) exec env -- "$@" "$SHELL" -c "$command" ;;
+*) exec env -- "$@" SHLVL=1 "$SHELL" -c "$command" ;;
 esac
 `)
 	return []byte(b.String())

@@ -59,27 +59,61 @@ func disarm() error {
 	if err != nil {
 		return err
 	}
-	for _, m := range slices.Backward(mounts) {
+	for _, m := range slices.Backward(mounts) { // what lies on top comes first
 		if m.below("/proc") || m.below("/sys") || m.below("/dev") {
 			continue
 		}
-		if slices.Contains(kernelTypes, m.fstype) {
-			err = unix.Unmount(m.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		} else if !slices.Contains(m.options, "nodev") {
-			err = unix.Mount("", m.path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV|m.flags(), "")
+		kernel := slices.Contains(kernelTypes, m.fstype)
+		if !kernel && slices.Contains(m.options, "nodev") {
+			continue
 		}
-		// A mount that another one covers cannot be named, by anybody.
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		if err := m.disarm(kernel); err != nil {
 			return fmt.Errorf("disarm the %s on %s: %w", m.fstype, m.path, err)
 		}
 	}
 	return nil
 }
 
+// disarm unmounts m, or makes it nodev. Its path may lead to another mount, on top of this one or around it: then nobody can
+// name this one, and it is left alone.
+func (m mounted) disarm(unmount bool) error {
+	fd, err := unix.Open(m.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), m.path)
+	defer f.Close()
+	id, err := mountOf(f)
+	if err != nil || id != m.id {
+		return err
+	}
+	if unmount {
+		return unix.Unmount(fdPath(f), unix.MNT_DETACH)
+	}
+	return unix.Mount("", fdPath(f), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV|m.flags(), "")
+}
+
+// mountOf is the id of the mount that f lies in, see proc_pid_fdinfo(5); statx tells it only since Linux 5.8.
+func mountOf(f *os.File) (string, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			return strings.TrimSpace(id), nil
+		}
+	}
+	return "", fmt.Errorf("/proc/self/fdinfo does not tell the mount of %s", f.Name())
+}
+
 // mounted is a line of mountinfo.
 type mounted struct {
-	path, fstype string
-	options      []string
+	id, path, fstype string
+	options          []string
 }
 
 func (m mounted) below(dir string) bool { return m.path == dir || strings.HasPrefix(m.path, dir+"/") }
@@ -94,8 +128,8 @@ func (m mounted) flags() (flags uintptr) {
 	return flags
 }
 
-// mountTable reads /proc/self/mountinfo, see proc_pid_mountinfo(5): the mount's path is field 5, its options are field 6,
-// and the type is the first field after a lone hyphen.
+// mountTable reads /proc/self/mountinfo, see proc_pid_mountinfo(5): the mount's id is field 1, its path field 5, its
+// options are field 6, and the type is the first field after a lone hyphen.
 func mountTable() ([]mounted, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -108,7 +142,7 @@ func mountTable() ([]mounted, error) {
 		if !ok || len(left) < 6 || len(right) < 1 {
 			return nil, fmt.Errorf("/proc/self/mountinfo has a line of another form: %.100q", line)
 		}
-		mounts = append(mounts, mounted{path: unescaped(left[4]), fstype: right[0], options: strings.Split(left[5], ",")})
+		mounts = append(mounts, mounted{id: left[0], path: unescaped(left[4]), fstype: right[0], options: strings.Split(left[5], ",")})
 	}
 	return mounts, nil
 }

@@ -1,7 +1,7 @@
 // Package sandbox turns a process that stands in fresh mount, PID, IPC and UTS namespaces into the first process of an
-// isolated engine: its own /proc, /dev, /tmp and /run, read-only kernel settings, no cgroup files, and a container's
-// rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Standard library and
-// x/sys only.
+// isolated engine: its own /proc, /dev, /tmp and /run, read-only kernel settings, of control groups its own alone, and a
+// container's rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Of ours it uses
+// package cgroup alone, otherwise the standard library and x/sys.
 //
 // Everything is made in the mount namespace of the caller, so that nothing has to be undone: it ends with the engine.
 package sandbox
@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/linux/cgroup"
 )
 
 // Config says what the sandbox holds.
@@ -23,6 +26,7 @@ type Config struct {
 	ResolvConf  string            // content of /etc/resolv.conf; empty: the host's stays
 	TmpDir      string            // host folder that becomes /tmp: on disk, so that large files do not count as memory
 	Visible     []string          // paths that stay visible even where a private folder covers them
+	Shared      []string          // real places: there, nothing else can be visible but them and what lies in them
 	Hidden      []string          // folders that are covered by an empty one
 	ReadOnly    []string          // folders that the engine may look at but not change
 	Writable    []string          // folders in them that it may change; they stay visible
@@ -31,6 +35,7 @@ type Config struct {
 	Files       map[string][]byte // content of the private folder
 	Covers      map[string][]byte // what files of the host show instead; those that the host lacks are left out
 	Home        Alias             // a second path to a folder
+	Groups      cgroup.Paths      // the engine's own control groups, which the caller is in; zero: it sees none
 	UID, GID    int               // owner of the private folder
 }
 
@@ -57,17 +62,21 @@ func Enter(c Config) error {
 		return &Step{"the host's kernel mounts", err}
 	}
 	hidden := resolvedAll(c.Hidden)
-	covered := append(coveredDirs[:len(coveredDirs):len(coveredDirs)], hidden...)
-	keep, err := openVisible(append(c.Visible[:len(c.Visible):len(c.Visible)], c.Writable...), covered)
-	if err != nil {
-		return &Step{"visible paths", err}
-	}
-	defer keep.close()
+	covered := slices.Concat(coveredDirs, hidden)
 	writable, err := openWritable(c.Writable)
 	if err != nil {
 		return &Step{"writable folders", err}
 	}
 	defer writable.close()
+	shared := c.Shared
+	for _, w := range writable {
+		shared = append(shared[:len(shared):len(shared)], w.path)
+	}
+	keep, err := openVisible(slices.Concat(c.Visible, c.Writable), shared, covered)
+	if err != nil {
+		return &Step{"visible paths", err}
+	}
+	defer keep.close()
 	nodes, err := statNodes(append(append([]string{}, harmlessNodes...), c.DeviceNodes...))
 	if err != nil {
 		return &Step{"device nodes", err}
@@ -86,7 +95,7 @@ func Enter(c Config) error {
 		{"home alias", c.Home.make}, // what is hidden or read-only is that there too
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
-		{"/sys", coverSys},
+		{"/sys", func() error { return coverSys(c.Groups) }},
 		{"/proc", coverProc},
 		{"hostname", func() error { return unix.Sethostname([]byte(c.Hostname)) }},
 	} {

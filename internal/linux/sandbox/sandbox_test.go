@@ -48,6 +48,9 @@ func run(t *testing.T, c Config, program string, env, look []string) string {
 	t.Helper()
 	c.Hostname, c.Hosts, c.ShmBytes = "engine", "127.0.0.1 localhost\n", 1<<20
 	c.Files = map[string][]byte{"program": []byte("code")}
+	if c.Shared == nil {
+		c.Shared = resolvedAll(c.Visible)
+	}
 	config, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +60,14 @@ func run(t *testing.T, c Config, program string, env, look []string) string {
 	cmd.Env = append(env, "LOOK="+strings.Join(look, "\n"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
+	}
+	if c.Groups.V2 != "" {
+		group, err := os.Open(c.Groups.V2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
 	}
 	out, err := cmd.CombinedOutput()
 	t.Logf("%v\n%s", err, out)
@@ -221,6 +232,118 @@ func errorsOf(errs ...error) error {
 		}
 	}
 	return nil
+}
+
+// What an engine has turned into a link, after its session began, shows it nothing of what is covered.
+func TestTurned(t *testing.T) {
+	dir, elsewhere, program := realTemp(t), realTemp(t), buildInside(t, t.TempDir())
+	inRun, err := os.MkdirTemp("/run", "muster-sandbox-test-")
+	if err != nil {
+		t.Skipf("capability root: %v", err)
+	}
+	defer os.RemoveAll(inRun)
+	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
+	if err != nil {
+		t.Skipf("capability root: %v", err)
+	}
+	defer os.RemoveAll(state)
+	project, inner := filepath.Join(state, "project"), filepath.Join(dir, "state")
+	secret := filepath.Join(state, "secret")
+	if err := errorsOf(os.MkdirAll(inner+"/other", 0o755), os.Mkdir(secret, 0o755), os.Mkdir(project+".before", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{elsewhere, inRun, secret, inner + "/other"} {
+		link := filepath.Join(dir, "link")
+		for _, visible := range []string{project, project + "/file", link} {
+			if err := errorsOf(os.WriteFile(target+"/file", nil, 0o644), os.Symlink(target, project), os.Symlink(project, link)); err != nil {
+				t.Fatal(err)
+			}
+			out := run(t, Config{
+				Visible: []string{dir, visible}, Shared: []string{dir, project}, Hidden: []string{secret, inner}, TmpDir: "/var/tmp",
+			}, program, nil, []string{target + "/file"})
+			leads := target
+			if filepath.Base(visible) == "file" {
+				leads += "/file"
+			}
+			want := "failed enter: visible paths: " + visible + " now leads to " + leads + ", which is not shared with the engines of this session: "
+			if leads == secret {
+				want = "failed enter: visible paths: " + secret + " itself cannot be shared"
+			}
+			if !strings.HasPrefix(out, want) || strings.Contains(out, "yes ") {
+				t.Errorf("%s: %s", visible, out)
+			}
+			if err := errorsOf(os.Remove(project), os.Remove(link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Turned to where nothing is covered, and within what is shared, links lead where they lead.
+func TestTurnedInTheOpen(t *testing.T) {
+	dir := realTemp(t)
+	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
+	if err != nil {
+		t.Skipf("capability root: %v", err)
+	}
+	defer os.RemoveAll(state)
+	if err := errorsOf(os.MkdirAll(dir+"/releases/two", 0o755), os.WriteFile(dir+"/releases/two/file", nil, 0o644),
+		os.Symlink("releases/two", dir+"/current"), os.WriteFile(state+"/file", nil, 0o644), os.Symlink(state, dir+"/open")); err != nil {
+		t.Fatal(err)
+	}
+	look := []string{dir + "/current/file", dir + "/open/file"}
+	out := enter(t, Config{Visible: []string{dir + "/current", dir + "/open"}, Shared: []string{dir}}, look...)
+	expect(t, out, "yes "+look[0], "yes "+look[1])
+}
+
+func realTemp(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A folder that is hidden in /tmp is not there, so that it has no cover: also when something in it is shown.
+func TestVisibleInHiddenInTmp(t *testing.T) {
+	dir := realTemp(t)
+	cache, state := filepath.Join(dir, "cache"), filepath.Join(dir, "state")
+	if err := errorsOf(os.Mkdir(cache, 0o755), os.Mkdir(state, 0o755), os.WriteFile(cache+"/file", nil, 0o644),
+		os.WriteFile(state+"/file", nil, 0o644), os.WriteFile(dir+"/file", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	out := enter(t, Config{Visible: []string{cache}, Hidden: []string{dir, state}, ReadOnly: []string{cache}}, cache+"/file", state+"/file", dir+"/file")
+	expect(t, out, "yes "+cache+"/file", "no "+state+"/file", "no "+dir+"/file")
+}
+
+// A cover that was made before what is inside of it is read-only in the end, and what is inside is not.
+func TestCoverIsReadOnly(t *testing.T) {
+	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
+	if err != nil {
+		t.Skipf("capability root: %v", err)
+	}
+	defer os.RemoveAll(state)
+	project := filepath.Join(state, "project")
+	if err := os.Mkdir(project, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out := run(t, Config{Visible: []string{project}, Hidden: []string{state}, TmpDir: "/var/tmp"}, buildInside(t, t.TempDir()),
+		[]string{"WRITE=" + state + "/new\n" + project + "/new"}, nil)
+	expect(t, out, "cannot write "+state+"/new", "can write "+project+"/new")
+}
+
+// Of mounts on top of each other only the top one has a name: it keeps its own options, and no cover is taken away.
+func TestStackedMounts(t *testing.T) {
+	dir := realTemp(t)
+	for _, d := range []string{"ro", "cover", "twice"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := run(t, Config{Visible: []string{dir}, TmpDir: "/var/tmp"}, buildInside(t, t.TempDir()), []string{"STACKED_MOUNTS=" + dir},
+		[]string{dir + "/cover/file", dir + "/cover/self", dir + "/twice/self"})
+	expect(t, out, "cannot write to what is read-only", "yes "+dir+"/cover/file", "no "+dir+"/cover/self", "no "+dir+"/twice/self")
 }
 
 // A private folder itself cannot be a project: its files would silently not be there.

@@ -35,6 +35,11 @@ func main() {
 		}
 		look("before: ", paths)
 	}
+	if dir := os.Getenv("STACKED_MOUNTS"); dir != "" {
+		if err := stackedMounts(dir); err != nil {
+			fail("stacked mounts", err)
+		}
+	}
 	var c sandbox.Config
 	if err := json.NewDecoder(os.Stdin).Decode(&c); err != nil {
 		fail("config", err)
@@ -101,6 +106,28 @@ func kernelMounts(dir string) error {
 	return unix.Mknod(dir+"/dev/zero", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5)))
 }
 
+// stackedMounts mounts on top of each other, in dir: a writable and a read-only view of ro, a proc and a tmpfs on cover, and
+// two procs on twice.
+func stackedMounts(dir string) error {
+	if err := sandbox.OwnRoot(); err != nil {
+		return err
+	}
+	ro := dir + "/ro"
+	for _, m := range []struct {
+		source, target, fstype string
+		flags                  uintptr
+	}{
+		{ro, ro, "", unix.MS_BIND}, {ro, ro, "", unix.MS_BIND}, {"", ro, "", unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY},
+		{"proc", dir + "/cover", "proc", 0}, {"tmpfs", dir + "/cover", "tmpfs", 0},
+		{"proc", dir + "/twice", "proc", 0}, {"proc", dir + "/twice", "proc", 0},
+	} {
+		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, ""); err != nil {
+			return fmt.Errorf("%s: %w", m.target, err)
+		}
+	}
+	return os.WriteFile(dir+"/cover/file", nil, 0o644)
+}
+
 func fail(what string, err error) {
 	fmt.Printf("failed %s: %v\n", what, err)
 	os.Exit(1)
@@ -129,6 +156,13 @@ func try(paths []string) {
 	must("read the init's memory", err)
 	must("write /proc/sys", os.WriteFile("/proc/sys/kernel/domainname", []byte("x"), 0o644))
 	must("write /sys", os.WriteFile("/sys/kernel/mm/ksm/run", []byte("0"), 0o644))
+	must("make a control group", os.Mkdir("/sys/fs/cgroup/mine", 0o755))
+	group, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(group)) {
+		if strings.HasPrefix(line, "0::") { // of version 2
+			fmt.Print("own group ", line)
+		}
+	}
 	must("set the hostname", unix.Sethostname([]byte("x")))
 	must("make a namespace", unix.Unshare(unix.CLONE_NEWNS))
 	must("make a user namespace", unix.Unshare(unix.CLONE_NEWUSER))
@@ -153,10 +187,16 @@ func try(paths []string) {
 		_, err = os.Open(dir + "/dev/zero")
 		must("open a device node", err)
 	}
+	if dir := os.Getenv("STACKED_MOUNTS"); dir != "" {
+		must("write to what is read-only", os.WriteFile(dir+"/ro/new", nil, 0o600))
+	}
 	_, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)
 	must("open a raw socket", err)
 	must("write /tmp", os.WriteFile("/tmp/file", nil, 0o600))
 	must("write /dev/shm", os.WriteFile("/dev/shm/file", nil, 0o600))
+	for path := range strings.FieldsSeq(os.Getenv("WRITE")) {
+		must("write "+path, os.WriteFile(path, nil, 0o600))
+	}
 	_, err = os.ReadFile(sandbox.PrivateDir + "/program")
 	must("read private files", err)
 	if groups, err := os.Getgroups(); err != nil || len(groups) > 0 {
