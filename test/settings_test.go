@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -242,4 +243,43 @@ func TestLogsOfSettings(t *testing.T) {
 	if left := sessions(); len(left) != 3 {
 		t.Errorf("%d folders are left: %v", len(left), left)
 	}
+}
+
+// A project's hard setting caps its engines on a server that shares.
+func TestHardCPUOfSettings(t *testing.T) {
+	w := newWorld(t)
+	w.write("muster.toml", "[limits]\nhard_cpu = true\n[worker]\ncpu = 0.3\n")
+	r := w.script(`
+import cdsw
+ws = cdsw.launch_workers(n=1, cpu=0, memory=0.2, name="w", code="""
+import time
+w, c = time.time(), time.process_time()
+while time.time() < w + 3: pass
+print("share", (time.process_time() - c) / (time.time() - w))
+""")
+assert not cdsw.await_workers(ws)["failures"]
+`).ok(t)
+	m := regexp.MustCompile(`share ([\d.]+)`).FindStringSubmatch(r.out)
+	share, err := strconv.ParseFloat(m[1], 64)
+	if err != nil || share > 0.35 {
+		t.Errorf("got %s of a core, asked for 0.3", m[1])
+	}
+}
+
+// A process of the user's that is a session has the project's settings for its workers.
+func TestSettingsOfAnAttachedSession(t *testing.T) {
+	w := newWorld(t)
+	w.write("muster.toml", "name = \"of notebooks\"\nhome_alias = true\n[environment]\nMODE = \"test\"\n[kernels.shell]\ncommand = \"bash\"\nendings = [\".sh\"]\n")
+	w.write("worker.sh", "echo $MODE $CDSW_PROJECT > /home/cdsw/seen\n")
+	w.server()
+	b := w.outside("python3", "notebook.py", `
+attach("notebook")
+import cdsw
+print("project", os.environ["CDSW_PROJECT"], "MODE" in os.environ)
+done = cdsw.await_workers(cdsw.launch_workers(1, cpu=0.2, memory=0.2, script="/home/cdsw/worker.sh"))
+print("ended", len(done["workers"]), open("seen").read())
+`)
+	b.await("project of-notebooks False")
+	b.await("ended 1 test of-notebooks")
+	b.wait()
 }
