@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test mutants network fresh lint clean
+.PHONY: help build demo test examples mutants network fresh lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +19,14 @@ demo: build ## the main job: a Python and an R session, two workers each, talkin
 	@scripts/demo
 
 test: build ## all tests; root adds the isolated rung
-	@scripts/need python3 venv r gcc ip ssh mpi
+	@scripts/need python3 venv r scala python2 gcc ip ssh mpi
 	@scripts/test
 
-mutants: build ## take away each fix of the launch races in turn: the tests must notice
+examples: build ## all examples, with real frameworks (Dask, Ray, MPI, …), as their READMEs say; NAMES="dask ray" for some
+	@scripts/need python3 r
+	@scripts/examples $(NAMES)
+
+mutants: build ## take away each fix of the launch races, and five promises, in turn: the tests must notice
 	@scripts/need python3 r
 	@scripts/mutants
 

@@ -91,6 +91,8 @@ type LaunchWorkers struct {
 	Memory float64           `json:"memory" doc:"gigabytes (1e9 bytes)"`
 	GPUs   int               `json:"nvidia_gpu,omitempty"`
 	Env    map[string]string `json:"env,omitempty"`
+	// OrElse is for callers that name no sizes. Sizes that are 0 are the project's default in any case.
+	OrElse bool `json:"or_else,omitempty" doc:"cpu and memory of 0, where the project has no default, are 1 core and 1 GB"`
 }
 
 // Workers is a list of descriptions; a refused worker is one without id, with message.

@@ -21,7 +21,7 @@ func TestPythonDirCanBeImported(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(python, "-c", "import cdsw, cml, muster, cml.workers_v1, cml.utils_v1, muster._http, muster._progress; print(muster.__file__)")
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+dir)
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+dir, noAttach)
 	cmd.Dir = t.TempDir()
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), dir) {

@@ -45,7 +45,7 @@ func TestRLibrary(t *testing.T) {
 	}
 	t.Logf("installed in %v", time.Since(begun).Round(time.Millisecond))
 	cmd := exec.Command(rscript, "-e", `library(cml); stopifnot(identical(cml::launch.workers, cdsw::launch_workers)); cat(.libPaths()[1])`)
-	cmd.Env = append(os.Environ(), "R_LIBS="+dir)
+	cmd.Env = append(os.Environ(), noAttach, "R_LIBS="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != dir {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -53,7 +53,7 @@ func TestRLibrary(t *testing.T) {
 
 	// As the kernel does it: attached without library() in the script.
 	cmd = exec.Command(rscript, "-e", `cat(environmentName(environment(socketConnection)))`)
-	cmd.Env = append(os.Environ(), "R_LIBS="+dir, "R_DEFAULT_PACKAGES=datasets,utils,grDevices,graphics,stats,methods,cdsw")
+	cmd.Env = append(os.Environ(), noAttach, "R_LIBS="+dir, "R_DEFAULT_PACKAGES=datasets,utils,grDevices,graphics,stats,methods,cdsw")
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "cdsw" {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -151,5 +151,27 @@ func wantHint(t *testing.T, err error, words string) {
 		if !strings.Contains(engine.HintOf(err), p) {
 			t.Errorf("hint %q does not name %s", engine.HintOf(err), p)
 		}
+	}
+}
+
+// An R elsewhere that calls itself the same version gets a library of its own: what it installs is for nobody else.
+func TestRLibraryIsOfOneR(t *testing.T) {
+	rscript, cache := requireR(t), t.TempDir()
+	real, err := RLibrary(t.Context(), direct, rscript, cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project := t.TempDir()
+	for _, name := range []string{"R", "Rscript"} {
+		if err := os.Symlink(filepath.Join(filepath.Dir(rscript), name), filepath.Join(project, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := RLibrary(t.Context(), direct, filepath.Join(project, "Rscript"), cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other == real || !installed(other) || !installed(real) {
+		t.Errorf("the libraries are %s and %s", real, other)
 	}
 }

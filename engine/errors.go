@@ -23,7 +23,8 @@ type Error struct {
 	Kind    Kind
 	Message string
 	Hint    string // what to do next; may be empty
-	Err     error  // the cause; may be nil
+	Err     error  // the cause, told after the message; may be nil
+	cause   error  // one that the message tells already
 }
 
 func (e *Error) Error() string {
@@ -34,12 +35,17 @@ func (e *Error) Error() string {
 	return s
 }
 
-func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error {
+	if e.Err != nil {
+		return e.Err
+	}
+	return e.cause
+}
 
 // Errorf makes an Error without a hint. %w wraps a cause as fmt.Errorf does.
 func Errorf(kind Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Kind: kind, Message: err.Error(), Err: nil}
+	return &Error{Kind: kind, Message: err.Error(), cause: errors.Unwrap(err)}
 }
 
 // WithHint returns e with the user's next step.

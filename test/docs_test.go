@@ -23,6 +23,7 @@ var readmeCommands = map[string]string{
 	"muster logs -f ID":   "TestReadmeCommands",
 	"muster stop ID":      "TestReadmeCommands",
 	"muster doctor":       "TestReadmeCommands",
+	"muster open":         "TestReadmeWebApp",
 }
 
 func TestReadmeNamesNoUnprovenCommand(t *testing.T) {
@@ -74,18 +75,46 @@ func TestReadmeCommands(t *testing.T) {
 	_ = up
 }
 
-// The Python sample of README.md runs as it stands.
+// readmeSamples are the Python samples of README.md.
+func readmeSamples(t *testing.T) [][]string {
+	t.Helper()
+	blocks := regexp.MustCompile("(?s)```python\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d Python samples in README.md, these tests know two", len(blocks))
+	}
+	return blocks
+}
+
+// The first Python sample of README.md runs as it stands.
 func TestReadmeSample(t *testing.T) {
 	w := newWorld(t)
-	blocks := regexp.MustCompile("(?s)```python\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
-	if len(blocks) != 1 {
-		t.Fatalf("%d Python samples in README.md, this test knows one", len(blocks))
-	}
-	r := w.script(blocks[0][1]).ok(t)
+	r := w.script(readmeSamples(t)[0][1]).ok(t)
 	if strings.Count(r.out, "hello from 100.") != 2 {
 		t.Errorf("stdout: %s", r.out)
 	}
 	r.has(t, "2 succeeded, 0 failed")
+}
+
+// The second serves a web app, which the commands below it lead to.
+func TestReadmeWebApp(t *testing.T) {
+	w := newWorld(t)
+	w.server("--web", "127.0.0.1:0")
+	w.write("app.py", readmeSamples(t)[1][1])
+	w.write("index.html", "<h1>an app</h1>")
+	m := w.start("run", "app.py").match(`serving at (http://(\w+)\.(localhost:\d+)/)`)
+	link := strings.TrimSpace(w.muster("open", m[1]).ok(t).out)
+	b := newBrowser(t)
+	until(t, "the app is there", func() bool { return b.open(link).StatusCode == 200 })
+	if p := b.open(m[0]); p.text != "<h1>an app</h1>" {
+		t.Errorf("%s: %s", p.at, p.text)
+	}
+	token, err := os.ReadFile(filepath.Join(w.root, "run", "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newBrowser(t).ask("GET", "http://"+m[2]+"/app/"+m[1]+"/", "", "Authorization: Bearer "+strings.TrimSpace(string(token))).has(t, 200, "an app")
+	open := strings.TrimSpace(w.muster("open", "--public", m[1]).ok(t).out)
+	newBrowser(t).open(open).has(t, 503, "Nothing listens yet", "$CDSW_PUBLIC_PORT")
 }
 
 // Every command of examples/README.md.
@@ -115,7 +144,7 @@ func read(t *testing.T, name string) string {
 func TestHelpAndCompletion(t *testing.T) {
 	w := newWorld(t)
 	help := w.muster("--help").ok(t)
-	for _, c := range []string{"run", "up", "ps", "logs", "stop", "launch", "await", "doctor", "version", "completion"} {
+	for _, c := range []string{"run", "up", "ps", "logs", "stop", "launch", "await", "open", "doctor", "version", "completion"} {
 		help.has(t, c)
 		if r := w.muster(c, "--help").ok(t); c != "completion" && !strings.Contains(r.out, "Example") {
 			t.Errorf("muster %s --help has no example", c)

@@ -190,7 +190,10 @@ func (w *world) begin(cmd *exec.Cmd) *background {
 	w.t.Helper()
 	b := &background{t: w.t, cmd: cmd, done: make(chan struct{}), ping: make(chan struct{}, 1)}
 	b.cmd.Stdout, b.cmd.Stderr = b, b
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if b.cmd.SysProcAttr == nil {
+		b.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	b.cmd.SysProcAttr.Setpgid = true
 	if err := b.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}

@@ -35,11 +35,17 @@ type terminal struct {
 // terminal starts muster in a new terminal, as the leader of its session and foreground.
 func (w *world) terminal(rows, cols int, args ...string) *terminal {
 	w.t.Helper()
+	return w.terminalOf(rows, cols, w.cmd(args...))
+}
+
+// terminalOf is terminal for any program.
+func (w *world) terminalOf(rows, cols int, cmd *exec.Cmd) *terminal {
+	w.t.Helper()
 	x := &terminal{t: w.t, done: make(chan struct{}), screen: screen.New(rows, cols), changed: make(chan struct{})}
 	x.screen.Home()
 	x.openPTY(rows, cols)
 	x.screen.Reply = func(b []byte) { x.master.Write(b) } // where the cursor is, for prompt_toolkit
-	x.cmd = w.cmd(args...)
+	x.cmd = cmd
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = x.tty, x.tty, x.tty
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.cmd.Start(); err != nil {

@@ -59,7 +59,7 @@ const closeTimeout = 20 * time.Second
 
 // Deps are what the command line needs of this package.
 func Deps() cli.Deps {
-	return cli.Deps{Version: cli.Version, Embedded: serveEmbedded, Serve: serveUp, Doctor: doctor}
+	return cli.Deps{Version: cli.Version, Embedded: serveEmbedded, Serve: serveUp, Doctor: doctor, Clients: installClients}
 }
 
 // open builds everything. After an error nothing is left.
@@ -120,6 +120,7 @@ func open(c config) (_ *app, err error) {
 	a.http = a.server.HTTP()
 	a.gateway = newGateway(where, a.manager, log, a.http.Handler)
 	a.http.Handler = front(a.gateway, a.http.Handler)
+	knowPersons(a.http)
 	return a, nil
 }
 

@@ -59,7 +59,7 @@ func domain(asked string, l net.Listener) string {
 
 // newGateway leads to engines what comes to their addresses, and the rest to next.
 func newGateway(domain string, m *manager.Manager, log *slog.Logger, next http.Handler) *web.Gateway {
-	return web.New(web.Config{Domain: domain, Manager: found{m}, Session: server.SessionOf, Next: next, Log: log})
+	return web.New(web.Config{Domain: domain, Manager: found{m}, Session: server.SessionOf, Person: personOf, Next: next, Log: log})
 }
 
 // front tells who can mean the address of an engine: whoever comes by TCP.

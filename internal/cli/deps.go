@@ -25,6 +25,8 @@ type Deps struct {
 	Embedded func(ctx context.Context, o EmbeddedOptions) (address, token string, close func(context.Context) error, err error)
 	// Serve is "up": it serves until ctx ends, then ends all sessions that do not survive and returns nil.
 	Serve func(ctx context.Context, o UpOptions) error
+	// Clients installs the packages of a language for an interpreter of the caller's, or removes them.
+	Clients func(ctx context.Context, r ClientsRequest) (ClientsResult, error)
 	// Doctor examines the machine.
 	Doctor func(ctx context.Context) Report
 }

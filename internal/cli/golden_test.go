@@ -35,11 +35,14 @@ func golden(t *testing.T, name, got string) {
 
 // each of our commands, with cobra's own left out.
 func commands(a *app) (all []*cobra.Command) {
-	root := newRoot(a)
-	all = append(all, root)
-	for _, c := range root.Commands() {
+	return below(newRoot(a))
+}
+
+func below(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, c := range cmd.Commands() {
 		if c.Name() != "help" && c.Name() != "completion" {
-			all = append(all, c)
+			all = append(all, below(c)...)
 		}
 	}
 	return all
@@ -57,7 +60,7 @@ func TestHelp(t *testing.T) {
 		if code := w.run(args...); code != 0 {
 			t.Errorf("%q ends with %d", args, code)
 		}
-		name := "help_" + c.Name() + ".txt"
+		name := "help_" + strings.ReplaceAll(strings.TrimPrefix(c.CommandPath(), "muster "), " ", "_") + ".txt"
 		files[name] = true
 		golden(t, name, w.out.String())
 	}
@@ -122,6 +125,10 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"launch", "-n", "0", "x.py"}, "--number is 0: it must be 1 or more", "muster launch --help"},
 		{[]string{"launch", "-n", "-3", "x.py"}, "--number is -3: it must be 1 or more", "muster launch --help"},
 		{[]string{"launch", "-n", "2.5", "x.py"}, `--number is "2.5": it must be a whole number`, "muster launch --help"},
+		{[]string{"clients", "instal"}, `clients has no command "instal": it has install and uninstall`, "muster clients --help"},
+		{[]string{"clients", "install", "python3"}, `install takes no arguments, and was given "python3"`, "muster clients install --help"},
+		{[]string{"clients", "install", "--python", ""}, "--python is empty: it must be the path of an interpreter", "muster clients install --help"},
+		{[]string{"up", "--json"}, "--json says where a server in the background is, and --background is not given", "muster up --help"},
 		{[]string{"completion"}, "completion needs the name of a shell; it knows bash, fish, powershell, zsh", "muster completion --help"},
 		{[]string{"completion", "tcsh"}, `completion does not know the shell "tcsh"; it knows bash, fish, powershell, zsh`, "muster completion --help"},
 		{[]string{"completion", "bash", "x"}, `bash takes no arguments, and was given "x"`, "muster completion bash --help"},

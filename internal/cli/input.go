@@ -8,8 +8,11 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/engine"
 )
 
 // copyInput copies what comes from a file to w until the file's end, which is nil, or the end of ctx. It never reads what
@@ -33,8 +36,7 @@ func copyInput(ctx context.Context, f *os.File, w io.Writer) error {
 	// Edges only: what waits for another job must not wake us again and again.
 	err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET})
 	if err == unix.EPERM { // nothing to wait for, as in a regular file
-		_, err := io.Copy(w, f)
-		return err
+		return copyFile(ctx, f, w)
 	}
 	if err != nil {
 		return err
@@ -55,6 +57,26 @@ func copyInput(ctx context.Context, f *os.File, w io.Writer) error {
 			return err
 		}
 	}
+}
+
+// copyFile copies what never makes anybody wait. It may be endless, as /dev/zero is.
+func copyFile(ctx context.Context, f *os.File, w io.Writer) error {
+	buf := make([]byte, 64<<10)
+	for ctx.Err() == nil {
+		n, err := f.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // wakeUp wakes whoever waits at epoll when the process is continued, and when ctx ends.
@@ -120,16 +142,33 @@ func copyReady(ctx context.Context, fd int, w io.Writer) (over bool, err error) 
 	return false, ctx.Err()
 }
 
+// inputEndsIn is more than copyInput needs to end after its context.
+const inputEndsIn = 200 * time.Millisecond
+
+// maxCode is what the server takes of a request, and more than any code that a person wrote.
+const maxCode = 16_000_000
+
+// codeBuffer holds no more than that.
+type codeBuffer struct{ text bytes.Buffer }
+
+func (b *codeBuffer) Write(p []byte) (int, error) {
+	if b.text.Len()+len(p) > maxCode {
+		return 0, engine.Errorf(engine.Invalid, "the code is longer than %d bytes", maxCode).
+			WithHint("write large data to a file in the project, and read it from there")
+	}
+	return b.text.Write(p)
+}
+
 // readInput reads the whole input.
 func (a *app) readInput(ctx context.Context) (string, error) {
-	var b bytes.Buffer
+	var b codeBuffer
 	f, ok := a.In.(*os.File)
 	if !ok {
 		_, err := io.Copy(&b, a.In)
-		return b.String(), err
+		return b.text.String(), err
 	}
 	read := make(chan error, 1)
 	go func() { read <- copyInput(ctx, f, &b) }()
 	err := <-read
-	return b.String(), err
+	return b.text.String(), err
 }

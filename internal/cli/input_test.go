@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"muster/engine"
 )
 
 // terminal makes a pseudo-terminal; what is written to typed is typed at it.
@@ -122,5 +125,40 @@ func TestInputOfFilesAndPipes(t *testing.T) {
 			t.Errorf("%s: %v, %d bytes of %d", f.Name(), err, got.Len(), len(want))
 		}
 		f.Close()
+	}
+}
+
+// Code is bounded, wherever it comes from, and an endless device ends with the context.
+func TestEndlessInput(t *testing.T) {
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	in, typed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	go func() {
+		io.CopyN(typed, zero, 2*maxCode) // broken off
+		typed.Close()
+	}()
+	other, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, from := range []io.Reader{other, in, io.MultiReader(other)} {
+		if _, err := (&app{Streams: Streams{In: from}}).readInput(t.Context()); engine.KindOf(err) != engine.Invalid {
+			t.Errorf("%T: %v", from, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- copyInput(ctx, other, io.Discard) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }

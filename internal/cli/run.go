@@ -70,8 +70,8 @@ prompts use "muster session".`,
 func (o *runOptions) flags(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	workloadFlags(cmd, &o.kernel, &o.cpu, &o.memory, &o.gpus, &o.env, &o.name)
-	f.Lookup("cpu").Usage = "CPU `cores` (default 1)"
-	f.Lookup("memory").Usage = "memory limit in `GB` (default: none)"
+	f.Lookup("cpu").Usage = "CPU `cores` (default: the project's, else 1)"
+	f.Lookup("memory").Usage = "memory limit in `GB` (default: the project's, else none)"
 	f.StringVar(&o.project, "project", "", "the project's `folder` (default: the current one)")
 	f.StringVar(&a.server, "server", "auto", "`address` of the server, auto, or none for one inside")
 	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -136,17 +137,29 @@ func (r *runner) lost(owned bool, err error) error {
 func (r *runner) feed(session string, in io.Reader) (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	var group sync.WaitGroup
-	taken := func() {}
+	taken, copied := func() {}, make(chan struct{})
 	if f, ok := in.(*os.File); ok {
 		pr, pw := io.Pipe()
 		in, taken = pr, func() { pr.Close() }
-		group.Go(func() { pw.CloseWithError(copyInput(ctx, f, pw)) })
+		go func() {
+			defer close(copied)
+			pw.CloseWithError(copyInput(ctx, f, pw))
+		}()
+	} else {
+		close(copied)
 	}
 	group.Go(func() {
 		r.c.Stdin(ctx, session, in) // where it fails, the script has ended, or the console tells why
 		taken()
 	})
-	return func() { cancel(); group.Wait() }
+	return func() {
+		cancel()
+		group.Wait()
+		select {
+		case <-copied:
+		case <-time.After(inputEndsIn): // somebody else reads the same pipe and was faster: that read ends with this process
+		}
+	}
 }
 
 // follow shows the console until nothing can come any more.

@@ -15,9 +15,12 @@ import (
 )
 
 type upOptions struct {
-	listen   string
-	memoryGB float64
-	serve    UpOptions
+	listen     string
+	memoryGB   float64
+	serve      UpOptions
+	background bool
+	json       bool
+	readyFD    int // where the one that started us in the background waits to be told; 0: nobody does
 }
 
 func newUp(a *app) *cobra.Command {
@@ -29,8 +32,9 @@ func newUp(a *app) *cobra.Command {
 "muster ps", "muster logs" and the others see them all. Ctrl-C or SIGTERM ends the server.
 
 Programs that need a server start one with --until-idle: it ends by itself some time after the last session, and where one
-runs already this one says so and ends with exit code 0.`,
-		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16\n  muster up --until-idle 10s &",
+runs already this one says so and ends with exit code 0. With --background the command returns when the server answers;
+what the server has to say is then in server.log in the folder of its token.`,
+		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16\n  muster up --until-idle 10s --background",
 		Args:    noArgs,
 	}
 	cmd.RunE = a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a, cmd) })
@@ -44,11 +48,18 @@ runs already this one says so and ends with exit code 0.`,
 	f.StringVar(&o.serve.Web, "web", "", "where browsers find engines: `host:port` or none (default: 127.0.0.1:20202, else a free port)")
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
+	f.BoolVar(&o.background, "background", false, "return when the server answers, and leave it running")
+	f.BoolVar(&o.json, "json", false, "with --background: print where the server is as JSON")
+	f.IntVar(&o.readyFD, readyFlag, 0, "")
+	f.MarkHidden(readyFlag)
 	offer(cmd, "rung", rungs)
 	return cmd
 }
 
 func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
+	if o.json && !o.background {
+		return usage(cmd, "--json says where a server in the background is, and --background is not given")
+	}
 	if a.deps.Serve == nil {
 		return engine.Errorf(engine.Internal, "this program has no server")
 	}
@@ -62,8 +73,17 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	if err := o.where(a, cmd); err != nil {
 		return o.harmless(a, err)
 	}
+	if o.background {
+		return o.detach(ctx, a, cmd)
+	}
 	o.serve.Log = a.Err
-	o.serve.Ready = func(address string) { fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address) }
+	o.serve.Ready = func(address string) {
+		if o.readyFD != 0 {
+			o.tellReady(address)
+			return
+		}
+		fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address)
+	}
 	return o.harmless(a, a.deps.Serve(ctx, o.serve))
 }
 
@@ -71,6 +91,9 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 func (o *upOptions) harmless(a *app, err error) error {
 	if _, runs := errors.AsType[*ServerRunsError](err); !runs || o.serve.UntilIdle == 0 {
 		return err
+	}
+	if o.json {
+		return a.printJSON(o.found())
 	}
 	fmt.Fprintf(a.Err, "muster: %v\n", err)
 	return nil
@@ -107,10 +130,10 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 			return err
 		}
 	}
+	o.serve.Listen, o.serve.TokenFile = listen, tokenFile(listen, dir)
 	if pid, yes := answers(socket); yes {
 		return ServerRuns(fmt.Sprintf("pid %d, socket %s", pid, socket),
 			fmt.Sprintf("use it, end it with: kill %d, or start another with --listen unix:///another/path", pid))
 	}
-	o.serve.Listen, o.serve.TokenFile = listen, tokenFile(listen, dir)
 	return nil
 }

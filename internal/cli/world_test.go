@@ -325,7 +325,7 @@ func (m *manager) Stop(_ context.Context, id engine.ID, req api.Stop, _ string) 
 	return s, nil
 }
 
-func (m *manager) Engine(id string) (api.Worker, engine.ID, error) {
+func (m *manager) Engine(_ engine.ID, id string) (api.Worker, engine.ID, error) {
 	for _, w := range m.workers {
 		if id != "" && strings.HasPrefix(w.ID, id) {
 			return w, sessionA, nil

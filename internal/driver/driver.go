@@ -119,7 +119,8 @@ type Session interface {
 	// Note appends an event record (JSON, see api.Event) to the console under the engine's id (the session's own
 	// engine or any started one).
 	Note(ctx context.Context, id engine.ID, event []byte) error
-	// Dial connects to a TCP port of an engine's own 127.0.0.1.
+	// Dial connects to a TCP port of an engine's own 127.0.0.1, or to one on which an attached session's process listens.
+	// Where nobody listens, ECONNREFUSED is in the error's chain. NotFound if the engine is not alive.
 	Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error)
 	// End ends the session: all engines, then the place. It returns when everything is gone. Idempotent.
 	End(ctx context.Context, grace time.Duration, by string) error
@@ -148,6 +149,7 @@ type Spec struct {
 	Env     []string // KEY=VALUE, complete: nothing is inherited
 	Files   map[string][]byte
 	Dir     string   // working directory, absolute
+	Alias   string   // a path in /home at which the engine sees Dir as well, where engines are isolated; "": none
 	Visible []string // paths that stay visible even if they lie in /tmp (project, interpreter, clients)
 	// Shared are real places, known since before anything of the session ran: what Visible leads to in /tmp and the like must lie in
 	// one of them, else the start fails. Links that lead there may have been turned by engines.

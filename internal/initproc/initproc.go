@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 	"muster/internal/linux/sandbox"
 )
 
@@ -117,6 +118,10 @@ func enterSandbox(spec wire.EngineSpec) error {
 	if spec.Gateway != "" {
 		resolv = "nameserver " + spec.Gateway + "\noptions timeout:3 attempts:2\n"
 	}
+	var groups cgroup.Paths
+	if spec.Cgroup != nil {
+		groups = *spec.Cgroup
+	}
 	err := sandbox.Enter(sandbox.Config{
 		Hostname:    spec.Hostname,
 		Hosts:       fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n%s\t%s\n", spec.Address, spec.Hostname),
@@ -131,6 +136,8 @@ func enterSandbox(spec wire.EngineSpec) error {
 		ShmBytes:    spec.ShmBytes,
 		Files:       spec.Files,
 		Covers:      spec.Covers,
+		Home:        alias(spec),
+		Groups:      groups,
 		UID:         spec.UID,
 		GID:         spec.GID,
 	})
@@ -141,6 +148,14 @@ func enterSandbox(spec wire.EngineSpec) error {
 		return &sandbox.Step{Name: "drop rights", Err: err}
 	}
 	return nil
+}
+
+// alias is what /home is to show besides what is in it.
+func alias(spec wire.EngineSpec) sandbox.Alias {
+	if spec.Alias == "" {
+		return sandbox.Alias{}
+	}
+	return sandbox.Alias{Path: spec.Alias, Target: spec.Dir}
 }
 
 // enterPlain does what is possible without namespaces: descendants that lose their parent become children of the init, so

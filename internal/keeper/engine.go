@@ -26,6 +26,7 @@ type engine struct {
 	plain    bool
 	log      *console.EngineLog
 	group    *cgroup.Group     // nil without limits
+	held     *os.File          // while it is, no other server sweeps the group; closed when the group is removed
 	memory   *cgroup.OOMEvents // nil without a memory limit
 	process  *os.Process       // the init, and what follows: set before live
 	pumps    [2]*pump
@@ -74,6 +75,10 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	}
 	if r.Cgroup != nil {
 		e.group = cgroup.Open(*r.Cgroup)
+		var err error
+		if e.held, err = e.group.Hold(); err != nil {
+			return err
+		}
 	}
 	var net, stdin *os.File
 	if r.HasNet {
@@ -83,10 +88,12 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 		stdin = files[len(files)-1]
 	}
 	if err := k.add(e, spec.Main); err != nil {
+		e.letGo()
 		return err
 	}
 	if err := e.launch(spec, files[0], net, stdin); err != nil {
 		k.forget(e)
+		e.letGo()
 		return err
 	}
 	go e.live()

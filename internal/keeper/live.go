@@ -132,12 +132,20 @@ func statusOf(reason string) string {
 	}
 }
 
+// letGo lets whoever likes remove the group.
+func (e *engine) letGo() {
+	if e.held != nil {
+		e.held.Close()
+	}
+}
+
 // clean removes the cgroup and the private folder. Everything that used them is gone.
 func (e *engine) clean() {
 	if e.group != nil {
 		if err := e.group.Remove(); err != nil {
 			e.keeper.notice(fmt.Sprintf("the cgroup of engine %s could not be removed: %v", e.id, err))
 		}
+		e.letGo()
 	}
 	k := e.keeper
 	k.cleanup.Add(1)

@@ -42,12 +42,9 @@ func pythonCommand(c Config) func(context.Context, string, string, bool, Request
 
 // askPython runs a wrapper once to learn the interpreter behind it: starting the wrapper itself for each worker costs far
 // more than the interpreter does.
-func askPython(c Config) func(context.Context, string, Request) (string, error) {
-	return func(ctx context.Context, command string, r Request) (string, error) {
-		p := engine.Probe{
-			Argv: []string{command, "-c", "import sys; print(sys.executable)"}, Dir: r.Project,
-			Visible: append(installation(command), c.Visible...),
-		}
+func askPython(c Config) func(context.Context, string, []string, Request) (string, error) {
+	return func(ctx context.Context, command string, visible []string, r Request) (string, error) {
+		p := engine.Probe{Argv: []string{command, "-c", "import sys; print(sys.executable)"}, Dir: r.Project, Visible: visible}
 		for k, v := range r.SearchEnv {
 			p.Env = append(p.Env, k+"="+v)
 		}
@@ -58,7 +55,7 @@ func askPython(c Config) func(context.Context, string, Request) (string, error) 
 			return "", fmt.Errorf("%w%s", err, quoted(said))
 		}
 		real := strings.TrimSpace(string(out))
-		if real == command {
+		if sameFile(real, command) {
 			return command, nil // a script, but no wrapper: Jython is one
 		}
 		if !filepath.IsAbs(real) || !isBinary(real) {

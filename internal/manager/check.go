@@ -81,7 +81,7 @@ func checkSession(req *api.CreateSession) error {
 	if err := checkEnv("base_env", req.BaseEnv); err != nil {
 		return err
 	}
-	return checkCommon(req.Name, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
+	return checkCommon(req.Name, req.Kernel, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
 }
 
 // checkWorkers checks what the workers of a launch ask for.
@@ -89,7 +89,7 @@ func checkWorkers(req *api.LaunchWorkers) error {
 	if err := checkMemory(req.Memory); err != nil {
 		return err
 	}
-	return checkCommon(req.Name, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
+	return checkCommon(req.Name, req.Kernel, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
 }
 
 // checkIDs bounds the reply, which describes or answers each id, also one that is no worker's.
@@ -101,12 +101,16 @@ func checkIDs(ids []string) error {
 	return nil
 }
 
-func checkCommon(name string, cpu float64, gpus int, code, script string, env map[string]string) error {
+func checkCommon(name, kernel string, cpu float64, gpus int, code, script string, env map[string]string) error {
 	switch {
 	case !finite(cpu) || cpu <= 0:
 		return invalid("cpu must be a number of cores above 0, not %v", cpu)
 	case gpus < 0:
 		return invalid("nvidia_gpu must be 0 or more, not %d", gpus)
+	case len(kernel) > maxName:
+		return invalid("the kernel's name has %d bytes: at most %d are allowed", len(kernel), maxName)
+	case len(script) > maxPath:
+		return invalid("the script's name has %d bytes: at most %d are allowed", len(script), maxPath)
 	case len(name) > maxName:
 		return invalid("the name has %d bytes: at most %d are allowed", len(name), maxName)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):

@@ -14,7 +14,7 @@ import (
 // Kernels makes the commands of engines: *kernel.Table. An error of another kind than Internal is the request's fault.
 type Kernels interface {
 	Prepare(ctx context.Context, r kernel.Request) (kernel.Command, error)
-	ByEnding(script string) (engine.Kernel, bool)
+	ByEnding(script string, own []kernel.Own) (engine.Kernel, bool)
 }
 
 // Capacity is what this machine gives to engines.
@@ -39,14 +39,13 @@ type Config struct {
 	Serve func(engine.ID, net.Listener)
 	// Web is host and port at which people's browsers and, by the same address, engines find this server: what is in the
 	// original's variables and in every URL of a description. "": the address at which a session's engines find the API.
-	Web       string
-	Variables map[string]string // the project's variables, for every engine
-	User      string            // owner's name; "": muster
-	Home      string            // HOME of engines whose caller has none
-	UID, GID  int
-	Groups    []int
-	Now       func() time.Time // nil: time.Now
-	Log       *slog.Logger     // nil: silent
+	Web      string
+	User     string // owner's name; "": muster
+	Home     string // HOME of engines whose caller has none
+	UID, GID int
+	Groups   []int
+	Now      func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: silent
 }
 
 const (
@@ -57,6 +56,9 @@ const (
 	endGrace = 500 * time.Millisecond
 	// maxLaunch is the largest n of one launch, and the most ids of one request.
 	maxLaunch = 10_000
+	// maxPath is Linux's own bound for a path, maxRefusal that of a refused worker's message.
+	maxPath    = 4096
+	maxRefusal = 1000
 	// maxWorkers is how many workers a session may launch in its life: each keeps a description of 1.5 kB.
 	maxWorkers = 50_000
 	// maxWork is for the code and environments of a session's workers that have not ended, which are held in memory.

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"slices"
@@ -46,6 +47,8 @@ func TestBadWorkers(t *testing.T) {
 		{func(r *api.LaunchWorkers) { r.Code = "é\xff" }, "the code is not UTF-8: byte 0xff at offset 2"},
 		{func(r *api.LaunchWorkers) { r.Name = "a\nb" }, `the name "a\nb" has characters that cannot be printed`},
 		{func(r *api.LaunchWorkers) { r.Name = strings.Repeat("n", 300) }, "the name has 300 bytes: at most 200 are allowed"},
+		{func(r *api.LaunchWorkers) { r.Kernel = long }, "the kernel's name has 2000000 bytes: at most 200 are allowed"},
+		{func(r *api.LaunchWorkers) { r.Script = long }, "the script's name has 2000000 bytes: at most 4096 are allowed"},
 		{func(r *api.LaunchWorkers) { r.Env = map[string]string{"": "v"} }, "env has a variable without a name"},
 		{func(r *api.LaunchWorkers) { r.Env = map[string]string{"A=B": "v"} }, `env: "A=B" cannot be the name of a variable`},
 		{func(r *api.LaunchWorkers) { r.Env = map[string]string{"A\x00": "v"} }, "env: \"A\\x00\" cannot be the name of a variable"},
@@ -81,6 +84,29 @@ func TestBadWorkers(t *testing.T) {
 	}
 	if n := b.driver.World().Count(); n["engines"] != 1 || n["addresses"] != 1 {
 		t.Errorf("left: %v", n)
+	}
+}
+
+// What is refused is described as often as workers were asked for: nothing of it may be as long as the request was.
+func TestRefusalsAreShort(t *testing.T) {
+	b := newBench(t)
+	id := b.session()
+	long := strings.Repeat("é=", 500_000)
+	for what, change := range map[string]func(*api.LaunchWorkers){
+		"name": func(r *api.LaunchWorkers) { r.Name = long }, "kernel": func(r *api.LaunchWorkers) { r.Kernel = long },
+		"script": func(r *api.LaunchWorkers) { r.Script = long }, "code": func(r *api.LaunchWorkers) { r.Code = long + "\x00" },
+		"variable": func(r *api.LaunchWorkers) { r.Env = map[string]string{long: ""} },
+	} {
+		req := worker(2, "print never")
+		change(&req)
+		ws := b.launch(id, req)
+		text, err := json.Marshal(ws)
+		if err != nil || len(ws) != 2 || ws[0].ID != "" || ws[0].Message == "" || len(text) > 10_000 {
+			t.Errorf("long %s: %d refused, %d bytes in all, %v", what, len(ws), len(text), err)
+		}
+	}
+	if told := b.messages(id, "refused"); len(told) != 5 {
+		t.Errorf("%d of 5 refusals are in the console", len(told))
 	}
 }
 

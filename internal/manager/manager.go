@@ -157,24 +157,25 @@ func (m *Manager) Resize(ctx context.Context, id engine.ID, size api.TerminalSiz
 	return wrap("resize the terminal of session "+id.Short(), s.place.Resize(ctx, id, driver.TerminalSize{Rows: size.Rows, Cols: size.Cols}))
 }
 
-// Engine finds a worker, or a session's own engine, by its id or the beginning of it.
-func (m *Manager) Engine(id string) (api.Worker, engine.ID, error) {
-	var found []*worker
-	for _, s := range m.all() {
-		s.mu.Lock()
-		exact := s.findLocked(engine.ID(id))
-		if exact == nil {
-			for _, w := range append([]*worker{s.main}, s.workers...) {
-				if id != "" && strings.HasPrefix(string(w.id), id) {
-					found = append(found, w)
-				}
-			}
+// Engine finds a worker, or a session's own engine, by its id or the beginning of it: in one session, or in all if in is
+// "".
+func (m *Manager) Engine(in engine.ID, id string) (api.Worker, engine.ID, error) {
+	where := m.all()
+	if in != "" {
+		s, err := m.session(in)
+		if err != nil {
+			return api.Worker{}, "", err
 		}
-		s.mu.Unlock()
+		where = []*session{s}
+	}
+	var found []*worker
+	for _, s := range where {
+		exact, beginning := s.called(id)
 		if exact != nil {
 			found = []*worker{exact}
 			break
 		}
+		found = append(found, beginning...)
 	}
 	switch len(found) {
 	case 0:
@@ -184,6 +185,21 @@ func (m *Manager) Engine(id string) (api.Worker, engine.ID, error) {
 	}
 	return api.Worker{}, "", engine.Errorf(engine.Conflict, "%q is the beginning of %d ids, such as %s and %s", id, len(found), found[0].id, found[1].id).
 		WithHint("give more of the id")
+}
+
+// called finds the engine that has this id, or those whose ids begin so.
+func (s *session) called(id string) (exact *worker, beginning []*worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.findLocked(engine.ID(id)); w != nil || id == "" {
+		return w, nil
+	}
+	for _, w := range append([]*worker{s.main}, s.workers...) {
+		if strings.HasPrefix(string(w.id), id) {
+			beginning = append(beginning, w)
+		}
+	}
+	return nil, beginning
 }
 
 // Console opens the session's console for reading. Done is closed when nothing will follow.

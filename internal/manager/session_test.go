@@ -230,14 +230,14 @@ func TestEngineByPrefix(t *testing.T) {
 	b := newBench(t)
 	id := b.session()
 	ws := b.launch(id, worker(60, "hang"))
-	w, session, err := b.Engine(ws[3].ID)
+	w, session, err := b.Engine("", ws[3].ID)
 	if err != nil || w.ID != ws[3].ID || session != id {
 		t.Errorf("%v %v %v", w.ID, session, err)
 	}
-	if w, _, err := b.Engine(ws[3].ID[:12]); err != nil || w.ID != ws[3].ID {
+	if w, _, err := b.Engine("", ws[3].ID[:12]); err != nil || w.ID != ws[3].ID {
 		t.Errorf("by prefix: %v %v", w.ID, err)
 	}
-	if w, _, err := b.Engine(string(id)); err != nil || w.MasterID != string(id) || w.Workers != 60 {
+	if w, _, err := b.Engine("", string(id)); err != nil || w.MasterID != string(id) || w.Workers != 60 {
 		t.Errorf("the session's own: %+v %v", w, err)
 	}
 	first := map[string]int{} // 61 ids begin with 26 letters: one of them is shared
@@ -246,13 +246,19 @@ func TestEngineByPrefix(t *testing.T) {
 	}
 	for letter, n := range first {
 		if n > 1 {
-			if _, _, err := b.Engine(letter); engine.KindOf(err) != engine.Conflict || !strings.Contains(err.Error(), "is the beginning of") {
+			if _, _, err := b.Engine("", letter); engine.KindOf(err) != engine.Conflict || !strings.Contains(err.Error(), "is the beginning of") {
 				t.Errorf("ambiguous: %v", err)
 			}
 		}
 	}
+	if _, _, err := b.Engine(b.session(), ws[3].ID); engine.KindOf(err) != engine.NotFound {
+		t.Errorf("from another session: %v", err)
+	}
+	if _, session, err := b.Engine(id, ws[3].ID); err != nil || session != id {
+		t.Errorf("from its own session: %v", err)
+	}
 	for _, no := range []string{"", "zzzzzzzzzzzz", "-"} {
-		if _, _, err := b.Engine(no); engine.KindOf(err) != engine.NotFound {
+		if _, _, err := b.Engine("", no); engine.KindOf(err) != engine.NotFound {
 			t.Errorf("%q: %v", no, err)
 		}
 	}

@@ -61,7 +61,7 @@ func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, e
 	}, nil
 }
 
-func (scripts) ByEnding(script string) (engine.Kernel, bool) {
+func (scripts) ByEnding(script string, _ []kernel.Own) (engine.Kernel, bool) {
 	k := map[string]engine.Kernel{".py": engine.Python3, ".r": engine.R}[filepath.Ext(script)]
 	return k, k != ""
 }
@@ -87,7 +87,11 @@ func newBench(t testing.TB, opts ...option) *bench {
 		o(&c, &f)
 	}
 	d := fake.New(f)
-	c.Driver = d
+	if o, ok := c.Driver.(*opens); ok {
+		o.Driver = d
+	} else {
+		c.Driver = d
+	}
 	m, err := manager.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +179,7 @@ func (b *bench) stop(s engine.ID, ids ...string) []api.StopResult {
 
 func (b *bench) engine(id string) api.Worker {
 	b.t.Helper()
-	w, _, err := b.Engine(id)
+	w, _, err := b.Engine("", id)
 	if err != nil {
 		b.t.Fatal(err)
 	}

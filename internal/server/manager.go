@@ -37,8 +37,9 @@ type Manager interface {
 	// result is called.
 	Await(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (result func() api.Awaited, err error)
 	Stop(ctx context.Context, session engine.ID, req api.Stop, by string) (api.Stopped, error)
-	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session.
-	Engine(id string) (api.Worker, engine.ID, error)
+	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session:
+	// in one session, or in all if session is "".
+	Engine(session engine.ID, id string) (api.Worker, engine.ID, error)
 	// Console opens the session's console for reading. Done is closed when nothing will follow.
 	Console(session engine.ID) (log *console.Reader, bell *console.Bell, done <-chan struct{}, err error)
 }

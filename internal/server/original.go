@@ -32,7 +32,6 @@ type (
 		ProjectPath
 		Body api.LaunchEngine
 	}
-	listReply struct{ Body []api.Worker }
 	siteReply struct{ Body api.SiteConfig }
 )
 
@@ -44,7 +43,8 @@ func (s *Server) registerOriginal() {
 		s.launchDashboard, anyContentType, repliesSchema[api.Worker](typeJSON))
 	addAt(s, at, "GET", dashboards+"/{id}", "getDashboard", "One engine", s.getDashboard)
 	addAt(s, at, "PUT", dashboards+"/{id}/stop", "stopDashboard", "Stop a worker, or end a session", s.stopDashboard, noContent)
-	addAt(s, at, "GET", dashboards+"/{id}/workers", "listDashboardWorkers", "The session's workers, newest first", s.dashboardWorkers)
+	addAt(s, at, "GET", dashboards+"/{id}/workers", "listDashboardWorkers", "The session's workers, newest first", s.dashboardWorkers,
+		repliesSchema[[]api.Worker](typeJSON))
 	addAt(s, at, "GET", "/site/config", "getSiteConfig", "What an engine can have here", s.siteConfig)
 	addAt(s, "", "GET", "/{owner}/{slug}/engines/{id}", "getEnginePage", "A page about one engine: where html_url leads", s.enginePage,
 		replies(typeHTML))
@@ -148,16 +148,12 @@ func (s *Server) stopDashboard(ctx context.Context, in *DashboardPath) (*empty, 
 	return nil, err
 }
 
-func (s *Server) dashboardWorkers(ctx context.Context, in *DashboardPath) (*listReply, error) {
+func (s *Server) dashboardWorkers(ctx context.Context, in *DashboardPath) (*huma.StreamResponse, error) {
 	_, session, err := s.find(ctx, *in)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.manager.Workers(session)
-	if err != nil {
-		return nil, err
-	}
-	return &listReply{Body: append([]api.Worker{}, list.Workers...)}, nil // [] and not null
+	return s.list(session, writeArray), nil
 }
 
 func (s *Server) siteConfig(context.Context, *struct{}) (*siteReply, error) {

@@ -44,6 +44,11 @@ func (s *Server) enginePage(ctx context.Context, in *DashboardPath) (*huma.Strea
 		return nil, engine.Errorf(engine.Internal, "the description cannot be written: %v", err)
 	}
 	data := pageData{Worker: w, Description: string(description)}
+	turn, err := s.replyTurn(ctx, session, largeReply+1) // the whole log is read for its end
+	if err != nil {
+		return nil, err
+	}
+	defer turn()
 	if data.Log, data.Cut, err = s.tail(ctx, session, w.ID); err != nil {
 		return nil, err
 	}

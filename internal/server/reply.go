@@ -104,27 +104,40 @@ type workerList struct {
 	workers []api.Worker
 }
 
-// writeWorkers sends lists of descriptions as an object, with what goes before and after it. They are encoded one by one: all
-// of them at once would be held twice.
+// writeWorkers sends lists of descriptions as an object, with what goes before and after it.
 func writeWorkers(w io.Writer, before, after string, lists ...workerList) {
 	out := bufio.NewWriterSize(w, replyPiece)
 	out.WriteString(before)
 	open := "{"
 	for _, l := range lists {
-		out.WriteString(open + `"` + l.key + `":[`)
+		out.WriteString(open + `"` + l.key + `":`)
 		open = ","
-		for j := range l.workers {
-			if j > 0 {
-				out.WriteByte(',')
-			}
-			b, err := json.Marshal(&l.workers[j])
-			if err != nil {
-				panic(err) // numbers are checked before they get here
-			}
-			out.Write(b)
-		}
-		out.WriteByte(']')
+		array(out, l.workers)
 	}
 	out.WriteString("}" + after + "\n")
 	out.Flush()
+}
+
+// writeArray sends descriptions as an array.
+func writeArray(w io.Writer, workers []api.Worker) {
+	out := bufio.NewWriterSize(w, replyPiece)
+	array(out, workers)
+	out.WriteString("\n")
+	out.Flush()
+}
+
+// array encodes descriptions one by one: all of them at once would be held twice.
+func array(out *bufio.Writer, workers []api.Worker) {
+	out.WriteByte('[')
+	for i := range workers {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		b, err := json.Marshal(&workers[i])
+		if err != nil {
+			panic(err) // numbers are checked before they get here
+		}
+		out.Write(b)
+	}
+	out.WriteByte(']')
 }

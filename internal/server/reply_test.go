@@ -74,7 +74,7 @@ func TestReplyThatIsNotRead(t *testing.T) {
 				return api.Awaited{Failures: list.Workers}, err
 			}
 			s := New(Config{Manager: m, Log: slog.New(slog.NewTextHandler(said, nil))})
-			s.replyTimeout = time.Millisecond
+			s.replyTimeout = 100 * time.Millisecond
 			conn, err := net.Dial("tcp", serveOn(t, s, func(l net.Listener) net.Listener { return l }))
 			if err != nil {
 				t.Fatal(err)
@@ -119,16 +119,21 @@ func TestLargeRepliesTakeTurns(t *testing.T) {
 			t.Errorf("%s is held up: %d %s", token, status, reply)
 		}
 	}
+	const original = "/projects/ada/one/dashboards/" + string(sessionA) + "/workers"
 	requests := map[string]string{
-		"GET /sessions/self/workers": "", "GET /engines/wa1": "", "POST /sessions/self/await": `{"wait_for_completion":true}`,
+		"GET /sessions/self/workers": "", "GET " + original: "", "POST /sessions/self/await": `{"wait_for_completion":true}`,
 		"POST /sessions/self/workers": `{"n":1000,"cpu":1,"memory":1}`,
 	}
 	answered := make(chan string, len(requests))
 	var asking sync.WaitGroup
 	for request, body := range requests {
 		method, path, _ := strings.Cut(request, " ")
+		url := base + path
+		if path == original {
+			url = strings.TrimSuffix(base, api.Base) + api.Original + path
+		}
 		asking.Go(func() {
-			req, _ := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+			req, _ := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 			req.Header.Set("Authorization", "Bearer "+tokenA)
 			req.Header.Set("Content-Type", "application/json")
 			resp, err := http.DefaultClient.Do(req)

@@ -159,17 +159,23 @@ func (m *stub) Stop(_ context.Context, id engine.ID, _ api.Stop, by string) (api
 	return api.Stopped{}, nil
 }
 
-func (m *stub) Engine(id string) (api.Worker, engine.ID, error) {
+func (m *stub) Engine(in engine.ID, id string) (found api.Worker, of engine.ID, err error) {
 	for session, engines := range map[engine.ID][]engine.ID{
 		sessionA: {sessionA, workerA, workerA2}, sessionB: {sessionB, workerB},
 	} {
 		for _, e := range engines {
-			if id != "" && strings.HasPrefix(string(e), id) {
-				return worker(e), session, nil
+			if id != "" && strings.HasPrefix(string(e), id) && (in == "" || in == session) {
+				if found.ID != "" {
+					return api.Worker{}, "", engine.Errorf(engine.Conflict, "%q is the beginning of several ids", id)
+				}
+				found, of = worker(e), session
 			}
 		}
 	}
-	return api.Worker{}, "", engine.Errorf(engine.NotFound, "there is no engine %q", id)
+	if found.ID == "" {
+		return found, "", engine.Errorf(engine.NotFound, "there is no engine %q", id)
+	}
+	return found, of, nil
 }
 
 func (m *stub) Console(engine.ID) (*console.Reader, *console.Bell, <-chan struct{}, error) {

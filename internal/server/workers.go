@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -49,7 +50,7 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 			return
 		}
 		reply.Workers = append([]api.Worker{}, reply.Workers...) // [] and not null
-		writeJSON(w, http.StatusOK, reply)
+		writeJSON(w, http.StatusOK, reply)                       // as a whole, with its length: else its end would come after the release
 		http.NewResponseController(w).Flush()
 	}), nil
 }
@@ -59,21 +60,26 @@ func (s *Server) workers(ctx context.Context, in *SessionPath) (*huma.StreamResp
 	if err != nil {
 		return nil, err
 	}
+	return s.list(id, func(w io.Writer, all []api.Worker) { writeWorkers(w, "", "", workerList{"workers", all}) }), nil
+}
+
+// list sends all workers of a session, when it is their turn.
+func (s *Server) list(session engine.ID, write func(io.Writer, []api.Worker)) *huma.StreamResponse {
 	return plain(func(w http.ResponseWriter, r *http.Request) {
-		turn, err := s.listTurn(r.Context(), id)
+		turn, err := s.listTurn(r.Context(), session)
 		if err != nil {
 			writeError(w, err)
 			return
 		}
 		defer turn()
-		list, err := s.manager.Workers(id)
+		all, err := s.manager.Workers(session)
 		if err != nil {
 			writeError(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", typeJSON)
-		writeWorkers(w, "", "", workerList{"workers", list.Workers})
-	}), nil
+		write(w, all.Workers)
+	})
 }
 
 func (s *Server) stop(ctx context.Context, in *stopInput) (*stoppedReply, error) {
@@ -100,39 +106,5 @@ func (s *Server) getEngine(ctx context.Context, in *EnginePath) (*engineReply, e
 // findEngine finds an engine that the sender may see, and its session. A session's token looks among its own engines
 // only: whether a prefix is ambiguous must not tell of the others.
 func (s *Server) findEngine(ctx context.Context, id string) (api.Worker, engine.ID, error) {
-	who := identity(ctx)
-	if who.Owner {
-		return s.manager.Engine(id)
-	}
-	var found []api.Worker
-	own, err := s.manager.Session(who.Session)
-	if err != nil {
-		return api.Worker{}, "", err
-	}
-	turn, err := s.listTurn(ctx, who.Session)
-	if err != nil {
-		return api.Worker{}, "", err
-	}
-	defer turn()
-	list, err := s.manager.Workers(who.Session)
-	if err != nil {
-		return api.Worker{}, "", err
-	}
-	for _, w := range append(list.Workers, own.Engine) {
-		if w.ID == id {
-			return w, who.Session, nil
-		}
-		if id != "" && len(w.ID) >= len(id) && w.ID[:len(id)] == id {
-			found = append(found, w)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return api.Worker{}, "", engine.Errorf(engine.NotFound, "there is no engine %q", id)
-	case 1:
-		return found[0], who.Session, nil
-	default:
-		return api.Worker{}, "", engine.Errorf(engine.Conflict, "the ids of %d engines begin with %q", len(found), id).
-			WithHint("give more letters of the id")
-	}
+	return s.manager.Engine(identity(ctx).Session, id) // the owner's is ""
 }

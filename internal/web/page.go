@@ -59,7 +59,8 @@ func show(w http.ResponseWriter, r *http.Request, p page) {
 
 func showLogin(w http.ResponseWriter, r *http.Request, to string, wrong bool) {
 	p := page{status: http.StatusOK, title: "Log in to Muster", login: true, to: to,
-		text: "Web addresses of engines are for whoever has a token of this server: the owner's, or the one of the engine's session."}
+		text: "Web addresses of engines are for whoever has a token of this server: the owner's, or the one of the engine's session.\n" +
+			"\"muster open ID\", in a terminal or in the session, prints a link that logs in."}
 	if wrong {
 		p.text = "That token is not known to this server. Tokens change when a server starts.\n" + p.text
 	}

@@ -26,10 +26,11 @@
 // A browser that has none of these is sent to DOMAIN/login?to=ADDRESS. That page takes the token (?token=, or typed), keeps
 // a cookie of its own (path /login), and sends the browser back with ?muster_code=, good once, for half a minute, for this
 // address; it becomes the address's cookie, and the browser is sent on to the clean address. Browsers keep cookies of
-// sub-domains apart (at localhost they must), hence the detour; it also makes each cookie worth one address.
+// sub-domains apart (at localhost they must), hence the detour; it also makes each cookie worth one address. Whose browser is
+// known to be the owner's own (Config.Person) is not asked for a token.
 //
 //	<id>.DOMAIN/x ──► DOMAIN/login?to=… ──► <id>.DOMAIN/x?muster_code=… ──► <id>.DOMAIN/x
-//	 no cookie         login cookie, or asks   cookie of this address          proxied
+//	 no cookie         cookie, person, or asks cookie of this address          proxied
 //
 // A cookie holds no token: it names who logged in, until when and for what, with a MAC under a key of this process. It is
 // HttpOnly and SameSite=Lax. Browsers send cookies to every port of a host, so what somebody else serves on another port
@@ -39,6 +40,11 @@
 // following a link; Upgrade with a cookie needs the address's own Origin. Inside a session origins are not looked at: an
 // engine's id is a secret that pages from elsewhere do not know. A Host that is not ours is refused (421), so a foreign
 // page cannot make its own name lead here.
+//
+// A person's browser that needs no token has no cookie at the login either, which browsers would keep from what foreign pages
+// cause; so there it must say itself that the person follows a link or typed it (Sec-Fetch-Mode and -Dest), which pages cannot
+// say in its name. What any program adds that forwards for others (X-Forwarded-For and the like) makes it nobody's browser.
+// Everything after the login is the cookie's: the address itself and the API know no person without it.
 //
 // Engines see nothing of this: our cookies, our parameters and an Authorization that holds a token of ours are taken out,
 // and an engine can set no cookie of ours, nor one for other hosts.
@@ -87,8 +93,11 @@ type Config struct {
 	// Session tells of a request's context whether its listener is that of a session's engines, and of which. A server puts
 	// it there in http.Server.BaseContext. nil: no such listeners; every request must log in.
 	Session func(ctx context.Context) (engine.ID, bool)
-	Next    http.Handler // whatever is no address of an engine
-	Log     *slog.Logger // nil: slog.Default
+	// Person tells of a request's context whether the program that sent it is run by the server's owner, on this machine. Of a
+	// browser that is as good as a login. nil: nobody is known so.
+	Person func(ctx context.Context) bool
+	Next   http.Handler // whatever is no address of an engine
+	Log    *slog.Logger // nil: slog.Default
 }
 
 // Gateway is the handler. Its methods are safe for concurrent use.
@@ -96,6 +105,7 @@ type Gateway struct {
 	manager Manager
 	names   []string // under which the server, and as sub-domains of which its engines, are reached
 	session func(ctx context.Context) (engine.ID, bool)
+	person  func(ctx context.Context) bool
 	next    http.Handler
 	log     *slog.Logger
 	tickets *tickets
@@ -112,7 +122,7 @@ type Gateway struct {
 // New makes a gateway.
 func New(c Config) *Gateway {
 	g := &Gateway{
-		manager: c.Manager, session: c.Session, next: c.Next, log: c.Log,
+		manager: c.Manager, session: c.Session, person: c.Person, next: c.Next, log: c.Log,
 		names: []string{"localhost"}, tickets: newTickets(), pools: map[engine.ID]*http.Transport{},
 	}
 	if h, ok := splitHost(c.Domain); ok && h.name != "localhost" {
@@ -120,6 +130,9 @@ func New(c Config) *Gateway {
 	}
 	if g.session == nil {
 		g.session = func(context.Context) (engine.ID, bool) { return "", false }
+	}
+	if g.person == nil {
+		g.person = func(context.Context) bool { return false }
 	}
 	if g.log == nil {
 		g.log = slog.Default()

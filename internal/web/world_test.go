@@ -53,6 +53,7 @@ type world struct {
 	ports   map[string]string // "id:port" → where it really is
 	stuck   bool              // dials do not come to an end
 	dialled atomic.Int64
+	person  atomic.Bool // whoever asks is the owner's own program
 }
 
 func (w *world) Authenticate(token string) (engine.Identity, bool) {
@@ -108,7 +109,8 @@ func newWorld(t *testing.T) *world {
 			id, ok := ctx.Value(sessionKey{}).(engine.ID)
 			return id, ok
 		},
-		Next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, nextAnswers) }),
+		Person: func(context.Context) bool { return w.person.Load() },
+		Next:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, nextAnswers) }),
 	})
 	w.server = &http.Server{Handler: w.gateway, ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelError),
 		BaseContext: func(l net.Listener) context.Context {

@@ -10,6 +10,7 @@ from muster import (
     track_file,
     track_metric,
 )
+from muster._session import at_import
 
 __all__ = [
     "__version__",
@@ -21,3 +22,6 @@ __all__ = [
     "track_file",
     "track_metric",
 ]
+
+at_import()
+del at_import

@@ -15,6 +15,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+from . import _session
 from ._errors import BadReplyError, MusterError, NoSessionError, ServerDownError, VersionError, of_kind
 from ._version import API_VERSION, __version__
 
@@ -33,17 +34,11 @@ _REPLY_SECONDS = 300.0
 
 _LINES = "application/x-ndjson"
 
-_NO_SESSION = (
-    "this process runs in no Muster session (MUSTER_URL and CDSW_API_KEY are not set)",
-    "start the script with: muster run FILE",
-)
-
-
 class _Connection(http.client.HTTPConnection):
     """A connection that knows who made it, for whom, and when it was last used."""
 
     def __init__(self, url: str) -> None:
-        host, port = _address(url)
+        host, port = address(url)
         super().__init__(host, port, timeout=_CONNECT_SECONDS)
         self.url = url
         self.pid = os.getpid()
@@ -87,7 +82,7 @@ def call(method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
         _forget(conn)
         raise _broken(conn.url, e, method == "GET") from e
     _done(conn, response)
-    return _decode(conn.url, response, payload)
+    return decode(conn.url, response, payload)
 
 
 def stream(
@@ -102,7 +97,7 @@ def stream(
     try:
         if response.status != 200 or not response.getheader("Content-Type", "").startswith(_LINES):
             payload = response.read()
-            result = _decode(conn.url, response, payload)
+            result = decode(conn.url, response, payload)
         else:
             _check_version(conn.url, response)
             result = _result(conn.url, response, progress)
@@ -131,9 +126,8 @@ def _send(
     method: str, path: str, body: Optional[Dict[str, Any]], accept: str, repeatable: bool, seconds: float = -1
 ) -> Tuple[_Connection, http.client.HTTPResponse]:
     """Send a request over the thread's connection; return it and the reply, of which the head has been read."""
+    _session.ready()
     url, key = os.environ.get("MUSTER_URL", ""), os.environ.get("CDSW_API_KEY", "")
-    if not url:
-        raise NoSessionError(*_NO_SESSION)
     headers = {"Authorization": "Bearer " + key, VERSION_HEADER: str(API_VERSION), "Accept": accept}
     headers["User-Agent"] = "muster-python/" + __version__
     payload = None
@@ -178,7 +172,7 @@ def _connection(url: str, careful: bool) -> Tuple[_Connection, bool]:
     return conn, True
 
 
-def _address(url: str) -> Tuple[str, int]:
+def address(url: str) -> Tuple[str, int]:
     try:
         parts = urlsplit(url)
         if parts.scheme == "http" and parts.hostname:
@@ -201,7 +195,7 @@ def _forget(conn: _Connection) -> None:
         _kept.conn = None
 
 
-def _decode(url: str, response: http.client.HTTPResponse, payload: bytes) -> Any:
+def decode(url: str, response: http.client.HTTPResponse, payload: bytes) -> Any:
     """Return the reply's JSON; raise the error that it tells."""
     try:
         reply = json.loads(payload.decode("utf-8"))

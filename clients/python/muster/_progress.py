@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 # Seconds before the line appears, and between two drawings.
 _AFTER = 1.0
 
+# The line that is shown. What else writes to the terminal hides it; the next drawing shows it again.
+_current: Optional[line] = None
+
+
+def hide() -> None:
+    shown = _current
+    if shown is not None:
+        shown.clear()
+
 
 class line:
     """Context manager; called with the server's progress, it shows it when the wait has lasted more than a second."""
@@ -25,6 +34,7 @@ class line:
         self._progress: Dict[str, Any] = {}
         self._width = 0
         self._ended = threading.Event()
+        self._drawing = threading.Lock()
         self._thread: Optional[threading.Thread] = None
 
     def __call__(self, progress: Dict[str, Any]) -> None:
@@ -36,7 +46,9 @@ class line:
             terminal = self._out.isatty() or os.environ.get("MUSTER_TERMINAL") == "1"
         except (AttributeError, ValueError):  # no stderr, or a closed one
             terminal = False
+        global _current
         if terminal:
+            _current = self
             self._thread = threading.Thread(target=self._run, name="muster-progress", daemon=True)
             self._thread.start()
         return self
@@ -47,19 +59,27 @@ class line:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
+        global _current
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
+            self.clear()
+            if _current is self:
+                _current = None
+
+    def clear(self) -> None:
+        with self._drawing:
             if self._width:
                 self._write("\r" + " " * self._width + "\r")
+                self._width = 0
 
     def _run(self) -> None:
         begun = time.monotonic()
         while not self._ended.wait(_AFTER):
             text = text_of(self._progress, time.monotonic() - begun)[: shutil.get_terminal_size().columns - 1]
-            padding = " " * max(0, self._width - len(text))
-            self._write("\r" + text + padding)
-            self._width = len(text)
+            with self._drawing:
+                self._write("\r" + text + " " * max(0, self._width - len(text)))
+                self._width = len(text)
 
     def _write(self, text: str) -> None:
         try:

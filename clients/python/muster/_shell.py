@@ -44,6 +44,8 @@ def run(command):
         code = child.wait()
     except KeyboardInterrupt:
         # The command has got the signal too. Let it say its last words first; a second signal waits no longer.
+        if child.stdout and not child.stdout.closed:
+            _copy(child.stdout, sys.stdout)  # it may have more to say than the pipe holds
         child.wait()
         raise
     return 128 - code if code > 128 else code

@@ -101,15 +101,28 @@ def launch_workers(
             arguments.text("env: " + key, value)
     except arguments.Refusal as e:
         return _refused(count, str(e), "")
-    from . import _errors, _http
+    from . import _errors
 
     try:
-        reply = _http.call("POST", "/sessions/self/workers", body)
+        return _launch(body)
     except _errors.NO_ANSWER:
         raise
     except _errors.MusterError as e:
         return _refused(count, e.message, e.hint)
-    return _http.workers_of(reply, "workers")
+
+
+def _launch(body: Dict[str, Any]) -> List[Worker]:
+    from . import _http, _session
+
+    _session.ready()
+    if _session.follower is None:
+        return _http.workers_of(_http.call("POST", "/sessions/self/workers", body), "workers")
+    from . import _follow
+
+    with _follow.launch(_session.follower) as launched:
+        workers = _http.workers_of(_http.call("POST", "/sessions/self/workers", body), "workers")
+        launched(workers)
+    return workers
 
 
 def _refused(n: int, message: str, hint: str) -> List[Worker]:
@@ -162,14 +175,14 @@ def await_workers(
         body["ids"], refused = arguments.worker_ids(ids)
         if not body["ids"]:  # to the server, no ids are all ids
             return {"workers": [], "failures": refused}
-    from . import _http, _progress
+    from . import _http, _progress, _session
 
     with _progress.line() as show:
         reply = _http.stream("POST", "/sessions/self/await", body, show, float(body["timeout_seconds"]))
-    return {
-        "workers": _http.workers_of(reply, "workers"),
-        "failures": _http.workers_of(reply, "failures") + refused,
-    }
+    workers, failures = _http.workers_of(reply, "workers"), _http.workers_of(reply, "failures")
+    if _session.follower is not None:
+        _session.follower.settle(workers + failures)
+    return {"workers": workers, "failures": failures + refused}
 
 
 def stop_workers(*worker_id: Union[WorkerID, Iterable[WorkerID]]) -> Optional[List[StopResponse]]:
@@ -207,6 +220,9 @@ def _why(id: str, status: int) -> str:
 
 def get_auth() -> Dict[str, str]:
     """Return the user name (the API key) and password (none) for the REST routes at $CDSW_API_URL."""
+    from . import _session
+
+    _session.ready()
     return {"user": os.environ.get("CDSW_API_KEY", ""), "password": ""}
 
 

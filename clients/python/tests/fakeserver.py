@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply({"kind": "not_found", "message": "no such route", "hint": ""}, 404)
         answer(self, body)
 
-    do_GET = do_POST = do
+    do_GET = do_POST = do_DELETE = do
 
     def reply(self, value, status=200, kind="application/json"):
         payload = value if isinstance(value, bytes) else json.dumps(value).encode()

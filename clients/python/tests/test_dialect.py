@@ -129,6 +129,17 @@ class Dialect(Both):
         caught = b"try:\n    !echo begin; sleep 100\nexcept KeyboardInterrupt:\n    print('caught')\n"
         self.assertEqual(self.signalled(signal.SIGINT, caught), (0, "caught\n", ""))
 
+    def test_interrupt_of_captured_output(self):
+        """Last words that no pipe holds are not lost, and nobody waits for ever for them."""
+        source = (
+            b"import contextlib, io, sys\nout = io.StringIO()\ntry:\n    with contextlib.redirect_stdout(out):\n"
+            b"        !trap '' INT; echo begin >&3; sleep 0.3; head -c 300000 /dev/zero | tr '\\0' x; exit 0\n"
+            b"except KeyboardInterrupt:\n    print(len(out.getvalue()))\n"
+        )
+        source = b"import os\nos.dup2(1, 3)\nos.set_inheritable(3, True)\n" + source.replace(b">&3", b">/proc/$PPID/fd/3")
+        code, out, err = self.signalled(signal.SIGINT, source)
+        self.assertEqual((code, out.strip(), err), (0, "300000", ""))
+
     def test_terminate(self):
         code, out, _ = self.signalled(signal.SIGTERM, b"!echo begin; sleep 100\nprint('no')\n")
         self.assertEqual((code, out), (-signal.SIGTERM, ""))

@@ -1,11 +1,14 @@
 package drivertest
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"muster/api"
 	"muster/engine"
@@ -20,6 +23,7 @@ var attachedCases = []testCase{
 	{"attached: workers reach what the process listens on", "AttachReach", attachedReach},
 	{"attached: a young worker's connect waits for the process", "AttachReach ConnectWait", attachedWait},
 	{"attached: nothing else of the host is reached", "AttachReach OwnAddress", attachedForeign},
+	{"attached: the process's ports are reached from the server", "AttachReach", attachedDial},
 	{"attached: the process reaches workers", "AttachReach OwnAddress", attachedBack},
 	{"attached: the process reaches the session's listener", "AttachReach", attachedListener},
 	{"attached: recover after a restart", "AttachReach Survives", attachedRecovered},
@@ -158,6 +162,32 @@ func attachedForeign(w *world) {
 	}
 	if !slices.Equal(notices, want) {
 		w.t.Errorf("notices %q, want %q", notices, want)
+	}
+}
+
+// attachedDial connects to the process as to an engine; where ports are apart, to nothing else of the host.
+func attachedDial(w *world) {
+	o, other := w.outside(), w.outside()
+	p := w.attach(o)
+	for _, port := range []int{o.serve("127.0.0.1", 0, "loopback"), o.serve("0.0.0.0", 0, "all")} {
+		c, err := p.s.Dial(w.t.Context(), p.spec.ID, port)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(c).ReadString('l'); err != nil {
+			w.t.Errorf("dialled port %d: %v", port, err)
+		}
+		c.Close()
+	}
+	if _, err := p.s.Dial(w.t.Context(), p.spec.ID, freePort(w)); !errors.Is(err, syscall.ECONNREFUSED) {
+		w.t.Errorf("dial to a port that nobody listens on: %v", err)
+	}
+	if !w.d.Capabilities().OwnAddress {
+		return
+	}
+	if c, err := p.s.Dial(w.t.Context(), p.spec.ID, other.serve("127.0.0.1", 0, "secret")); err == nil {
+		c.Close()
+		w.t.Error("dialled another process of the host")
 	}
 }
 

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -128,7 +129,7 @@ func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, e
 	}
 	c, err := s.p.network.dial(ctx, netip.AddrPortFrom(pr.spec.Address, uint16(port)), false)
 	if err != nil {
-		return nil, engine.Errorf(engine.Unavailable, "nobody listens on 127.0.0.1:%d in engine %s: %w", port, id.Short(), err)
+		return nil, fmt.Errorf("nobody listens on 127.0.0.1:%d in engine %s: %w", port, id.Short(), err)
 	}
 	return c, nil
 }

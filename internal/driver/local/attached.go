@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 
@@ -73,6 +74,18 @@ func (s *session) serveAttached() error {
 		return fmt.Errorf("open the way to the session's process: %w", err)
 	}
 	return nil
+}
+
+// dialAttached connects to what the session's process listens on, and on the root rung to nothing else of the machine.
+func (s *session) dialAttached(ctx context.Context, port int) (net.Conn, error) {
+	to := []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))}
+	if s.hub != nil {
+		var err error
+		if to, err = s.hub.Process(uint16(port)); err != nil {
+			return nil, err
+		}
+	}
+	return hub.DialAny(ctx, to)
 }
 
 // foreign says in the console that engines asked for a port that is not the session's.

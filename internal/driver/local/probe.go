@@ -19,7 +19,7 @@ import (
 
 // What a probe may use: much more than wrappers and R's installation need, and little for the machine.
 const (
-	probeMemory    = 2 << 30
+	probeMemory    = 512 << 20
 	probeProcesses = 1024
 	probeOutput    = 1 << 20 // bytes of each stream that are kept
 )

@@ -207,6 +207,9 @@ func (s *session) Note(ctx context.Context, id engine.ID, event []byte) error {
 
 // Dial enters the engine's network namespace through its init.
 func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error) {
+	if s.spec.Attached != nil && id == s.spec.ID {
+		return s.dialAttached(ctx, port)
+	}
 	s.mu.Lock()
 	pid := s.engines[id].pid
 	s.mu.Unlock()

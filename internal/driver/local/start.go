@@ -73,15 +73,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 	if err := s.addSSH(ctx, &a.wire); err != nil {
 		return failedAt("ssh", err)
 	}
-	if err := s.step("spec", a); err != nil {
-		return err
-	}
-	specFile, err := wire.MemoryFile("engine spec", a.wire)
-	if err != nil {
-		return failedAt("spec", err)
-	}
-	defer specFile.Close()
-	files := []*os.File{specFile}
+	files := []*os.File{nil} // the first is the spec: it is written when all is known
 	if s.hub != nil {
 		ns, err := s.attach(a)
 		if err != nil {
@@ -102,15 +94,30 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 			}
 		}()
 		paths := group.Paths()
-		a.request.Cgroup = &paths
+		a.request.Cgroup, a.wire.Cgroup = &paths, &paths
 	}
 	if spec.Stdin != nil {
 		files = append(files, spec.Stdin)
 	}
+	if files[0], err = s.specFile(a); err != nil {
+		return err
+	}
+	defer files[0].Close()
 	if err := s.step("keeper", a); err != nil {
 		return err
 	}
 	return s.handOver(ctx, a, files)
+}
+
+func (s *session) specFile(a *attempt) (*os.File, error) {
+	if err := s.step("spec", a); err != nil {
+		return nil, err
+	}
+	f, err := wire.MemoryFile("engine spec", a.wire)
+	if err != nil {
+		return nil, failedAt("spec", err)
+	}
+	return f, nil
 }
 
 // handOver asks the keeper to start the engine. From here on the start is not given up: the answer comes soon, and without
@@ -258,7 +265,7 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 	w := wire.EngineSpec{
 		ID: string(spec.ID), Name: spec.Name, Role: string(spec.Role), Main: spec.Role == engine.RoleSession,
-		Argv: spec.Argv, Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Hostname: spec.Hostname,
+		Argv: spec.Argv, Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Alias: spec.Alias, Hostname: spec.Hostname,
 		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
 		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,

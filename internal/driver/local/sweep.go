@@ -127,12 +127,12 @@ func (d *Driver) sweepGroups(id engine.ID) error {
 }
 
 // sweepLostGroups removes the cgroups of which no folder tells any more: those without processes that are not just being made
-// and whose session, as far as this state folder knows, does not live. Other servers' engines have processes.
+// and whose session, as far as this state folder knows, does not live. Other servers' engines have processes, and a keeper that holds their group.
 func (d *Driver) sweepLostGroups() error {
 	return d.removeGroups(func(session engine.ID, g *cgroup.Group) bool {
 		changed, there := g.Changed()
 		pids, err := g.Processes()
-		if !there || err != nil || len(pids) > 0 || time.Since(changed) < makingTime {
+		if !there || err != nil || len(pids) > 0 || time.Since(changed) < makingTime || g.Held() {
 			return false
 		}
 		return !held(d.sessionDir(session))

@@ -61,6 +61,13 @@ func TestSweepLostGroups(t *testing.T) {
 	age(lost)
 	age(busy)
 	age(ofHeld)
+	judged := group(engine.NewID()) // its processes have ended, and its keeper has not yet looked why
+	keeper, err := judged.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keeper.Close()
+	age(judged)
 	if err := d.Sweep(); err != nil {
 		t.Error(err)
 	}
@@ -68,7 +75,7 @@ func TestSweepLostGroups(t *testing.T) {
 		what string
 		g    *cgroup.Group
 		want bool
-	}{{"lost", lost, false}, {"young", young, true}, {"with a process", busy, true}, {"of a session that lives", ofHeld, true}} {
+	}{{"lost", lost, false}, {"young", young, true}, {"with a process", busy, true}, {"of a session that lives", ofHeld, true}, {"of a keeper that looks", judged, true}} {
 		if _, there := c.g.Changed(); there != c.want {
 			t.Errorf("group %s: there %v, want %v", c.what, there, c.want)
 		}

@@ -153,6 +153,7 @@ type EngineSpec struct {
 	Env         []string          `json:"env"`
 	Files       map[string][]byte `json:"files,omitempty"`
 	Dir         string            `json:"dir"`
+	Alias       string            `json:"alias,omitempty"` // a path in /home that shows Dir as well
 	Hostname    string            `json:"hostname"`
 	Address     string            `json:"address"`
 	Gateway     string            `json:"gateway,omitempty"` // name server; empty: the host's stays
@@ -169,6 +170,7 @@ type EngineSpec struct {
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	Cgroup      *cgroup.Paths     `json:"cgroup,omitempty"`       // the engine's own groups, to be seen by it
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
 	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size

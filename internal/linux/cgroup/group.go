@@ -147,6 +147,44 @@ func (t *Tree) mkdir(dir string) error {
 }
 
 // dirs are the group's folders, each once: controllers of version 1 may share a hierarchy.
+// Hold tells others that the group is in use, although it may have no process, until the file is closed; nil for an
+// empty group.
+func (g *Group) Hold() (*os.File, error) {
+	f, err := g.lock(unix.LOCK_SH)
+	if err != nil {
+		return nil, fmt.Errorf("hold cgroup: %w", err)
+	}
+	return f, nil
+}
+
+// Held reports whether somebody does.
+func (g *Group) Held() bool {
+	f, err := g.lock(unix.LOCK_EX)
+	if err != nil {
+		return errors.Is(err, unix.EWOULDBLOCK)
+	}
+	if f != nil {
+		f.Close()
+	}
+	return false
+}
+
+func (g *Group) lock(how int) (*os.File, error) {
+	dirs := g.dirs()
+	if len(dirs) == 0 {
+		return nil, nil
+	}
+	f, err := os.Open(dirs[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 func (g *Group) dirs() []string {
 	var dirs []string
 	for _, d := range g.paths.V1 {

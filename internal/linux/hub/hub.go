@@ -57,6 +57,7 @@ type Hub struct {
 	links     uint64                   // number of the last link: names are never used twice
 	listeners map[*listener]bool
 	services  []func() error // what Close ends first: outbound and DNS
+	process   *process       // the session's, if it is served
 
 	fail func(step string) error // tests let steps fail here
 }

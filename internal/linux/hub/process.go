@@ -27,12 +27,12 @@ type ProcessOptions struct {
 
 // process connects engines with the sockets of the session's process.
 type process struct {
-	hub   *Hub
-	opts  ProcessOptions
-	pidfd int // tells whether PID is still that process
+	hub  *Hub
+	opts ProcessOptions
 
-	mu   sync.Mutex
-	told map[uint16]bool
+	mu    sync.Mutex
+	pidfd int // tells whether PID is still that process; -1: closed
+	told  map[uint16]bool
 }
 
 // ServeProcess carries the TCP connections that engines open to the hub's own address to the sockets that the session's
@@ -56,7 +56,8 @@ func (h *Hub) ServeProcess(opts ProcessOptions) error {
 		return fmt.Errorf("serve the session's process: %w", err)
 	}
 	h.mu.Lock()
-	h.services = append(h.services, func() error { return unix.Close(pidfd) }) // after the carrier, which uses it
+	h.process = p
+	h.services = append(h.services, p.close)
 	h.mu.Unlock()
 	return nil
 }
@@ -99,6 +100,37 @@ func (h *Hub) attachedAt(a netip.Addr) time.Time {
 // try looks for the socket once: ECONNREFUSED if nobody listens. Who looks first and connects then can meet somebody who took
 // the port in between; that is as likely as for any client that connects to a port of its own machine.
 func (p *process) try(ctx context.Context, port uint16) (net.Conn, error) {
+	to, err := p.find(port)
+	if err != nil {
+		return nil, err
+	}
+	return DialAny(ctx, to)
+}
+
+// DialAny connects to the first of the addresses that takes a connection; there is one at least.
+func DialAny(ctx context.Context, to []netip.AddrPort) (c net.Conn, err error) {
+	for _, a := range to {
+		if c, err = (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "tcp", a.String()); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
+// Process finds where on the host the session's process listens on a port: ECONNREFUSED if nobody does. ServeProcess comes
+// first. After Close it finds nothing.
+func (h *Hub) Process(port uint16) ([]netip.AddrPort, error) {
+	h.mu.Lock()
+	p := h.process
+	h.mu.Unlock()
+	if p == nil {
+		return nil, errors.New("find the session's process: it is not served")
+	}
+	return p.find(port)
+}
+
+// find returns one address or more, or an error.
+func (p *process) find(port uint16) ([]netip.AddrPort, error) {
 	all, err := listening(p.opts.PID, port)
 	if err != nil {
 		return nil, err
@@ -121,20 +153,31 @@ func (p *process) try(ctx context.Context, port uint16) (net.Conn, error) {
 		p.foreign(port, found.other)
 		return nil, fmt.Errorf("port %d belongs to another process", port)
 	}
-	for _, a := range to {
-		var c net.Conn
-		if c, err = (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "tcp", netip.AddrPortFrom(a, port).String()); err == nil {
-			return c, nil
-		}
+	at := make([]netip.AddrPort, len(to))
+	for i, a := range to {
+		at[i] = netip.AddrPortFrom(a, port)
 	}
-	return nil, err
+	return at, nil
 }
 
 // dialTime is far more than a connection within the machine takes; one whose backlog is full may take it.
 const dialTime = 10 * time.Second
 
+func (p *process) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := unix.Close(p.pidfd)
+	p.pidfd = -1
+	return err
+}
+
 // alive reports whether PID has not been given to somebody else.
 func (p *process) alive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 { // which poll would skip
+		return false
+	}
 	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n == 0

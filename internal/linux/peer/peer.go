@@ -1,6 +1,7 @@
-// Package peer tells who is at the other end of a unix socket. The keeper and the server, which engines run under the same
-// user as, ask it before they listen to anybody: an engine that finds their socket in the file system shares the user, and
-// mostly the path, but not the process namespace. Linux mechanics only, standard library and x/sys; everybody may import it.
+// Package peer tells who is at the other end of a socket. The keeper and the server ask it of unix sockets before they listen to
+// anybody, because engines run under the same user as they: an engine that finds their socket in the file system shares the
+// user, and mostly the path, but not the process namespace. The web listener asks it of TCP connections within this machine,
+// to know the browser of the person who runs it. Linux mechanics only, standard library and x/sys; everybody may import it.
 package peer
 
 import (

@@ -17,6 +17,9 @@ import (
 
 // TestMain is also the process that connects.
 func TestMain(m *testing.M) {
+	if to := os.Getenv("CONNECT_TO_PORT"); to != "" {
+		connectAs(to)
+	}
 	if path := os.Getenv("CONNECT_TO"); path != "" {
 		c, err := net.Dial("unixpacket", path)
 		if err != nil {

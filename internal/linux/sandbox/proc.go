@@ -1,9 +1,13 @@
 package sandbox
 
 import (
+	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/linux/cgroup"
 )
 
 // readOnlyProc and maskedProc are the parts of /proc through which a process with uid 0 could change or read the host.
@@ -28,10 +32,26 @@ func coverProc() error {
 	return mask(maskedProc)
 }
 
-// coverSys mounts a fresh /sys, read-only: it shows the engine's own network devices and has no cgroup mount in it.
-func coverSys() error {
+// coverSys mounts a fresh /sys, read-only, in place of the host's: it shows the engine's own network devices and, of all control
+// groups, the engine's own.
+func coverSys(own cgroup.Paths) error {
+	groups := len(own.V1) > 0 || own.V2 != ""
+	if groups {
+		if err := stageGroups(own); err != nil {
+			return err
+		}
+	}
+	// Not only covered: programs read in the table of mounts where the groups are. EINVAL: in a chroot it may be a folder.
+	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmount the host's /sys: %w", err)
+	}
 	if err := mount("sysfs", "/sys", "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
+	}
+	if groups {
+		if err := moveGroups(); err != nil {
+			return err
+		}
 	}
 	return mask(maskedSys)
 }

@@ -1,7 +1,7 @@
 // Package sandbox turns a process that stands in fresh mount, PID, IPC and UTS namespaces into the first process of an
-// isolated engine: its own /proc, /dev, /tmp and /run, read-only kernel settings, no cgroup files, and a container's
-// rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Standard library and
-// x/sys only.
+// isolated engine: its own /proc, /dev, /tmp and /run, read-only kernel settings, of control groups its own alone, and a
+// container's rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Of ours it uses
+// package cgroup alone, otherwise the standard library and x/sys.
 //
 // Everything is made in the mount namespace of the caller, so that nothing has to be undone: it ends with the engine.
 package sandbox
@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/linux/cgroup"
 )
 
 // Config says what the sandbox holds.
@@ -32,6 +34,8 @@ type Config struct {
 	ShmBytes    int64             // size of /dev/shm
 	Files       map[string][]byte // content of the private folder
 	Covers      map[string][]byte // what files of the host show instead; those that the host lacks are left out
+	Home        Alias             // a second path to a folder
+	Groups      cgroup.Paths      // the engine's own control groups, which the caller is in; zero: it sees none
 	UID, GID    int               // owner of the private folder
 }
 
@@ -88,9 +92,10 @@ func Enter(c Config) error {
 		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
 		{"read-only folders", func() error { return readOnly(c.ReadOnly) }},
 		{"writable folders", writable.mount},
+		{"home alias", c.Home.make}, // what is hidden or read-only is that there too
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
-		{"/sys", coverSys},
+		{"/sys", func() error { return coverSys(c.Groups) }},
 		{"/proc", coverProc},
 		{"hostname", func() error { return unix.Sethostname([]byte(c.Hostname)) }},
 	} {

@@ -61,6 +61,14 @@ func run(t *testing.T, c Config, program string, env, look []string) string {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET,
 	}
+	if c.Groups.V2 != "" {
+		group, err := os.Open(c.Groups.V2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
 	out, err := cmd.CombinedOutput()
 	t.Logf("%v\n%s", err, out)
 	return string(out)

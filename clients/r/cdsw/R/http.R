@@ -11,12 +11,13 @@ muster_stop <- function(kind, message, hint = "") {
   text <- if (nzchar(hint)) paste0(message, "; ", hint) else message
   stop(structure(
     class = c(paste0("muster_error_", kind), "muster_error", "error", "condition"),
-    list(message = text, call = NULL, kind = kind, hint = hint)
+    list(message = text, call = NULL, kind = kind, hint = hint, text = message)
   ))
 }
 
 # Sends a request and returns the reply as a list.
 request <- function(method, path, body = NULL) {
+  ready()
   handle <- new_request(method, body, "application/json")
   # Launching thousands of workers on a busy machine takes its time; a server that is silent for longer is broken.
   curl::handle_setopt(handle, timeout = 300)
@@ -24,11 +25,14 @@ request <- function(method, path, body = NULL) {
     curl::curl_fetch_memory(paste0(base_url(), path), handle),
     error = function(e) server_down(conditionMessage(e), method == "GET")
   )
-  decode(response, response$content)
+  reply <- decode(response, response$content)
+  show_console()
+  reply
 }
 
 # Sends an await and returns its result; shows progress on a terminal meanwhile.
 await_lines <- function(path, body) {
+  ready()
   handle <- new_request("POST", body, paste0(line_type, ", application/json"))
   if (body$timeout_seconds > 0) curl::handle_setopt(handle, timeout = body$timeout_seconds + 60)
   line <- progress_line()
@@ -51,7 +55,9 @@ await_lines <- function(path, body) {
   while (is.null(response) && is.null(failure)) {
     curl::multi_run(timeout = 1, pool = pool)
     line$draw()
+    show_console()
   }
+  show_console()
   if (!is.null(failure)) server_down(failure, TRUE)
   content <- if (length(pieces)) do.call(c, pieces) else raw()
   if (response$status_code != 200 || !isTRUE(startsWith(as.character(response$type), line_type))) {
@@ -91,7 +97,7 @@ workers_of <- function(reply, key) {
   found
 }
 
-new_request <- function(method, body, accept) {
+need_packages <- function() {
   for (package in c("curl", "jsonlite")) {
     if (!requireNamespace(package, quietly = TRUE)) {
       muster_stop(
@@ -100,6 +106,10 @@ new_request <- function(method, body, accept) {
       )
     }
   }
+}
+
+new_request <- function(method, body, accept, key = Sys.getenv("CDSW_API_KEY")) {
+  need_packages()
   handle <- curl::new_handle()
   # No proxy: the server is on this machine or next to it.
   curl::handle_setopt(handle,
@@ -111,7 +121,7 @@ new_request <- function(method, body, accept) {
     curl::handle_setopt(handle, post = TRUE, postfieldsize = length(payload), postfields = payload)
   }
   curl::handle_setheaders(handle,
-    "Authorization" = paste("Bearer", Sys.getenv("CDSW_API_KEY")), "Muster-Api-Version" = api_version,
+    "Authorization" = paste("Bearer", key), "Muster-Api-Version" = api_version,
     "Accept" = accept, "Content-Type" = "application/json", "Expect" = ""
   )
   handle
@@ -119,12 +129,6 @@ new_request <- function(method, body, accept) {
 
 server_url <- function() {
   url <- Sys.getenv("MUSTER_URL")
-  if (!nzchar(url)) {
-    muster_stop(
-      "no_session", "this process runs in no Muster session (MUSTER_URL and CDSW_API_KEY are not set)",
-      "start the script with: muster run FILE"
-    )
-  }
   if (!grepl("^http://[^/]+", url)) {
     muster_stop(
       "no_session", sprintf("MUSTER_URL is %s, which is no address of a server", shown(url)), "it has the form http://host:port"

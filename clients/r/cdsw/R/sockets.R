@@ -55,6 +55,7 @@ accept_call <- function() {
 .onAttach <- function(libname, pkgname) {
   assign(".conflicts.OK", TRUE, envir = as.environment(paste0("package:", pkgname)))
   keep_history()
+  at_attach()
 }
 
 # Evaluates an accept, and gives its warnings and errors the words and the call that base R's socketConnection has for them.

@@ -18,6 +18,7 @@ launch.workers <- function(n, cpu, memory, nvidia_gpu = 0, kernel = "r", script 
   if (count == 0) {
     return(list())
   }
+  before_launch()
   tryCatch(
     workers_of(request("POST", "/sessions/self/workers", body), "workers"),
     muster_error = function(e) if (e$kind %in% no_answer) stop(e) else refused_workers(count, conditionMessage(e))
@@ -85,7 +86,10 @@ print.muster_response <- function(x, ...) {
   invisible(x)
 }
 
-get.auth <- function() list(user = Sys.getenv("CDSW_API_KEY"), password = "")
+get.auth <- function() {
+  ready()
+  list(user = Sys.getenv("CDSW_API_KEY"), password = "")
+}
 
 # Metrics and tracked files belong to the original's experiments; in its sessions these two do nothing either.
 track.metric <- function(key, value) invisible(NULL)

@@ -157,6 +157,13 @@ func try(paths []string) {
 	must("read the init's memory", err)
 	must("write /proc/sys", os.WriteFile("/proc/sys/kernel/domainname", []byte("x"), 0o644))
 	must("write /sys", os.WriteFile("/sys/kernel/mm/ksm/run", []byte("0"), 0o644))
+	must("make a control group", os.Mkdir("/sys/fs/cgroup/mine", 0o755))
+	group, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(group)) {
+		if strings.HasPrefix(line, "0::") { // of version 2
+			fmt.Print("own group ", line)
+		}
+	}
 	must("set the hostname", unix.Sethostname([]byte("x")))
 	must("make a namespace", unix.Unshare(unix.CLONE_NEWNS))
 	must("make a user namespace", unix.Unshare(unix.CLONE_NEWUSER))

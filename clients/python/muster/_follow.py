@@ -1,0 +1,323 @@
+"""Shows what the workers print, in a process that became a session by itself: in its terminal, or in the notebook's cell.
+
+    server ── lines of JSON ──► reading thread ── queue ──► showing thread ──► terminal | cell of the launch
+
+Both are daemon threads, so that the main thread may be as busy as it likes. Nothing that goes wrong here reaches the
+user's code. Nothing is being written while the process forks, so that a child inherits no lock that nobody opens and no
+text that it would write again.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+from . import _http, _labels, _progress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Dict, List, Optional, Type, Union
+
+    Screen = Union["Terminal", "Notebook"]
+
+# Records that are read and not yet shown: a terminal that stands still holds up the reading, not the workers.
+_QUEUED = 1000
+_READ_BYTES = 256 << 10
+# How long an await, and the process's end, wait for the last lines.
+_SETTLE_SECONDS = 2.0
+_END_SECONDS = 10.0
+# A script that answers a worker and exits must not take with it what the worker prints of the answer: so long may workers
+# go on after the end of a script (the same as in muster run).
+_LAST_WORDS_SECONDS = 0.5
+# What is shown may hang in a terminal that stands still: a fork does not wait for longer.
+_FORK_SECONDS = 1.0
+# A worker's first lines may be read before the reply that tells to which launch it belongs.
+_REPLY_SECONDS = 5.0
+_RETRIES = 3
+
+
+class Terminal:
+    """Standard output and error as they were when the process became a session: a redirection is not for the workers."""
+
+    def __init__(self) -> None:
+        self.files = {"stdout": sys.stdout or sys.__stdout__, "stderr": sys.stderr or sys.__stderr__}
+        terminals = {name: _is_terminal(f) for name, f in self.files.items()}
+        self.color = terminals["stdout"] and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+        self.together = self.color or _identity(self.files["stdout"]) == _identity(self.files["stderr"])
+
+    def place(self) -> Any:
+        """Return where the output of what is launched now belongs."""
+        return None
+
+    def cursor(self, place: Any, stream: str) -> Any:
+        """Return what tells one cursor from another."""
+        return None if self.together else stream
+
+    def write(self, place: Any, stream: str, text: str) -> None:
+        f = self.files[stream]
+        if f is None:
+            return
+        _progress.hide()
+        try:
+            f.write(text)
+        except UnicodeEncodeError as e:
+            f.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
+        f.flush()
+
+
+class Notebook:
+    """The cells of a notebook. Each message names the request that it answers, also long after that was answered."""
+
+    color = False
+    interactive = True
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def place(self) -> Any:
+        # The stream knows the cell also in a thread that the cell started (ipykernel 6 and newer).
+        header = getattr(sys.stdout, "parent_header", None)
+        if not header:
+            get = getattr(self._kernel, "get_parent", None)
+            header = get("shell") if get is not None else getattr(self._kernel, "_parent_header", None)
+        return dict(header or {})
+
+    def cursor(self, place: Any, stream: str) -> Any:
+        place = place or {}
+        return place.get("msg_id") or place.get("header", {}).get("msg_id")
+
+    def write(self, place: Any, stream: str, text: str) -> None:
+        content = {"name": stream, "text": text}
+        # The socket of the kernel's own output thread: it takes messages from every thread.
+        self._kernel.session.send(
+            self._kernel.iopub_socket, "stream", content, parent=place or {}, ident=("stream." + stream).encode("ascii")
+        )
+
+
+def screen() -> Screen:
+    """Return where this process's workers are shown."""
+    ipython = sys.modules.get("IPython")
+    get = getattr(ipython, "get_ipython", None)
+    kernel = getattr(get(), "kernel", None) if get is not None else None
+    if kernel is not None and hasattr(kernel, "session") and getattr(kernel, "iopub_socket", None) is not None:
+        return Notebook(kernel)
+    return Terminal()
+
+
+class launch:
+    """Context manager around a request that launches workers: they belong where it is made. Called with its reply."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    def __enter__(self) -> launch:
+        self._place = self._follower.begin()
+        return self
+
+    def __call__(self, workers: List[Dict[str, Any]]) -> None:
+        self._follower.launched(self._place, workers)
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._follower.over()
+
+
+class Follower:
+    """Follows the console of the session that this process is."""
+
+    def __init__(self, session: str, screen: Screen) -> None:
+        self._session = session
+        self._pid = os.getpid()
+        self._screen = screen
+        self._url = os.environ["MUSTER_URL"]
+        self._key = os.environ["CDSW_API_KEY"]
+        self._records: queue.Queue[Any] = queue.Queue(_QUEUED)
+        self._shown = threading.Event()  # all of it, to the end
+        self._ending = False
+        self._known = threading.Condition()  # guards what follows
+        self._launching = 0
+        self._places: Dict[str, Any] = {}
+        self._latest = screen.place()
+        self._ended: Dict[str, bool] = {}
+        self._writing = threading.Lock()  # held while a line is written, and while the process forks
+        self._labeler = _labels.Labeler(session, self._place, screen)
+
+    def start(self) -> None:
+        for target in (self._read, self._show):
+            threading.Thread(target=target, name="muster-console", daemon=True).start()
+
+    # What the calls tell.
+
+    def begin(self) -> Any:
+        place = self._screen.place()
+        with self._known:
+            self._launching += 1
+            self._latest = place
+        return place
+
+    def launched(self, place: Any, workers: List[Dict[str, Any]]) -> None:
+        with self._known:
+            for w in workers:
+                if w.get("id"):
+                    self._places[w["id"]] = place
+
+    def over(self) -> None:
+        with self._known:
+            self._launching -= 1
+            self._known.notify_all()
+
+    def settle(self, workers: List[Dict[str, Any]]) -> None:
+        """Wait until what these workers printed is shown, if they have ended: it then stands above what comes next."""
+        final = [w["id"] for w in workers if w.get("id") and w.get("finished_at")]
+        with self._known:
+            self._known.wait_for(lambda: self._shown.is_set() or all(i in self._ended for i in final), _SETTLE_SECONDS)
+
+    def end(self) -> None:
+        """End the session with the interpreter, and show the last lines."""
+        if os.getpid() != self._pid or self._ending:
+            return
+        self._ending = True
+        if not self._places and not self._labeler.seen:
+            return  # the end of the process is enough
+        try:
+            if not self._screen.interactive:
+                everything = {"all": True, "wait_for_completion": True, "timeout_seconds": _LAST_WORDS_SECONDS}
+                self._ask("POST", "/sessions/self/await", json.dumps(everything))
+            self._ask("DELETE", "/sessions/self")
+        except (OSError, http.client.HTTPException):
+            return  # without a server the end of the process is the session's too
+        self._shown.wait(_END_SECONDS)
+
+    def _ask(self, method: str, path: str, body: Optional[str] = None) -> None:
+        conn = http.client.HTTPConnection(*_http.address(self._url), timeout=_END_SECONDS)
+        try:
+            headers = {"Authorization": "Bearer " + self._key, "Content-Type": "application/json", "Accept": "application/json"}
+            conn.request(method, _http.BASE + path, body, headers)
+            conn.getresponse().read()
+        finally:
+            conn.close()
+
+    def before_fork(self) -> None:
+        self._writing.acquire(timeout=_FORK_SECONDS)
+
+    def after_fork(self) -> None:
+        try:
+            self._writing.release()
+        except RuntimeError:  # it was not had in time, and is free now
+            pass
+
+    # The threads.
+
+    def _read(self) -> None:
+        position, tries = "", 0
+        while True:
+            try:
+                for record in self._stream(position):
+                    position, tries = record.get("position") or position, 0
+                    self._records.put(record)
+                break
+            except (OSError, http.client.HTTPException, ValueError) as e:
+                tries += 1
+                if tries > _RETRIES or isinstance(e, ConnectionRefusedError):
+                    if not self._ending:
+                        self._records.put({"lost": str(e) or type(e).__name__})
+                    break
+            except Exception as e:  # the interpreter ends
+                self._records.put({"lost": str(e)})
+                break
+        self._records.put(None)
+
+    def _stream(self, position: str) -> Any:
+        conn = http.client.HTTPConnection(*_http.address(self._url))
+        try:
+            headers = {"Authorization": "Bearer " + self._key, "Accept": "application/x-ndjson"}
+            conn.request("GET", _http.BASE + "/sessions/self/console?follow=true&from=" + position, headers=headers)
+            response = conn.getresponse()
+            if response.status != 200:
+                raise ConnectionRefusedError("HTTP %d" % response.status)
+            rest = b""
+            for data in iter(lambda: response.read1(_READ_BYTES), b""):  # readline would not tell the end from a break
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    yield json.loads(line.decode("utf-8"))
+        finally:
+            conn.close()
+
+    def _show(self) -> None:
+        while True:
+            try:
+                record = self._records.get(timeout=self._labeler.wait(time.monotonic()))
+            except queue.Empty:
+                record = {}
+            ended = ""
+            with self._writing:
+                try:
+                    ended = self._take(record)
+                    self._labeler.send()
+                except Exception:  # a stream that was closed, a kernel that ends, a server of another version
+                    pass
+            with self._known:
+                if ended:
+                    self._ended[ended] = True
+                if record is None:
+                    self._shown.set()
+                self._known.notify_all()
+            if record is None:
+                return
+
+    def _take(self, record: Optional[Dict[str, Any]]) -> str:
+        """Show a record ({}: what was held back long enough; None: all). Return the worker that ended with it."""
+        labeler = self._labeler
+        ended = ""
+        if record is None:
+            labeler.close()
+        elif not record:
+            labeler.expire(time.monotonic())
+        elif "lost" in record:
+            labeler.note(
+                None, "the console of this session is lost (%s): what its workers print from now on is not shown" % record["lost"]
+            )
+        elif record["stream"] == "event":
+            ended = labeler.event(record["engine"], _payload(record))
+        elif record["stream"] in ("stdout", "stderr"):
+            labeler.text(record["engine"], record["stream"], _payload(record), time.monotonic())
+        return ended
+
+    def _place(self, engine: str) -> Any:
+        """Return where an engine's output belongs. One that no reply has told yet belongs to the launch that is made."""
+        with self._known:
+            if engine != self._session:
+                self._known.wait_for(lambda: engine in self._places or not self._launching, _REPLY_SECONDS)
+            return self._places.get(engine, self._latest)
+
+
+def _payload(record: Dict[str, Any]) -> bytes:
+    if "base64" in record:
+        return base64.b64decode(record["base64"])
+    return record.get("text", "").encode("utf-8")
+
+
+def _is_terminal(f: Any) -> bool:
+    try:
+        return bool(f.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def _identity(f: Any) -> Any:
+    """Return what tells files apart; that of a file that does not say is its own."""
+    try:
+        s = os.fstat(f.fileno())
+        return s.st_dev, s.st_ino
+    except (AttributeError, OSError, ValueError):
+        return id(f)

@@ -1,0 +1,131 @@
+# What the workers of a session print, shown by the process that became one (attach.R).
+
+shown_at_calls <- function() {
+  .Platform$GUI == "RStudio" || isTRUE(getOption("jupyter.in_kernel")) || "IRkernel" %in% loadedNamespaces()
+}
+
+begin_console <- function() {
+  self$at_calls <- shown_at_calls()
+  if (!self$at_calls) {
+    return(follow_in_terminal())
+  }
+  self$position <- ""
+  self$engines <- list()
+  addTaskCallback(function(...) {
+    if (is_own_session()) try(show_console(), silent = TRUE)
+    is_own_session()
+  }, name = "muster-console")
+}
+
+# Starts a process that writes to R's own standard output and error. It is in a session of its own, so that Ctrl-C is for R
+# alone, and holds a lock as long as it lives.
+follow_in_terminal <- function() {
+  self$lock <- tempfile("muster-follower-")
+  script <- paste(
+    "exec 9>\"$1\"", "if command -v flock >/dev/null; then flock 9; fi", "s=$(command -v setsid)",
+    "$s \"$2\" logs -f \"$3\" </dev/null &",
+    sep = "\n"
+  )
+  system2("sh", c("-c", shQuote(script), "sh", shQuote(self$lock), shQuote(self$program), self$id))
+}
+
+# Returns when the follower has shown all and ended.
+await_follower <- function() {
+  if (!is.null(self$lock) && nzchar(Sys.which("flock"))) {
+    system2("flock", c("-w", "10", shQuote(self$lock), "true"))
+  }
+}
+
+# Shows what has been printed since the last time, where only R itself can.
+show_console <- function() {
+  if (!is_own_session() || !self$launched || !self$at_calls) {
+    return(invisible())
+  }
+  handle <- new_request("GET", NULL, line_type)
+  curl::handle_setopt(handle, timeout = 10)
+  url <- paste0(Sys.getenv("MUSTER_URL"), "/muster/v1/sessions/self/console?from=", self$position)
+  response <- curl::curl_fetch_memory(url, handle)
+  if (response$status_code != 200L) {
+    return(invisible())
+  }
+  for (text in strsplit(text_of(response$content), "\n", fixed = TRUE)[[1L]]) {
+    record <- parse_json(text)
+    if (is.null(record)) next
+    self$position <- record$position
+    show_record(record)
+  }
+  show_later()
+}
+
+# Looks again while R waits for the next command, as long as workers live.
+show_later <- function() {
+  live <- Filter(function(e) !isTRUE(e$ended), self$engines)
+  if (length(live) == 0L || isTRUE(self$waits) || .Platform$GUI != "RStudio" || !requireNamespace("later", quietly = TRUE)) {
+    return(invisible())
+  }
+  self$waits <- TRUE
+  later::later(function() {
+    self$waits <- FALSE
+    try(show_console(), silent = TRUE)
+  }, 1)
+}
+
+show_record <- function(record) {
+  id <- record$engine
+  payload <- if (is.null(record$base64)) record$text else text_of(jsonlite::base64_dec(record$base64))
+  if (record$stream == "event") {
+    return(show_event(id, parse_json(payload)))
+  }
+  if (!record$stream %in% c("stdout", "stderr")) {
+    return(invisible())
+  }
+  engine <- known_engine(id)
+  text <- paste0(engine[[record$stream]], payload)
+  whole <- regexpr("\n[^\n]*$", text)
+  self$engines[[id]][[record$stream]] <- substr(text, whole + 1L, nchar(text)) # all of it, if there is no newline
+  if (whole > 0L) show_lines(engine$name, record$stream, substr(text, 1L, whole - 1L))
+}
+
+show_event <- function(id, event) {
+  if (is.null(event)) {
+    return(invisible())
+  }
+  if (is.character(event$engine) && nzchar(event$engine)) id <- event$engine
+  note <- is.character(event$message) && nzchar(event$message)
+  if (id != self$id) {
+    engine <- known_engine(id)
+    if (identical(event$type, "engine")) rename_engine(id, event$name)
+    if (identical(event$type, "exit")) {
+      for (stream in c("stdout", "stderr")) {
+        if (nzchar(engine[[stream]])) show_lines(engine$name, stream, engine[[stream]])
+        self$engines[[id]][[stream]] <- ""
+      }
+      self$engines[[id]]$ended <- TRUE
+      if (note && identical(event$status, "failed")) show_note(paste("worker", engine$name, event$message))
+    }
+  }
+  if (note && isTRUE(event$type %in% c("notice", "refused", "waiting"))) show_note(event$message)
+}
+
+known_engine <- function(id) {
+  if (is.null(self$engines[[id]])) self$engines[[id]] <- list(name = substr(id, 1L, 8L), stdout = "", stderr = "")
+  self$engines[[id]]
+}
+
+rename_engine <- function(id, name) {
+  if (!is.character(name) || !nzchar(name) || name == "Untitled Worker") {
+    return(invisible())
+  }
+  name <- gsub("[[:cntrl:]]", "?", name)
+  others <- vapply(self$engines[names(self$engines) != id], function(e) e$name, "")
+  self$engines[[id]]$name <- if (name %in% others) paste(name, substr(id, 1L, 4L)) else name
+}
+
+show_lines <- function(name, stream, text) {
+  lines <- paste0("[", name, "] ", strsplit(paste0(text, "\n"), "\n", fixed = TRUE)[[1L]], "\n")
+  cat(lines, sep = "", file = if (stream == "stdout") stdout() else stderr())
+}
+
+show_note <- function(message) {
+  cat(paste0("muster: ", strsplit(message, "\n", fixed = TRUE)[[1L]], "\n"), sep = "", file = stderr())
+}

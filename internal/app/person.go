@@ -1,0 +1,56 @@
+package app
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+
+	"muster/internal/linux/peer"
+)
+
+type personKey struct{}
+
+// knowPersons makes the server remember, of connections over the loopback, to ask whether the person who runs this server
+// sits at the other end. It is asked once for each connection, if at all.
+func knowPersons(h *http.Server) {
+	before := h.ConnContext
+	h.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if before != nil {
+			ctx = before(ctx, c)
+		}
+		if t, ok := c.(*net.TCPConn); ok { // those of engines are of another type
+			ctx = context.WithValue(ctx, personKey{}, sync.OnceValue(func() bool { return isPerson(t, os.Geteuid()) }))
+		}
+		return ctx
+	}
+}
+
+// personOf is the answer for a request's context.
+func personOf(ctx context.Context) bool {
+	ask, ok := ctx.Value(personKey{}).(func() bool)
+	return ok && ask()
+}
+
+// nobodyUID is who is not known: what the kernel says of users that this container has no number for, and a user that daemons
+// share.
+const nobodyUID = 65534
+
+// isPerson reports whether a connection's other end was made by a program of this server's user, on this machine.
+//
+// Programs that pass connections on are the danger, for the person at their other end is not known. Those of the machine
+// itself (docker-proxy, ssh to root) run as root, and root's number is also listed for sockets that no process holds any
+// more; so root is never recognised, and where root runs the server everybody logs in. What engines send to the host's addresses is
+// passed on by this very server: hence the loopback, where it never leads them. And what the person passes on himself (ssh -L, an
+// editor's forwarded port) counts as the person. The process namespace is not looked at, as it is of unix sockets: packaged
+// browsers have one of their own.
+func isPerson(c *net.TCPConn, uid int) bool {
+	local, ok := c.LocalAddr().(*net.TCPAddr)
+	remote, ok2 := c.RemoteAddr().(*net.TCPAddr)
+	if !ok || !ok2 || !local.IP.IsLoopback() || !remote.IP.IsLoopback() || uid == 0 || uid == nobodyUID {
+		return false
+	}
+	at, err := peer.TCPUser(local.AddrPort(), remote.AddrPort())
+	return err == nil && at == uid
+}
