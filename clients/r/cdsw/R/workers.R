@@ -31,7 +31,7 @@ no_answer <- c("no_session", "unauthorized", "version", "bad_reply", "server_dow
 
 # The descriptions of n workers that were refused together; says so where a person looks.
 refused_workers <- function(n, message) {
-  cat(sprintf("muster: %d worker%s refused: %s\n", n, if (n == 1) "" else "s", message), file = stderr())
+  cat(sprintf("muster: %d worker%s refused: %s\n", n, if (n == 1) "" else "s", message), file = errors_to())
   rep(list(list(message = message, k8sMessage = message, engineId = "")), n)
 }
 
