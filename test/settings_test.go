@@ -283,3 +283,18 @@ print("ended", len(done["workers"]), open("seen").read())
 	b.await("ended 1 test of-notebooks")
 	b.wait()
 }
+
+// A mistake in the settings is told where the call was made, also in a process outside.
+func TestBadSettingsOfAnAttachedSession(t *testing.T) {
+	w := newWorld(t)
+	path := w.write("muster.toml", "name = 7\n")
+	w.server()
+	cmd := exec.Command("python3", "-c", "import cdsw; cdsw.launch_workers(1, 0.1, 0.1, code='1')")
+	cmd.Dir = w.project
+	cmd.Env = append(w.env, "PATH="+filepath.Dir(binary(t))+":"+os.Getenv("PATH"), "PYTHONPATH="+filepath.Join(repo(t), "clients", "python"))
+	r := w.finish(cmd, 4*deadline)
+	r.has(t, "could not become a Muster session", path+", line 1: name must be a name, not 7", "correct the line")
+	if r.code == 0 {
+		t.Errorf("stdout: %s", r.out)
+	}
+}
