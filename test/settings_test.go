@@ -161,7 +161,7 @@ func TestHomeAliasOnThePlainRung(t *testing.T) {
 	w.write("muster.toml", "home_alias = true\n")
 	w.write("a.py", "import time; print('it runs')\n")
 	r := w.muster("run", "--rung", "plain", "/home/cdsw/a.py").ok(t)
-	r.has(t, "it runs", "the home alias of muster.toml cannot be made without root: /home/cdsw does not show the project")
+	r.has(t, "it runs", "the home alias of muster.toml needs isolated engines, and here they are plain processes: /home/cdsw does not show the project")
 }
 
 // The project's limits hold over its sessions, and are told in the console.
