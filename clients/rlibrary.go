@@ -2,6 +2,7 @@ package clients
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -83,7 +84,10 @@ func makeLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cacheDir, "r-"+hash+"-"+version)
+	// By where that R lies, too: the version is its own word, and one that an engine wrote into a project makes no library for
+	// another's.
+	place := sha256.Sum256([]byte(filepath.Dir(rBin)))
+	dir := filepath.Join(cacheDir, fmt.Sprintf("r-%s-%s-%x", hash, version, place[:4]))
 	if installed(dir) {
 		return dir, nil
 	}

@@ -153,3 +153,25 @@ func wantHint(t *testing.T, err error, words string) {
 		}
 	}
 }
+
+// An R elsewhere that calls itself the same version gets a library of its own: what it installs is for nobody else.
+func TestRLibraryIsOfOneR(t *testing.T) {
+	rscript, cache := requireR(t), t.TempDir()
+	real, err := RLibrary(t.Context(), direct, rscript, cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project := t.TempDir()
+	for _, name := range []string{"R", "Rscript"} {
+		if err := os.Symlink(filepath.Join(filepath.Dir(rscript), name), filepath.Join(project, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := RLibrary(t.Context(), direct, filepath.Join(project, "Rscript"), cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other == real || !installed(other) || !installed(real) {
+		t.Errorf("the libraries are %s and %s", real, other)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -29,6 +30,19 @@ func (w *world) plain(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = w.project, append([]string{}, w.env...)
 	return cmd
+}
+
+// endServer ends the server that an attached process started, instead of waiting until it ends by itself.
+func (w *world) endServer() {
+	w.t.Helper()
+	said := w.muster("up", "--until-idle", "1s").ok(w.t).err
+	pid := regexp.MustCompile(`a server already runs \(pid (\d+),`).FindStringSubmatch(said)
+	if pid == nil {
+		w.t.Fatalf("no server to be ended: %s", said)
+	}
+	n, _ := strconv.Atoi(pid[1])
+	syscall.Kill(n, syscall.SIGTERM)
+	w.serverEnds()
 }
 
 // serverEnds waits until the server that the attached process started has ended by itself, and removes what is meant to stay.
@@ -130,7 +144,7 @@ func TestClientPythonKillNine(t *testing.T) {
 		took := until(t, "no keeper is left", func() bool { return len(w.keepers()) == 0 })
 		t.Logf("the workers ended %v after kill -9", took.Round(1e6))
 	}
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 }
 
@@ -162,7 +176,7 @@ func TestClientNetworkExample(t *testing.T) {
 			t.Errorf("R:\n%s", out)
 		}
 	}
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 }
 
@@ -201,6 +215,9 @@ cdsw.await_workers(ws)
 	if strings.Contains(first.output(), "somebody came") {
 		t.Error("the second's worker reached the first's listener")
 	}
+	first.cmd.Process.Kill()
+	<-first.done
+	w.endServer()
 }
 
 // Without isolation it is the same for the script.
@@ -278,7 +295,7 @@ func TestClientR(t *testing.T) {
 	x.sees("alive", ">")
 	x.typed("q()\r")
 	x.ends(0)
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 	w.muster("clients", "uninstall", "--r").ok(t)
 	if left, _ := os.ReadDir(library); len(left) > 0 {

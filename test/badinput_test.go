@@ -18,6 +18,7 @@ func TestBadLaunches(t *testing.T) {
 	os.Mkdir(filepath.Join(w.project, "folder.py"), 0o700)
 	syscall.Mkfifo(filepath.Join(w.project, "fifo.py"), 0o600)
 	os.Symlink("/nowhere.py", filepath.Join(w.project, "dangling.py"))
+	w.write("muster.toml", "[kernels.nowhere]\ncommand = \"no-such-interpreter\"\n")
 	r := w.script(`
 import cdsw
 def raised(**kw):
@@ -39,7 +40,7 @@ refused("memory -2", memory=-2)
 refused("memory huge", memory=4000)
 refused("gpus", nvidia_gpu=9)
 refused("kernel", kernel="julia")
-refused("scala", kernel="scala")
+refused("no interpreter", kernel="nowhere")
 refused("missing", script="missing.py")
 refused("folder", script="folder.py")
 refused("fifo", script="fifo.py")
@@ -62,7 +63,7 @@ assert cdsw.list_workers() == []
 		"refused kernel | unknown kernel \"julia\"", "refused missing | script \"missing.py\" does not exist",
 		"refused folder | script \"folder.py\" is a folder", "refused fifo | script \"fifo.py\" is no regular file",
 		"refused dangling | script \"dangling.py\" is a link that leads nowhere", "refused outside | script \"../outside.py\" leads out of the project",
-		"refused nul code | ", "refused surrogate | ", "refused nul env | ", "refused huge env | ", "refused scala | no interpreter for kernel scala",
+		"refused nul code | ", "refused surrogate | ", "refused nul env | ", "refused huge env | ", "refused no interpreter | no interpreter for kernel nowhere: no-such-interpreter is not on the PATH",
 		"[404] [404]", "unknown 2 unknown",
 	} {
 		if !strings.Contains(r.out, want) {

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ import (
 	"muster/internal/linux/hub"
 	"muster/internal/linux/netns"
 	"muster/internal/linux/openssh"
+	"muster/internal/project"
 )
 
 // doctor examines what this machine can isolate and limit, and what is missing for each language.
@@ -26,8 +29,13 @@ func doctor(ctx context.Context) cli.Report {
 	var rows []cli.Row
 	rows = append(rows, systemRow(), rightsRow(), networkRow())
 	rows = append(rows, cgroupRows()...)
-	rows = append(rows, gpuRow(), sshRow(), webRow(ctx), foldersRow())
-	return cli.Report{Rows: append(rows, languageRows(ctx)...)}
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
+	settings, row := settingsRow(dir)
+	rows = append(rows, gpuRow(), sshRow(), webRow(ctx), foldersRow(), row)
+	return cli.Report{Rows: append(rows, languageRows(ctx, dir, settings.Kernels)...)}
 }
 
 func systemRow() cli.Row {
@@ -150,8 +158,23 @@ func foldersRow() cli.Row {
 	return cli.Row{What: "folders", OK: true, Detail: fmt.Sprintf("sessions in %s, cache in %s", p.sessions, p.cache)}
 }
 
-// languageRows asks the table for each kernel as a session would.
-func languageRows(ctx context.Context) []cli.Row {
+// settingsRow reads the settings of the project in which the doctor is asked.
+func settingsRow(dir string) (project.Settings, cli.Row) {
+	row := cli.Row{What: "settings"}
+	settings, there, err := project.Read(dir)
+	switch {
+	case err != nil:
+		row.Detail, row.Fix = err.Error(), engine.HintOf(err)
+	case !there:
+		row.OK, row.Detail = true, "no "+project.FileName+" in "+dir
+	default:
+		row.OK, row.Detail = true, filepath.Join(dir, project.FileName)+" is right"
+	}
+	return settings, row
+}
+
+// languageRows asks the table for each kernel, those of the project too, as a session in the folder would.
+func languageRows(ctx context.Context, dir string, own []kernel.Own) []cli.Row {
 	p, err := findPaths("")
 	if err != nil {
 		return nil // foldersRow says it
@@ -167,19 +190,21 @@ func languageRows(ctx context.Context) []cli.Row {
 			return "", checkR(ctx, run, rscript)
 		},
 	})
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = "/"
-	}
 	env := map[string]string{}
 	for _, kv := range os.Environ() {
 		k, v, _ := strings.Cut(kv, "=")
 		env[k] = v
 	}
 	var rows []cli.Row
-	for _, k := range []engine.Kernel{engine.Python3, engine.R, engine.Scala, engine.Python2} {
+	kernels := []engine.Kernel{engine.Python3, engine.R, engine.Scala, engine.Python2}
+	for _, o := range own {
+		if !slices.Contains(kernels, o.Kernel) {
+			kernels = append(kernels, o.Kernel)
+		}
+	}
+	for _, k := range kernels {
 		row := cli.Row{What: "kernel " + string(k), Optional: k != engine.Python3}
-		c, err := table.Prepare(ctx, kernel.Request{Kernel: k, Code: "1", Project: dir, Env: env, SearchEnv: env, Trusted: true})
+		c, err := table.Prepare(ctx, kernel.Request{Kernel: k, Code: "1", Project: dir, Env: env, SearchEnv: env, Trusted: true, Own: own})
 		if err != nil {
 			row.Detail, row.Fix = err.Error(), engine.HintOf(err)
 		} else {

@@ -137,7 +137,7 @@ func TestLaunch(t *testing.T) {
 	}
 	w.expect(1, worker1+"\n", "muster: 2 of 3 workers refused: no room\n",
 		"launch", "--session", "aaaa", "-n", "3", "--cpu", "0.5", "--memory", "2", "--env", "A=1", "--name", "x", "work.py")
-	if want := `{"n":3,"name":"x","script":"work.py","cpu":0.5,"memory":2,"env":{"A":"1"}}`; encode(got) != want {
+	if want := `{"n":3,"name":"x","script":"work.py","cpu":0.5,"memory":2,"env":{"A":"1"},"or_else":true}`; encode(got) != want {
 		t.Errorf("%s\nwant %s", encode(got), want)
 	}
 	w.launch = func(req api.LaunchWorkers) (api.Workers, error) {
@@ -154,9 +154,10 @@ func TestLaunch(t *testing.T) {
 		t.Errorf("%v %q", err, w.out.String())
 	}
 	w.expect(0, worker1+"\n", "", "launch", "-c", "print(1)")
-	if want := `{"n":1,"code":"print(1)","cpu":1,"memory":1,"env":{}}`; encode(got) != want && encode(got) != strings.Replace(want, `,"env":{}`, "", 1) {
+	if want := `{"n":1,"code":"print(1)","cpu":0,"memory":0,"env":{},"or_else":true}`; encode(got) != want && encode(got) != strings.Replace(want, `,"env":{}`, "", 1) {
 		t.Errorf("%s\nwant %s", encode(got), want)
 	}
+	w.expect(2, "", "muster: --cpu is 0: it must be more\n  try: muster launch --help\n", "launch", "--cpu", "0", "-c", "1")
 	w = populated(t)
 	w.expect(1, "", "muster: w1 is a worker, not a session\n", "launch", "--session", "w1", "x.py")
 }

@@ -19,7 +19,7 @@ type launchOptions struct {
 }
 
 func newLaunch(a *app) *cobra.Command {
-	o := &launchOptions{req: api.LaunchWorkers{N: 1, CPU: 1, Memory: 1}}
+	o := &launchOptions{req: api.LaunchWorkers{N: 1, OrElse: true}}
 	cmd := &cobra.Command{
 		Use:   "launch [flags] (FILE | -c CODE)",
 		Short: "Launch workers in a session",
@@ -43,6 +43,8 @@ refused are told on stderr, and the exit code is 1.`,
 	f.StringVarP(&o.req.Code, "code", "c", "", "run this `code` instead of a file")
 	f.BoolVar(&o.json, "json", false, "print the API's answer as JSON")
 	workloadFlags(cmd, &o.req.Kernel, &o.req.CPU, &o.req.Memory, &o.req.GPUs, &o.env, &o.req.Name)
+	f.Lookup("cpu").Usage = "CPU `cores` (default: the project's, else 1)"
+	f.Lookup("memory").Usage = "memory limit in `GB` (default: the project's, else 1)"
 	sessionFlag(cmd, &o.session)
 	a.serverFlag(cmd)
 	return cmd
@@ -57,6 +59,11 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 	}
 	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
 		return err
+	}
+	for name, v := range map[string]float64{"cpu": o.req.CPU, "memory": o.req.Memory} {
+		if v == 0 && cmd.Flags().Changed(name) { // would mean the default
+			return usage(cmd, "--%s is 0: it must be more", name)
+		}
 	}
 	if o.req.Env, err = a.environment(cmd, o.env); err != nil {
 		return err

@@ -70,8 +70,8 @@ prompts use "muster session".`,
 func (o *runOptions) flags(a *app, cmd *cobra.Command) {
 	f := cmd.Flags()
 	workloadFlags(cmd, &o.kernel, &o.cpu, &o.memory, &o.gpus, &o.env, &o.name)
-	f.Lookup("cpu").Usage = "CPU `cores` (default 1)"
-	f.Lookup("memory").Usage = "memory limit in `GB` (default: none)"
+	f.Lookup("cpu").Usage = "CPU `cores` (default: the project's, else 1)"
+	f.Lookup("memory").Usage = "memory limit in `GB` (default: the project's, else none)"
 	f.StringVar(&o.project, "project", "", "the project's `folder` (default: the current one)")
 	f.StringVar(&a.server, "server", "auto", "`address` of the server, auto, or none for one inside")
 	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")
@@ -83,7 +83,7 @@ func (o *runOptions) flags(a *app, cmd *cobra.Command) {
 // workloadFlags are the flags that run and launch share.
 func workloadFlags(cmd *cobra.Command, kernel *string, cpu, memory *float64, gpus *int, env *[]string, name *string) {
 	f := cmd.Flags()
-	f.StringVar(kernel, "kernel", "", "`language`: python3, python2, r or scala (default: by the file's ending)")
+	f.StringVar(kernel, "kernel", "", "`language`: python3, python2, r, scala or the project's (default: by the file's ending)")
 	f.Float64Var(cpu, "cpu", *cpu, "CPU `cores`")
 	f.Float64Var(memory, "memory", *memory, "memory limit in `GB`")
 	f.IntVar(gpus, "gpu", 0, "`number` of GPUs, for itself alone")

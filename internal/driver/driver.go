@@ -149,6 +149,7 @@ type Spec struct {
 	Env     []string // KEY=VALUE, complete: nothing is inherited
 	Files   map[string][]byte
 	Dir     string   // working directory, absolute
+	Alias   string   // a path in /home at which the engine sees Dir as well, where engines are isolated; "": none
 	Visible []string // paths that stay visible even if they lie in /tmp (project, interpreter, clients)
 	// Shared are real places, known since before anything of the session ran: what Visible leads to in /tmp and the like must lie in
 	// one of them, else the start fails. Links that lead there may have been turned by engines.

@@ -135,6 +135,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		ShmBytes:    spec.ShmBytes,
 		Files:       spec.Files,
 		Covers:      spec.Covers,
+		Home:        alias(spec),
 		Groups:      groups,
 		UID:         spec.UID,
 		GID:         spec.GID,
@@ -146,6 +147,14 @@ func enterSandbox(spec wire.EngineSpec) error {
 		return &sandbox.Step{Name: "drop rights", Err: err}
 	}
 	return nil
+}
+
+// alias is what /home is to show besides what is in it.
+func alias(spec wire.EngineSpec) sandbox.Alias {
+	if spec.Alias == "" {
+		return sandbox.Alias{}
+	}
+	return sandbox.Alias{Path: spec.Alias, Target: spec.Dir}
 }
 
 // enterPlain does what is possible without namespaces: descendants that lose their parent become children of the init, so

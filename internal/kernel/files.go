@@ -26,6 +26,16 @@ func isBinary(file string) bool {
 	return bytes.Equal(magic[:], []byte("\x7fELF"))
 }
 
+// sameFile reports whether two paths lead to the same file.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
+}
+
 // installation lists the folders that an interpreter needs: its own installation, and that of the virtual environment
 // through which it was named.
 func installation(interpreter string) []string {

@@ -8,7 +8,6 @@ package kernel
 import (
 	"context"
 	"path/filepath"
-	"sort"
 	"strings"
 	"sync"
 
@@ -28,6 +27,7 @@ type Request struct {
 	Interactive bool                     // the interpreter's prompt, in a terminal: there is no Script and no Code
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
 	Shared      []string                 // Command.Shared of the session's first request
+	Own         []Own                    // the project's own entries of the table
 }
 
 // Command is how it is run. "{private}" in Argv stands for the engine's private folder, which will hold Files.
@@ -48,17 +48,20 @@ type Language struct {
 	Commands []string // looked for on PATH, the first one that is there is taken
 	Missing  string   // what to do when there is none
 	CodeFile string   // name of the file that holds code
-	// Resolve asks a wrapper script (such as a version manager's shim) which interpreter it stands for; nil: taken as it is.
-	Resolve func(ctx context.Context, command string, r Request) (string, error)
+	// Resolve asks a wrapper script (such as a version manager's shim), which sees what is visible, which interpreter it stands
+	// for; nil: taken as it is.
+	Resolve func(ctx context.Context, command string, visible []string, r Request) (string, error)
 	// Command makes the command line for a file, and what it adds to the environment.
-	Command func(ctx context.Context, interpreter, file string, isCode bool, r Request) (argv []string, env map[string]string, err error)
+	Command commandFunc
 	// Prompt makes the command line of the interactive interpreter, and what it adds to the environment.
 	Prompt func(ctx context.Context, interpreter string, r Request) (argv []string, env map[string]string, err error)
 }
 
+type commandFunc func(ctx context.Context, interpreter, file string, isCode bool, r Request) (argv []string, env map[string]string, err error)
+
 // Table holds the languages. Its methods are safe for concurrent use.
 type Table struct {
-	languages map[engine.Kernel]Language
+	languages languages
 	visible   []string
 	own       []string // the real places of visible
 	mu        sync.Mutex
@@ -85,7 +88,7 @@ type Config struct {
 // NewTable returns the table of the languages that Muster knows by itself.
 func NewTable(c Config) *Table {
 	t := &Table{
-		visible: c.Visible, own: realPlaces(c.Visible), languages: map[engine.Kernel]Language{},
+		visible: c.Visible, own: realPlaces(c.Visible), languages: languages{},
 		resolved: map[string]string{}, asking: newAsking(),
 	}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
@@ -112,7 +115,7 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	if err != nil {
 		return Command{}, err
 	}
-	l, err := t.language(r)
+	l, err := t.languages.with(r.Own).language(r)
 	if err != nil {
 		return Command{}, err
 	}
@@ -135,7 +138,7 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 		return Command{}, err
 	}
 	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env}
-	c.Visible = append(installation(interpreter), t.visible...)
+	c.Visible = append(l.visible(interpreter), t.visible...)
 	if !isCode && r.Trusted {
 		// An engine's own requests show it nothing: a link in the project could be turned to any file by the time it starts.
 		c.Visible = append(c.Visible, file)
@@ -147,62 +150,44 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 }
 
 // ByEnding returns the kernel that a script's name says.
-func (t *Table) ByEnding(script string) (engine.Kernel, bool) {
-	ending := strings.ToLower(filepath.Ext(script))
-	for _, name := range t.names() {
-		for _, e := range t.languages[engine.Kernel(name)].Endings {
-			if e == ending {
-				return engine.Kernel(name), true
-			}
-		}
-	}
-	return "", false
+func (t *Table) ByEnding(script string, own []Own) (engine.Kernel, bool) {
+	return t.languages.with(own).byEnding(script)
 }
 
-func (t *Table) names() []string {
-	var names []string
-	for k := range t.languages {
-		names = append(names, string(k))
-	}
-	// python3 before python2: both end in .py.
-	sort.Sort(sort.Reverse(sort.StringSlice(names)))
-	return names
-}
-
-func (t *Table) language(r Request) (Language, error) {
+func (ls languages) language(r Request) (Language, error) {
 	name := r.Kernel
 	if name == "" {
-		byEnding, ok := t.ByEnding(r.Script)
+		byEnding, ok := ls.byEnding(r.Script)
 		if !ok {
-			return Language{}, t.noEnding(r)
+			return Language{}, ls.noEnding(r)
 		}
 		name = byEnding
 	}
 	if other := aliases[name]; other != "" {
 		name = other
 	}
-	l, ok := t.languages[name]
+	l, ok := ls[name]
 	if !ok {
 		return Language{}, engine.Errorf(engine.Invalid, "unknown kernel %q", name).
-			WithHint("%s", t.offer(r))
+			WithHint("%s", ls.offer(r))
 	}
 	return l, nil
 }
 
 // noEnding says what to do with a script whose ending is no language's.
-func (t *Table) noEnding(r Request) error {
+func (ls languages) noEnding(r Request) error {
 	if strings.EqualFold(filepath.Ext(r.Script), ".ipynb") {
 		return engine.Errorf(engine.Invalid, "%q is a notebook, and a script is wanted", r.Script).
 			WithHint("jupyter nbconvert --to script %s, and then run what that writes", r.Script)
 	}
-	return engine.Errorf(engine.Invalid, "cannot tell the kernel of script %q from its ending", r.Script).WithHint("%s", t.offer(r))
+	return engine.Errorf(engine.Invalid, "cannot tell the kernel of script %q from its ending", r.Script).WithHint("%s", ls.offer(r))
 }
 
 // offer names the kernels, those first for which something is installed.
-func (t *Table) offer(r Request) string {
+func (ls languages) offer(r Request) string {
 	var here, missing []string
-	for _, name := range t.names() {
-		if lookPath(t.languages[engine.Kernel(name)].Commands, r.SearchEnv["PATH"]) != "" {
+	for _, name := range ls.names() {
+		if command, err := ls[engine.Kernel(name)].find(r); command != "" && err == nil {
 			here = append(here, name)
 		} else {
 			missing = append(missing, name)

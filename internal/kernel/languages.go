@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,12 +43,9 @@ func pythonCommand(c Config) func(context.Context, string, string, bool, Request
 
 // askPython runs a wrapper once to learn the interpreter behind it: starting the wrapper itself for each worker costs far
 // more than the interpreter does.
-func askPython(c Config) func(context.Context, string, Request) (string, error) {
-	return func(ctx context.Context, command string, r Request) (string, error) {
-		p := engine.Probe{
-			Argv: []string{command, "-c", "import sys; print(sys.executable)"}, Dir: r.Project,
-			Visible: append(installation(command), c.Visible...),
-		}
+func askPython(c Config) func(context.Context, string, []string, Request) (string, error) {
+	return func(ctx context.Context, command string, visible []string, r Request) (string, error) {
+		p := engine.Probe{Argv: []string{command, "-c", "import sys; print(sys.executable)"}, Dir: r.Project, Visible: visible}
 		for k, v := range r.SearchEnv {
 			p.Env = append(p.Env, k+"="+v)
 		}
@@ -58,7 +56,7 @@ func askPython(c Config) func(context.Context, string, Request) (string, error) 
 			return "", fmt.Errorf("%w%s", err, quoted(said))
 		}
 		real := strings.TrimSpace(string(out))
-		if real == command {
+		if sameFile(real, command) {
 			return command, nil // a script, but no wrapper: Jython is one
 		}
 		if !filepath.IsAbs(real) || !isBinary(real) {
@@ -118,12 +116,23 @@ func scala() Language {
 		Kernel: engine.Scala, Endings: []string{".scala", ".sc"}, Commands: []string{"scala"}, CodeFile: "code.scala",
 		Missing: "install Scala (Debian: apt-get install scala)",
 		Command: func(_ context.Context, interpreter, file string, _ bool, r Request) ([]string, map[string]string, error) {
-			return append([]string{interpreter, "-nc", file}, r.Args...), nil, nil
+			return append([]string{interpreter, "-nc", file}, r.Args...), javaHeap(r.Env), nil
 		},
-		Prompt: func(_ context.Context, interpreter string, _ Request) ([]string, map[string]string, error) {
-			return []string{interpreter}, nil, nil
+		Prompt: func(_ context.Context, interpreter string, r Request) ([]string, map[string]string, error) {
+			return []string{interpreter}, javaHeap(r.Env), nil
 		},
 	}
+}
+
+// javaHeap lets the heap take the engine's memory but for what the JVM itself needs. Scala's command would give 256 MB
+// whatever was asked for, and the JVM by itself a part of the machine's memory.
+func javaHeap(env map[string]string) map[string]string {
+	megabytes, err := strconv.Atoi(env["CDSW_MEMORY_MB"])
+	if err != nil || env["JAVA_OPTS"] != "" {
+		return nil
+	}
+	const own = 250
+	return map[string]string{"JAVA_OPTS": fmt.Sprintf("-Xmx%dm", max(megabytes-own, megabytes/2))}
 }
 
 func joinPath(first, rest string) string {

@@ -21,7 +21,7 @@ func (t *Table) prompt(ctx context.Context, l Language, r Request) (Command, err
 		return Command{}, err
 	}
 	return Command{
-		Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env, Visible: append(installation(interpreter), t.visible...),
+		Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env, Visible: append(l.visible(interpreter), t.visible...),
 	}, nil
 }
 

@@ -13,15 +13,22 @@ import (
 // maxResolved bounds what is remembered of wrappers: a server that runs for months sees many projects.
 const maxResolved = 1000
 
-// interpreter finds the real interpreter: the session's own, else the first command on the search PATH.
+// interpreter finds the real interpreter: the session's own, else the first command that is there.
 func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string, error) {
 	if known := r.Interpreter[l.Kernel]; known != "" {
 		return known, nil
 	}
-	command := lookPath(l.Commands, r.SearchEnv["PATH"])
+	command, err := l.find(r)
+	if err != nil {
+		return "", err
+	}
 	if command == "" {
-		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s is not on the PATH that was searched (%s)",
-			l.Kernel, strings.Join(l.Commands, " or "), r.SearchEnv["PATH"]).WithHint("%s", l.Missing)
+		where := "is not on the PATH that was searched (" + r.SearchEnv["PATH"] + ")"
+		if l.byPath() {
+			where = "is no program that is there"
+		}
+		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s %s", l.Kernel, strings.Join(l.Commands, " or "), where).
+			WithHint("%s", l.Missing)
 	}
 	if l.Resolve == nil || isBinary(command) {
 		return command, nil
@@ -46,7 +53,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 	if err := t.asking.refused(key); err != nil {
 		return "", err
 	}
-	real, err := l.Resolve(ctx, command, r)
+	real, err := l.Resolve(ctx, command, append(l.visible(command), t.visible...), r)
 	if told := (*engine.Error)(nil); errors.As(err, &told) {
 		return "", err // it could not be run: nothing was asked
 	}
@@ -94,6 +101,25 @@ func (t *Table) know(key, interpreter string) {
 		clear(t.resolved) // asking again costs less than knowing who was asked last
 	}
 	t.resolved[key] = interpreter
+}
+
+// find returns the first of the language's commands that is there, "" if none is.
+func (l Language) find(r Request) (string, error) {
+	for _, c := range l.Commands {
+		file := ""
+		if strings.Contains(c, "/") {
+			var err error
+			if file, err = commandAt(l, c, r); err != nil {
+				return "", err
+			}
+		} else {
+			file = lookPath([]string{c}, r.SearchEnv["PATH"])
+		}
+		if file != "" {
+			return file, nil
+		}
+	}
+	return "", nil
 }
 
 // lookPath finds the first of the commands in path. The session's PATH counts, not ours.

@@ -77,8 +77,11 @@ func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.Creat
 	b.cpu, s.interpreter, b.work = m.cfg.Capacity.CPU, req.Interpreter, &work{}
 	s.main.ticket.want = amount{}
 	s.origin = &origin{base: req.BaseEnv}
-	s.origin.search = m.environment(s, s.main, b.work, s.origin)
-	r := kernel.Request{Kernel: m.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true}
+	s.origin.search = m.searchEnvironment(s, b.work, s.origin)
+	r := kernel.Request{
+		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true,
+		Own: s.settings.Kernels,
+	}
 	if s.interpreter != "" {
 		r.Interpreter = map[engine.Kernel]string{r.Kernel: s.interpreter}
 	}

@@ -14,7 +14,7 @@ import (
 // Kernels makes the commands of engines: *kernel.Table. An error of another kind than Internal is the request's fault.
 type Kernels interface {
 	Prepare(ctx context.Context, r kernel.Request) (kernel.Command, error)
-	ByEnding(script string) (engine.Kernel, bool)
+	ByEnding(script string, own []kernel.Own) (engine.Kernel, bool)
 }
 
 // Capacity is what this machine gives to engines.
@@ -39,14 +39,13 @@ type Config struct {
 	Serve func(engine.ID, net.Listener)
 	// Web is host and port at which people's browsers and, by the same address, engines find this server: what is in the
 	// original's variables and in every URL of a description. "": the address at which a session's engines find the API.
-	Web       string
-	Variables map[string]string // the project's variables, for every engine
-	User      string            // owner's name; "": muster
-	Home      string            // HOME of engines whose caller has none
-	UID, GID  int
-	Groups    []int
-	Now       func() time.Time // nil: time.Now
-	Log       *slog.Logger     // nil: silent
+	Web      string
+	User     string // owner's name; "": muster
+	Home     string // HOME of engines whose caller has none
+	UID, GID int
+	Groups   []int
+	Now      func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: silent
 }
 
 const (

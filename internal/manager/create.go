@@ -47,12 +47,15 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 			err = wrap("create session", noDisk(err, m.cfg.StateDir))
 		}
 	}()
+	if err := m.room.count(quotaOf(s.settings.Limits), []*ticket{&s.main.ticket}); err != nil {
+		return api.Session{}, err
+	}
+	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
 	admitted, ok := m.room.take(&s.main.ticket)
 	if !ok {
 		return api.Session{}, noRoom(s.main.ticket.want, m.room.standing())
 	}
 	admit(admitted)
-	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
 	if err := m.openPlace(ctx, s, req, &back); err != nil {
 		return api.Session{}, err
 	}
@@ -64,6 +67,7 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	if err != nil {
 		return api.Session{}, err
 	}
+	s.warn(ctx)
 	d := s.describe()
 	d.Token = s.key
 	if !m.cfg.Ephemeral {
@@ -94,14 +98,18 @@ func noDisk(err error, dir string) error {
 
 // newSession makes everything that needs no undoing, which is where most requests that cannot be right end.
 func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*session, error) {
+	settings, err := m.settingsOf(&req)
+	if err != nil {
+		return nil, err
+	}
 	if err := checkSession(&req); err != nil {
 		return nil, err
 	}
 	key := newToken()
 	s := &session{
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
-		terminal: req.Terminal,
-		key:      key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
+		terminal: req.Terminal, settings: settings,
+		key: key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
 	}
 	if req.TTY != nil {
@@ -122,12 +130,11 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	}
 	w := &work{env: req.Env}
 	s.origin = &origin{base: req.BaseEnv}
-	env := m.environment(s, s.main, w, s.origin)
-	s.origin.search = env
-	var err error
+	s.origin.search = m.searchEnvironment(s, w, s.origin)
 	w.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
-		Kernel: m.kernelOf(req.Kernel, req.Script, otherwise), Script: req.Script, Code: req.Code, Args: req.Args,
-		Project: s.project, Env: env, SearchEnv: env, Trusted: true, Interactive: s.tty != nil,
+		Kernel: s.kernelOf(req.Kernel, req.Script, otherwise), Script: s.script(req.Script), Code: req.Code, Args: req.Args,
+		Project: s.project, Env: m.environment(s, s.main, w, s.origin), SearchEnv: s.origin.search, Trusted: true,
+		Interactive: s.tty != nil, Own: settings.Kernels,
 	})
 	if err != nil {
 		return nil, err
@@ -137,14 +144,14 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 }
 
 // kernelOf is the kernel asked for, else what the script's ending says, else the given one.
-func (m *Manager) kernelOf(asked, script string, otherwise engine.Kernel) engine.Kernel {
+func (s *session) kernelOf(asked, script string, otherwise engine.Kernel) engine.Kernel {
 	if asked != "" {
 		return engine.Kernel(asked)
 	}
 	if script == "" {
 		return otherwise
 	}
-	if k, ok := m.cfg.Kernels.ByEnding(script); ok {
+	if k, ok := s.m.cfg.Kernels.ByEnding(script, s.settings.Kernels); ok {
 		return k
 	}
 	return otherwise
@@ -175,6 +182,9 @@ func (m *Manager) openPlace(ctx context.Context, s *session, req api.CreateSessi
 	back.add(func() {
 		m.logged("end a session that could not be created", place.End(context.WithoutCancel(ctx), 0, "server"))
 	})
+	if err := s.mark(); err != nil {
+		return err
+	}
 	l, at, err := place.Listen(ctx, m.cfg.APIPort)
 	if err != nil {
 		return err

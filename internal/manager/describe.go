@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"net/netip"
@@ -18,7 +19,8 @@ type site struct {
 	domain  string
 	base    string // scheme and domain
 	project api.Project
-	person  api.Person
+	owner   api.Person // of the project
+	person  api.Person // who runs it
 }
 
 func (m *Manager) newSite(s *session) site {
@@ -27,17 +29,24 @@ func (m *Manager) newSite(s *session) site {
 		t.domain = strings.TrimPrefix(s.url, "http://")
 	}
 	t.base = "http://" + t.domain
-	user, name := slug(m.cfg.User), slug(filepath.Base(s.project))
-	t.person = api.Person{
-		ID: 1, Username: user, Name: m.cfg.User, URL: t.base + api.Original + "/users/" + user, HTMLURL: t.base + "/" + user,
+	t.person = t.personOf(1, m.cfg.User)
+	t.owner = t.person
+	if s.settings.Owner != "" && s.settings.Owner != m.cfg.User {
+		t.owner = t.personOf(2, s.settings.Owner)
 	}
-	full := user + "/" + name
+	name := slug(cmp.Or(s.settings.Name, filepath.Base(s.project)))
+	full := t.owner.Username + "/" + name
 	t.project = api.Project{
 		// The same folder has the same number, also after a restart.
 		ID: int(crc32.ChecksumIEEE([]byte(s.project)) & 0x7fffffff), Name: name, Slug: full,
 		URL: t.base + api.Original + "/projects/" + full, HTMLURL: t.base + "/" + full,
 	}
 	return t
+}
+
+func (s site) personOf(id int, name string) api.Person {
+	user := slug(name)
+	return api.Person{ID: id, Username: user, Name: name, URL: s.base + api.Original + "/users/" + user, HTMLURL: s.base + "/" + user}
 }
 
 // dashboardURL is where the original's API tells of an engine.
@@ -111,7 +120,7 @@ func describe(v view, s site, now time.Time) api.Worker {
 func blank(b *batch, s site) api.Worker {
 	d := api.Worker{
 		Name: b.name, IPAddress: "unknown", CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Kernel: string(b.kernel),
-		Batch: b.role == engine.RoleWorker, ClusterID: 1, Project: s.project, Owner: s.person, Creator: s.person,
+		Batch: b.role == engine.RoleWorker, ClusterID: 1, Project: s.project, Owner: s.owner, Creator: s.person,
 	}
 	return d
 }

@@ -152,7 +152,7 @@ func identity(in envInput) vars {
 		"CDSW_PROJECT":        s.project.Name,
 		"CDSW_PROJECT_ID":     strconv.Itoa(s.project.ID),
 		"CDSW_CREATOR":        s.person.Username,
-		"PROJECT_OWNER":       s.person.Username,
+		"PROJECT_OWNER":       s.owner.Username,
 		"CDSW_API_URL":        s.base + api.Original,
 		"CDSW_PROJECT_URL":    s.project.URL,
 		"CDSW_ENGINE_URL":     s.dashboardURL(in.ID),
@@ -173,9 +173,21 @@ func identity(in envInput) vars {
 
 // environment is buildEnv for an engine as it is known so far.
 func (m *Manager) environment(s *session, w *worker, work *work, from *origin) vars {
+	return buildEnv(m.envInput(s, w, work, from))
+}
+
+// searchEnvironment is where interpreters are looked up for the session's engines. Its project's variables are not in it: they
+// are an engine's writing, perhaps, and the search runs on the host.
+func (m *Manager) searchEnvironment(s *session, work *work, from *origin) vars {
+	in := m.envInput(s, s.main, work, from)
+	in.Variables = nil
+	return buildEnv(in)
+}
+
+func (m *Manager) envInput(s *session, w *worker, work *work, from *origin) envInput {
 	caps := m.cfg.Driver.Capabilities()
 	in := envInput{
-		Base: from.base, Variables: m.cfg.Variables, Env: work.env, Command: work.command.Env,
+		Base: from.base, Variables: s.settings.Environment, Env: work.env, Command: work.command.Env,
 		ID: w.id, Master: s.id, IP: w.addr.String(), MasterIP: s.main.addr.String(), Role: w.batch.role,
 		CPU: w.batch.cpu, Memory: w.ticket.want.memory, GPUs: w.ticket.gpus, HidesGPUs: caps.GPU,
 		Project: s.project, User: m.cfg.User, Home: m.cfg.Home, Key: s.key, APIURL: s.url, Site: s.site, Wait: caps.ConnectWait,
@@ -184,5 +196,5 @@ func (m *Manager) environment(s *session, w *worker, work *work, from *origin) v
 	if in.Memory == 0 {
 		in.Memory = m.cfg.Capacity.MemoryBytes
 	}
-	return buildEnv(in)
+	return in
 }

@@ -22,7 +22,7 @@ func envOfWorker() envInput {
 			project: api.Project{
 				ID: 7, Name: "my-project", Slug: "ada/my-project", URL: "http://localhost:8080/api/v1/projects/ada/my-project",
 			},
-			person: api.Person{Username: "ada"},
+			person: api.Person{Username: "ada"}, owner: api.Person{Username: "ada"},
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"muster/api"
 	"muster/engine"
 	"muster/internal/kernel"
+	"muster/internal/project"
 )
 
 // Launch validates, admits and answers at once; one description for each worker asked, refused ones without id. The
@@ -61,12 +62,16 @@ func (s *session) open() error {
 // prepare checks what is asked and makes what all workers of the launch have in common. The batch is for descriptions even
 // with an error.
 func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers) (*batch, error) {
+	fill(&req.CPU, &req.Memory, &req.GPUs, s.settings.Worker)
+	if req.OrElse {
+		fill(&req.CPU, &req.Memory, &req.GPUs, project.Size{CPU: 1, Memory: 1})
+	}
 	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: req.N}
 	if b.name == "" {
 		b.name = defaultWorkerName
 	}
 	own := s.main.batch.kernel
-	b.kernel = m.kernelOf(req.Kernel, req.Script, own)
+	b.kernel = s.kernelOf(req.Kernel, req.Script, own)
 	if err := checkWorkers(&req); err != nil {
 		if !finite(b.cpu) {
 			b.cpu = 0 // JSON cannot say it, and the message does
@@ -84,7 +89,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	some := newWorker(s, b, s.id, s.main.addr, s.created) // who it is does not matter here
 	w := &work{env: req.Env}
 	r := kernel.Request{
-		Kernel: b.kernel, Script: req.Script, Code: req.Code, Project: s.project,
+		Kernel: b.kernel, Script: s.script(req.Script), Code: req.Code, Project: s.project, Own: s.settings.Kernels,
 		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
 		Shared: s.shared,
 	}
@@ -146,7 +151,16 @@ func (s *session) accept(b *batch, n int) ([]*worker, error) {
 	for i := range ws {
 		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
 	}
+	ts := make([]*ticket, n)
+	for i, w := range ws {
+		ts[i] = &w.ticket
+	}
+	if err := s.m.room.count(quotaOf(s.settings.Limits), ts); err != nil {
+		s.place.Release(addrs...)
+		return nil, err
+	}
 	if err := s.add(b, ws); err != nil {
+		admit(s.m.room.release(ts))
 		s.place.Release(addrs...)
 		return nil, err
 	}

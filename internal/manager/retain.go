@@ -1,8 +1,15 @@
 package manager
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"time"
+
+	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/project"
 )
 
 // forgetOld forgets the oldest sessions that have ended, so that a server which runs for months does not grow with all it
@@ -24,15 +31,127 @@ func (m *Manager) forgetOld() {
 	if len(old) == 0 {
 		return
 	}
-	m.mu.Lock()
-	m.order = slices.DeleteFunc(m.order, func(s *session) bool { return slices.Contains(old, s) })
-	for _, s := range old {
-		delete(m.sessions, s.id)
-	}
-	m.mu.Unlock()
+	m.drop(func(s *session) bool { return slices.Contains(old, s) })
 	if m.cfg.Ephemeral {
 		for _, s := range old {
 			m.logged("remove the folder of session "+string(s.id), os.RemoveAll(s.dir))
 		}
 	}
+}
+
+// drop forgets sessions that have ended.
+func (m *Manager) drop(which func(*session) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.order = slices.DeleteFunc(m.order, func(s *session) bool {
+		if !which(s) {
+			return false
+		}
+		delete(m.sessions, s.id)
+		return true
+	})
+}
+
+// markName is the file in a session's folder that says which project it is of: consoles outlive the server's memory. It is
+// written when the session's place is open, so that the folder of one that is just being created is nobody's.
+const markName = "project"
+
+func (s *session) mark() error {
+	if s.m.cfg.Ephemeral {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(s.dir, markName), []byte(s.project), 0o600)
+}
+
+// tidy removes, when a session has ended, the consoles of its project's sessions that the project's settings keep no longer.
+// The session's own stays: it was just looked at.
+func (s *session) tidy() {
+	keep := s.settings.Logs
+	if keep == (project.Logs{}) || s.m.cfg.Ephemeral {
+		return
+	}
+	select {
+	case <-s.done:
+	default:
+		return // it goes on without this process
+	}
+	old, err := s.m.endedOf(s)
+	s.m.logged("look for old consoles of "+s.project, err)
+	var gone []engine.ID
+	for _, l := range tooMuch(old, sizeOf(s.dir), keep, s.m.now()) {
+		gone = append(gone, l.id)
+		s.m.logged("remove the console of session "+string(l.id), os.RemoveAll(l.dir))
+	}
+	s.m.drop(func(s *session) bool { return slices.Contains(gone, s.id) })
+}
+
+// log is what a session that has ended left.
+type log struct {
+	id    engine.ID
+	dir   string
+	wrote time.Time // the last time
+	bytes int64
+}
+
+// endedOf returns the logs of the other sessions of a session's project that have ended, those of earlier servers too.
+func (m *Manager) endedOf(s *session) ([]log, error) {
+	sessions := filepath.Dir(s.dir)
+	entries, err := os.ReadDir(sessions)
+	if err != nil {
+		return nil, err
+	}
+	var logs []log
+	for _, e := range entries {
+		l := log{id: engine.ID(e.Name()), dir: filepath.Join(sessions, e.Name())}
+		mark, err := os.ReadFile(filepath.Join(l.dir, markName))
+		if err != nil || string(mark) != s.project || l.id == s.id || !l.id.Valid() {
+			continue
+		}
+		l.bytes, l.wrote = sizeOf(l.dir), wroteAt(l.dir)
+		logs = append(logs, l)
+	}
+	// After the folders were read: one with a mark is alive now, or has ended.
+	handles, err := m.cfg.Driver.List(m.ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(logs, func(l log) bool {
+		return slices.ContainsFunc(handles, func(h driver.Handle) bool { return h.Session == l.id })
+	}), nil
+}
+
+// tooMuch returns those logs that are older than the settings say, and the oldest ones that are over the size, of which the
+// session that has just ended takes its part.
+func tooMuch(logs []log, own int64, keep project.Logs, now time.Time) []log {
+	slices.SortFunc(logs, func(a, b log) int { return b.wrote.Compare(a.wrote) })
+	total := own
+	for i, l := range logs {
+		total += l.bytes
+		if keep.Days > 0 && now.Sub(l.wrote) > time.Duration(keep.Days)*24*time.Hour || keep.Size > 0 && total > bytesOf(keep.Size) {
+			return logs[i:]
+		}
+	}
+	return nil
+}
+
+func sizeOf(dir string) (bytes int64) {
+	eachFile(dir, func(info fs.FileInfo) { bytes += info.Size() })
+	return bytes
+}
+
+// wroteAt is when a file of a folder was changed last.
+func wroteAt(dir string) (at time.Time) {
+	eachFile(dir, func(info fs.FileInfo) { at = latest(at, info.ModTime()) })
+	return at
+}
+
+func eachFile(dir string, do func(fs.FileInfo)) {
+	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				do(info)
+			}
+		}
+		return nil // one that cannot be looked at counts nothing
+	})
 }

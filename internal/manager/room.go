@@ -40,10 +40,11 @@ type ticket struct {
 	worker *worker
 	own    bool // of a session's own engine, which keeps its room until its session ends; set by take
 	// Guarded by room.mu:
-	state ticketState
-	place *list.Element // in the queue
-	gpus  []driver.GPU  // written once, before the worker is told of its admission
-	cores []int         // the same: whole cores it is pinned to, in hard mode
+	state   ticketState
+	place   *list.Element // in the queue
+	gpus    []driver.GPU  // written once, before the worker is told of its admission
+	cores   []int         // the same: whole cores it is pinned to, in hard mode
+	counted bool          // in what its project holds
 }
 
 type ticketState uint8
@@ -65,20 +66,22 @@ type room struct {
 	cores []int // numbers of the machine's cores; empty: nobody is pinned
 	hard  bool
 
-	mu      sync.Mutex
-	used    amount
-	owned   amount // the part of used that sessions' own engines hold
-	taken   []bool // by index of gpus
-	pinned  []int  // by index of cores: how many are pinned to it
-	queue   list.List
-	crowded bool          // more CPU is given to workers than there is
-	news    chan struct{} // closed at the next change; nil: nobody looks
+	mu       sync.Mutex
+	used     amount
+	owned    amount // the part of used that sessions' own engines hold
+	taken    []bool // by index of gpus
+	pinned   []int  // by index of cores: how many are pinned to it
+	queue    list.List
+	crowded  bool               // more CPU is given to workers than there is
+	news     chan struct{}      // closed at the next change; nil: nobody looks
+	projects map[string]holding // by their folders
 }
 
 func newRoom(c Capacity, hard bool) *room {
 	return &room{
 		all:  amount{c.MemoryBytes, nanoCores(c.CPU), len(c.GPUs)},
 		gpus: c.GPUs, cores: c.Cores, hard: hard, taken: make([]bool, len(c.GPUs)), pinned: make([]int, len(c.Cores)),
+		projects: map[string]holding{},
 	}
 }
 
@@ -115,6 +118,7 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range ts {
+		r.uncountLocked(t)
 		switch t.state {
 		case ticketWaits:
 			r.queue.Remove(t.place)

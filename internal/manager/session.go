@@ -14,6 +14,7 @@ import (
 	"muster/engine"
 	"muster/internal/console"
 	"muster/internal/driver"
+	"muster/internal/project"
 )
 
 // session is a session and its workers. Fields below the line are guarded by mu.
@@ -24,6 +25,7 @@ type session struct {
 	name        string
 	project     string
 	shared      []string // see driver.Spec
+	settings    project.Settings
 	created     time.Time
 	token       [sha256.Size]byte
 	key         string               // the token itself: its engines get it
@@ -133,6 +135,7 @@ func (s *session) run() {
 	}
 	s.m.forget(s.token)
 	s.m.forgetOld()
+	s.tidy()
 }
 
 // startPending starts what is pending in one call of the driver, the rest of a very large launch in the next.
@@ -211,8 +214,8 @@ func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
 	return driver.Spec{
 		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
 		Argv: c.Argv, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
-		Dir: s.project, Visible: append([]string{s.project}, c.Visible...), Shared: s.shared,
-		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU, CPUSet: w.ticket.cores, GPUs: w.ticket.gpus,
+		Dir: s.project, Alias: s.alias(), Visible: append([]string{s.project}, c.Visible...), Shared: s.shared,
+		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU || s.settings.Limits.HardCPU, CPUSet: w.ticket.cores, GPUs: w.ticket.gpus,
 		UID: s.m.cfg.UID, GID: s.m.cfg.GID, Groups: s.m.cfg.Groups,
 	}
 }

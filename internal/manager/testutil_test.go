@@ -61,7 +61,7 @@ func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, e
 	}, nil
 }
 
-func (scripts) ByEnding(script string) (engine.Kernel, bool) {
+func (scripts) ByEnding(script string, _ []kernel.Own) (engine.Kernel, bool) {
 	k := map[string]engine.Kernel{".py": engine.Python3, ".r": engine.R}[filepath.Ext(script)]
 	return k, k != ""
 }

@@ -50,7 +50,7 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 			return
 		}
 		reply.Workers = append([]api.Worker{}, reply.Workers...) // [] and not null
-		writeJSON(w, http.StatusOK, reply) // as a whole, with its length: else its end would come after the release
+		writeJSON(w, http.StatusOK, reply)                       // as a whole, with its length: else its end would come after the release
 		http.NewResponseController(w).Flush()
 	}), nil
 }

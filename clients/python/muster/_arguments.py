@@ -115,11 +115,14 @@ def text(name: str, value: Any) -> str:
 
 
 def kernel(value: Any, script: str) -> str:
-    """Return the kernel to ask for: an explicit one wins, then the script's ending decides, then it is python3."""
+    """Return the kernel to ask for: an explicit one wins, then the script's ending decides, then it is python3.
+
+    It is "" for an ending that is not known here: the server knows what the project's settings say of it.
+    """
     if value:
         return text("kernel", value)
     ending = os.path.splitext(script)[1].lower()
-    return {".r": "r", ".scala": "scala"}.get(ending, "python3")
+    return {".r": "r", ".scala": "scala", ".py": "python3", "": "python3"}.get(ending, "")
 
 
 def worker_ids(ids: Any) -> Tuple[List[str], List[Dict[str, Any]]]:

@@ -171,7 +171,9 @@ def _server(program: str) -> Tuple[str, str]:
     except OSError as e:
         raise _errors.NoSessionError("%s cannot be run: %s" % (program, e), "set MUSTER_BIN to the program muster") from e
     except subprocess.TimeoutExpired as e:
-        raise _errors.NoSessionError("the Muster server did not start within %d s" % _START_SECONDS, "look into its log: muster doctor") from e
+        raise _errors.NoSessionError(
+            "the Muster server did not start within %d s" % _START_SECONDS, "see why: %s up" % program
+        ) from e
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode != 0:
         raise _errors.NoSessionError("the Muster server could not be started: %s" % (said or "exit code %d" % done.returncode))
@@ -217,4 +219,7 @@ def _no_session(e: Exception) -> _errors.MusterError:
     message, hint = str(e) or type(e).__name__, ""
     if isinstance(e, _errors.MusterError):
         message, hint = e.message, e.hint
+    elif isinstance(e, http.client.RemoteDisconnected):
+        message = "its server hangs up, as it does on processes of other users and other containers"
+        hint = "set MUSTER_RUNTIME_DIR to a folder of your own, and another server is started"
     return _errors.NoSessionError("this process could not become a Muster session: " + message, hint)

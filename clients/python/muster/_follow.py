@@ -182,6 +182,10 @@ class Follower:
         with self._known:
             self._known.wait_for(lambda: self._shown.is_set() or all(i in self._ended for i in final), _SETTLE_SECONDS)
 
+    def in_a_line(self) -> bool:
+        """Report whether a half line was written last."""
+        return self._labeler.in_a_line()
+
     def end(self) -> None:
         """End the session with the interpreter, and show the last lines."""
         if os.getpid() != self._pid or self._ending:

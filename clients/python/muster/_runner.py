@@ -82,7 +82,7 @@ def _set_path():
 
 def _fresh_main(script):
     """Return a module __main__ that looks like the one of a script (its path), or of code (False)."""
-    module = type(sys)("__main__")
+    module = type(os)("__main__")
     builtins = sys.modules.get("builtins") or sys.modules["__builtin__"]
     module.__builtins__ = builtins
     module.__package__ = None
@@ -127,9 +127,13 @@ def _run(module, source, name, path, own=sys.modules["__main__"]):
             sys.stderr.write("muster: %s is of IPython, which is not installed for this Python; install it: %s -m pip install "
                              "ipython\n" % (missing[0], sys.executable))  # fmt: skip
         if kind is KeyboardInterrupt:  # plain Python ends as the signal would have ended it: so let it see it
-            sys.excepthook = lambda *ignored: None
+            sys.excepthook = own._say_nothing
             raise
         sys.exit(1)
+
+
+def _say_nothing(*ignored):
+    pass  # no lambda in _run: Jython refuses exec in a function that has one
 
 
 def _compile(module, source, name):
@@ -171,7 +175,7 @@ _loaded = {}
 def _load(name):
     """Return a file of this folder as a module. Not by import: a script may have a module of the same name."""
     if name not in _loaded:
-        module = type(sys)("muster" + name)
+        module = type(os)("muster" + name)
         module.__file__ = os.path.join(HERE, name + ".py")
         with open(module.__file__, "rb") as f:
             exec(compile(f.read(), module.__file__, "exec", 0, True), module.__dict__)

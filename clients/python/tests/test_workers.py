@@ -79,6 +79,7 @@ class Launch(ServerCase):
             ({"script": "dir.r/a.R"}, "r"),
             ({"script": "a.scala"}, "scala"),
             ({"script": "a"}, "python3"),
+            ({"script": "a.jl"}, ""),
             ({"code": "1"}, "python3"),
             ({"script": "a.r", "kernel": "python3"}, "python3"),
             ({"script": "a.py", "kernel": "python2"}, "python2"),

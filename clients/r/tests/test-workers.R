@@ -66,7 +66,7 @@ kernel <- function(...) {
 stopifnot(
   kernel(script = "a.r") == "r", kernel(script = "a.R") == "r", kernel(script = "a.py") == "python3", kernel(script = "a") == "r",
   kernel(script = "a.scala") == "scala", kernel(script = "a.py", kernel = "r") == "r", kernel(kernel = "python2") == "python2",
-  kernel(script = "x.py/a") == "r"
+  kernel(script = "x.py/a") == "r", kernel(script = "a.jl") == "", kernel(script = "a.jl", kernel = "julia") == "julia"
 )
 
 # Numbers.

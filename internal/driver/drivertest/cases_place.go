@@ -17,6 +17,7 @@ var placeCases = []testCase{
 	{"a working directory that is missing fails the launch", "", missingDir},
 	{"private files", "", privateFiles},
 	{"the project is live in all engines", "Isolation", liveProject},
+	{"a second path to the project", "Isolation", alias},
 	{"private /tmp", "Isolation", privateTmp},
 	{"own processes only", "Isolation", ownProcesses},
 	{"hostname resolves to the own address", "OwnAddress", hostname},
@@ -86,6 +87,25 @@ func liveProject(w *world) {
 	}
 	spec, _ := p.run(Exists{file})
 	p.expectStdout(spec.ID, "yes "+file+"\n")
+}
+
+func alias(w *world) {
+	p := w.open()
+	p.startMain()
+	const second = "/home/drivertest-alias"
+	spec := p.worker(WriteFile{second + "/by-alias", "hello"}, PrintDir{})
+	spec.Alias = second
+	p.start(spec)
+	p.awaitExit(spec.ID)
+	p.expectStdout(spec.ID, p.project+"\n")
+	if b, err := os.ReadFile(filepath.Join(p.project, "by-alias")); err != nil || string(b) != "hello" {
+		w.t.Errorf("outside: %q, %v", b, err)
+	}
+	if _, err := os.Lstat(second); err == nil {
+		w.t.Errorf("%s came out of the engine", second)
+	}
+	other, _ := p.run(Exists{second})
+	p.expectStdout(other.ID, "no "+second+"\n")
 }
 
 func privateTmp(w *world) {

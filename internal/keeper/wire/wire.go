@@ -153,6 +153,7 @@ type EngineSpec struct {
 	Env         []string          `json:"env"`
 	Files       map[string][]byte `json:"files,omitempty"`
 	Dir         string            `json:"dir"`
+	Alias       string            `json:"alias,omitempty"` // a path in /home that shows Dir as well
 	Hostname    string            `json:"hostname"`
 	Address     string            `json:"address"`
 	Gateway     string            `json:"gateway,omitempty"` // name server; empty: the host's stays

@@ -32,6 +32,7 @@ type Config struct {
 	ShmBytes    int64             // size of /dev/shm
 	Files       map[string][]byte // content of the private folder
 	Covers      map[string][]byte // what files of the host show instead; those that the host lacks are left out
+	Home        Alias             // a second path to a folder
 	Groups      Groups            // the engine's own control groups, which the caller is in; zero: it sees none
 	UID, GID    int               // owner of the private folder
 }
@@ -89,6 +90,7 @@ func Enter(c Config) error {
 		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
 		{"read-only folders", func() error { return readOnly(c.ReadOnly) }},
 		{"writable folders", writable.mount},
+		{"home alias", c.Home.make}, // what is hidden or read-only is that there too
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
 		{"/sys", func() error { return coverSys(c.Groups) }},

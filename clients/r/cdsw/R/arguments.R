@@ -58,12 +58,16 @@ as_environment_variables <- function(env) {
   lapply(as.list(env), function(v) if (length(v) == 0L || (length(v) == 1L && is.na(v))) "" else as_text(v))
 }
 
-# An explicit kernel wins; if none is given the script's ending decides, then it is r.
+# An explicit kernel wins; if none is given the script's ending decides, then it is r. It is "" for an ending that is not
+# known here: the server knows what the project's settings say of it.
 as_kernel <- function(kernel, given, script) {
   if (given && nzchar(as_text(kernel))) {
     return(as_text(kernel))
   }
-  switch(tolower(sub("^.*(\\.[^./]*)$", "\\1", script)), .py = "python3", .scala = "scala", "r")
+  if (!grepl("\\.[^./]*$", script)) {
+    return("r")
+  }
+  switch(tolower(sub("^.*(\\.[^./]*)$", "\\1", script)), .r = "r", .py = "python3", .scala = "scala", "")
 }
 
 # Takes ids as callers write them: ids, a description, lists of these. Returns list(ids =, refused =), where refused holds

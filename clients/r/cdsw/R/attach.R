@@ -1,7 +1,7 @@
 # Makes this process a session, where it belongs to none: library(cdsw) does, else the first call. A server of this user holds
 # it, found or started by the program muster.
 #
-# R runs one thing at a time, so another process shows what the workers print: "muster logs -f" in R's own terminal, also
+# R runs one thing at a time, so another process (muster logs -f) shows what the workers print in R's own terminal, also
 # while R is busy. RStudio and notebooks show only what R itself prints; there it is shown at our calls, between commands, and
 # while R waits if package later is there (console.R).
 

@@ -17,23 +17,16 @@ begin_console <- function() {
   }, name = "muster-console")
 }
 
-# Starts a process that writes to R's own standard output and error. It is in a session of its own, so that Ctrl-C is for R
-# alone, and holds a lock as long as it lives.
+# Starts a process that writes to R's own standard output and error. The program sees to it that Ctrl-C is for R alone, and
+# that the process holds none of R's sockets.
 follow_in_terminal <- function() {
   self$lock <- tempfile("muster-follower-")
-  script <- paste(
-    "exec 9>\"$1\"", "if command -v flock >/dev/null; then flock 9; fi", "s=$(command -v setsid)",
-    "$s \"$2\" logs -f \"$3\" </dev/null &",
-    sep = "\n"
-  )
-  system2("sh", c("-c", shQuote(script), "sh", shQuote(self$lock), shQuote(self$program), self$id))
+  system2(self$program, c("follow", "start", shQuote(self$lock), self$id), stdin = "/dev/null")
 }
 
 # Returns when the follower has shown all and ended.
 await_follower <- function() {
-  if (!is.null(self$lock) && nzchar(Sys.which("flock"))) {
-    system2("flock", c("-w", "10", shQuote(self$lock), "true"))
-  }
+  if (!is.null(self$lock)) system2(self$program, c("follow", "wait", shQuote(self$lock)), stdin = "/dev/null")
 }
 
 # Shows what has been printed since the last time, where only R itself can.

@@ -1,0 +1,81 @@
+package manager
+
+import (
+	"fmt"
+	"strings"
+
+	"muster/engine"
+	"muster/internal/project"
+)
+
+// holding is what the engines of a project that have not ended have or wait for, over all of its sessions.
+type holding struct {
+	amount
+	engines int
+	workers int
+}
+
+// count adds engines of one project to what it holds, all of them or none; release takes them back. Over the quota is
+// refused, and not made to wait: it is the project's own word, and no other's end makes room.
+func (r *room) count(q quota, ts []*ticket) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	folder := ts[0].worker.session.project
+	h := r.projects[folder]
+	for _, t := range ts {
+		h.engines++
+		if t.worker != t.worker.session.main {
+			h.workers++
+		}
+		h.amount = h.plus(t.want)
+	}
+	if over := q.over(h); over != "" {
+		return engine.Errorf(engine.NoCapacity, "the project would have %s", over).
+			WithHint("stop some of its engines, or change limits in %s", project.FileName)
+	}
+	r.projects[folder] = h
+	for _, t := range ts {
+		t.counted = true
+	}
+	return nil
+}
+
+// uncountLocked takes an engine back that count has added.
+func (r *room) uncountLocked(t *ticket) {
+	if !t.counted {
+		return
+	}
+	t.counted = false
+	folder := t.worker.session.project
+	h := r.projects[folder]
+	h.amount = h.minus(t.want)
+	if t.worker != t.worker.session.main {
+		h.workers--
+	}
+	if h.engines--; h.engines == 0 {
+		delete(r.projects, folder)
+		return
+	}
+	r.projects[folder] = h
+}
+
+// over says in what a project would be over its quota, "" if it is not.
+func (q quota) over(h holding) string {
+	var parts []string
+	if q.workers > 0 && h.workers > q.workers {
+		parts = append(parts, fmt.Sprintf("%s, its settings allow %d", count(h.workers, "worker"), q.workers))
+	}
+	if q.memory > 0 && h.memory > q.memory {
+		parts = append(parts, fmt.Sprintf("%s of memory, its settings allow %s", gigabytes(h.memory), gigabytes(q.memory)))
+	}
+	if q.cpu > 0 && h.cpu > q.cpu {
+		parts = append(parts, fmt.Sprintf("%s, its settings allow %s", cores(float64(h.cpu)/1e9), number(float64(q.cpu)/1e9)))
+	}
+	if q.gpus > 0 && h.gpus > q.gpus {
+		parts = append(parts, fmt.Sprintf("%s, its settings allow %d", count(h.gpus, "GPU"), q.gpus))
+	}
+	return strings.Join(parts, "; ")
+}
