@@ -12,6 +12,7 @@ begin_console <- function() {
     return(follow_in_terminal())
   }
   self$position <- ""
+  self$count <- 0L # of workers launched
   self$engines <- list()
   addTaskCallback(function(...) {
     if (is_own_session()) try(show_console(), silent = TRUE)
@@ -54,8 +55,8 @@ show_console <- function() {
 
 # Looks again while R waits for the next command, as long as workers live.
 show_later <- function() {
-  live <- Filter(function(e) !isTRUE(e$ended), self$engines)
-  if (length(live) == 0L || isTRUE(self$waits) || !in_rstudio() || !requireNamespace("later", quietly = TRUE)) {
+  ended <- Filter(function(e) isTRUE(e$ended), self$engines)
+  if (length(ended) >= self$count || isTRUE(self$waits) || !in_rstudio() || !requireNamespace("later", quietly = TRUE)) {
     return(invisible())
   }
   self$waits <- TRUE
@@ -63,6 +64,14 @@ show_later <- function() {
     self$waits <- FALSE
     try(show_console(), silent = TRUE)
   }, 1)
+}
+
+count_launched <- function(workers) {
+  if (is_own_session() && self$at_calls) {
+    self$count <- self$count + sum(vapply(workers, function(w) !is.null(w$id), NA))
+    show_later()
+  }
+  workers
 }
 
 show_record <- function(record) {

@@ -20,7 +20,7 @@ launch.workers <- function(n, cpu, memory, nvidia_gpu = 0, kernel = "r", script 
   }
   before_launch()
   tryCatch(
-    workers_of(request("POST", "/sessions/self/workers", body), "workers"),
+    count_launched(workers_of(request("POST", "/sessions/self/workers", body), "workers")),
     muster_error = function(e) if (e$kind %in% no_answer) stop(e) else refused_workers(count, conditionMessage(e))
   )
 }
