@@ -176,7 +176,11 @@ def _server(program: str) -> Tuple[str, str]:
         ) from e
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode != 0:
-        raise _errors.NoSessionError("the Muster server could not be started: %s" % (said or "exit code %d" % done.returncode))
+        what, _, hint = said.partition("\n  try: ")
+        if what.startswith("muster: "):
+            what = what[len("muster: ") :]
+        what = what or "%s ends with exit code %d" % (program, done.returncode)
+        raise _errors.NoSessionError("the Muster server could not be started: " + what, hint)
     if said:  # such as what this machine cannot isolate
         print(said, file=sys.stderr, flush=True)
     place = json.loads(done.stdout.decode("utf-8"))

@@ -209,8 +209,9 @@ class Attach(unittest.TestCase):
             ({"MUSTER_BIN": "/nowhere/muster"}, None, "MUSTER_BIN is '/nowhere/muster', which is no program that can be run"),
             ({"MUSTER_ATTACH": "off"}, None, "MUSTER_ATTACH=off says that it is not to become one; start the script with: muster run FILE"),
             ({"MUSTER_HOST": "example.org:7070"}, None, "the server at example.org:7070 (MUSTER_HOST)"),
-            ({}, "echo 'muster: no room' >&2; exit 1", "the Muster server could not be started: muster: no room"),
-            ({}, "kill -9 $$", "the Muster server could not be started: exit code -9"),
+            ({}, "printf 'muster: no room\\n  try: another house\\n' >&2; exit 1",
+             "the Muster server could not be started: no room; another house"),
+            ({}, "kill -9 $$", "muster ends with exit code -9"),
         ):  # fmt: skip
             with self.subTest(want):
                 if program:

@@ -103,7 +103,9 @@ running_server <- function(program) {
   out <- suppressWarnings(system2(program, args, stdout = TRUE, stderr = errors, stdin = "/dev/null"))
   said <- paste(readLines(errors, warn = FALSE), collapse = "\n")
   if (!is.null(attr(out, "status"))) {
-    muster_stop("no_session", paste0("the Muster server could not be started: ", said))
+    parts <- strsplit(sub("^muster: ", "", said), "\n  try: ", fixed = TRUE)[[1L]]
+    what <- if (length(parts)) parts[1L] else sprintf("%s ends with exit code %d", program, attr(out, "status"))
+    muster_stop("no_session", paste0("the Muster server could not be started: ", what), if (length(parts) > 1L) parts[2L] else "")
   }
   if (nzchar(said)) cat(said, "\n", sep = "", file = errors_to()) # such as what this machine cannot isolate
   place <- jsonlite::fromJSON(paste(out, collapse = "\n"))
