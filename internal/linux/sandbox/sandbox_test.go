@@ -279,6 +279,15 @@ func TestTurned(t *testing.T) {
 	}
 }
 
+// What is asked for itself must be shared, too.
+func TestNotShared(t *testing.T) {
+	dir := realTemp(t)
+	out := enter(t, Config{Visible: []string{dir}, Shared: []string{realTemp(t), dir + "/inside", filepath.Dir(dir) + "/00", "/tmp"}})
+	if !strings.HasPrefix(out, "failed enter: visible paths: "+dir+" is not shared with the engines of this session: ") {
+		t.Error(out)
+	}
+}
+
 // Turned to where nothing is covered, and within what is shared, links lead where they lead.
 func TestTurnedInTheOpen(t *testing.T) {
 	dir := realTemp(t)
