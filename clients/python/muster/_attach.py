@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 
-from . import _errors, _follow, _http, _session
+from . import _errors, _follow, _http, _screen, _session
 from ._version import API_VERSION
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def _become(reply: Dict[str, Any]) -> None:
     for name, value in reply["env"].items():
         os.environ[name] = value
     os.environ[_session.OWNER] = str(os.getpid())
-    follower = _follow.Follower(reply["id"], _follow.screen())
+    follower = _follow.Follower(reply["id"], _screen.screen())
     _session.follower = follower
     follower.start()
     # From 3.12 on Python warns of a fork beside threads, and ours are no danger to the child.
