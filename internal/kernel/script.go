@@ -58,6 +58,9 @@ func checkScript(project, script, path, file string) error {
 		if target, linkErr := os.Readlink(path); linkErr == nil {
 			return engine.Errorf(engine.Invalid, "script %q is a link that leads nowhere (to %s)", script, target)
 		}
+		if path == script {
+			return engine.Errorf(engine.Invalid, "script %q does not exist", script)
+		}
 		return engine.Errorf(engine.Invalid, "script %q does not exist (looked for %s)", script, path).
 			WithHint("give a path relative to the project folder %s", project)
 	case err != nil:

@@ -91,5 +91,5 @@ type quota struct {
 }
 
 func quotaOf(l project.Limits) quota {
-	return quota{l.Workers, amount{memory: bytesOf(l.Memory), cpu: nanoCores(l.CPU), gpus: l.GPUs}}
+	return quota{l.Workers, amount{memory: bytesOf(l.Memory), cpu: coreUnits(l.CPU), gpus: l.GPUs}}
 }
