@@ -39,13 +39,13 @@ const LeaseConnection = "connection"
 type CreateSession struct {
 	Kind        string            `json:"kind,omitempty" doc:"script, terminal or attached; empty: terminal with tty, else script"`
 	Name        string            `json:"name,omitempty"`
-	Kernel      string            `json:"kernel,omitempty" doc:"python3, python2, r or scala; empty: by the script's ending"`
+	Kernel      string            `json:"kernel,omitempty" doc:"python3, python2, r, scala or one of the project's settings; empty: by the script's ending"`
 	Script      string            `json:"script,omitempty" doc:"file to run, relative to the project or absolute"`
 	Code        string            `json:"code,omitempty" doc:"code to run, if script is empty"`
 	Args        []string          `json:"args,omitempty" doc:"the script's arguments"`
 	Project     string            `json:"project" doc:"absolute path of the project folder"`
-	CPU         float64           `json:"cpu,omitempty" doc:"cores; 0: 1"`
-	Memory      float64           `json:"memory,omitempty" doc:"gigabytes (1e9 bytes); 0: no limit"`
+	CPU         float64           `json:"cpu,omitempty" doc:"cores; 0: the project's default, else 1"`
+	Memory      float64           `json:"memory,omitempty" doc:"gigabytes (1e9 bytes); 0: the project's default, else no limit"`
 	GPUs        int               `json:"nvidia_gpu,omitempty"`
 	BaseEnv     map[string]string `json:"base_env,omitempty" doc:"the caller's environment: the session and all its workers get it"`
 	Env         map[string]string `json:"env,omitempty" doc:"for the session alone"`

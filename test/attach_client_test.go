@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -29,6 +30,19 @@ func (w *world) plain(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = w.project, append([]string{}, w.env...)
 	return cmd
+}
+
+// endServer ends the server that an attached process started, instead of waiting until it ends by itself.
+func (w *world) endServer() {
+	w.t.Helper()
+	said := w.muster("up", "--until-idle", "1s").ok(w.t).err
+	pid := regexp.MustCompile(`a server already runs \(pid (\d+),`).FindStringSubmatch(said)
+	if pid == nil {
+		w.t.Fatalf("no server to be ended: %s", said)
+	}
+	n, _ := strconv.Atoi(pid[1])
+	syscall.Kill(n, syscall.SIGTERM)
+	w.serverEnds()
 }
 
 // serverEnds waits until the server that the attached process started has ended by itself, and removes what is meant to stay.
@@ -116,6 +130,28 @@ func TestClientPython(t *testing.T) {
 	w.nothingLeft(before)
 }
 
+// At a prompt lines appear while nobody types, and Ctrl-C is not the session's end.
+func TestClientPythonPrompt(t *testing.T) {
+	w := newWorld(t)
+	python := w.outsider()
+	w.write("w.py", "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('now', flush=True)\ntime.sleep(4321)\n")
+	before := w.count()
+	x := w.terminalOf(50, 100, w.plain(python, "-q"))
+	x.sees(">>>")
+	x.typed("import cdsw; w = cdsw.launch_workers(1, 0.2, 0.2, name='w', script='w.py')\r")
+	x.seesThat("there is a prompt again", func(rows []string) bool { return len(rows) > 1 && rows[len(rows)-1] == ">>>" })
+	w.write("go", "")
+	x.has("[w] now")
+	x.typed("\x03")
+	x.has("KeyboardInterrupt")
+	x.typed("cdsw.list_workers()[0]['status']\r")
+	x.sees("'running'", ">>>")
+	x.typed("exit()\r")
+	x.ends(0)
+	w.endServer()
+	w.nothingLeft(before)
+}
+
 // kill -9 of the process ends its workers; the next process finds a server that is there, or starts one.
 func TestClientPythonKillNine(t *testing.T) {
 	w := newWorld(t)
@@ -130,7 +166,7 @@ func TestClientPythonKillNine(t *testing.T) {
 		took := until(t, "no keeper is left", func() bool { return len(w.keepers()) == 0 })
 		t.Logf("the workers ended %v after kill -9", took.Round(1e6))
 	}
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 }
 
@@ -162,7 +198,7 @@ func TestClientNetworkExample(t *testing.T) {
 			t.Errorf("R:\n%s", out)
 		}
 	}
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 }
 
@@ -201,6 +237,9 @@ cdsw.await_workers(ws)
 	if strings.Contains(first.output(), "somebody came") {
 		t.Error("the second's worker reached the first's listener")
 	}
+	first.cmd.Process.Kill()
+	<-first.done
+	w.endServer()
 }
 
 // Without isolation it is the same for the script.
@@ -278,7 +317,7 @@ func TestClientR(t *testing.T) {
 	x.sees("alive", ">")
 	x.typed("q()\r")
 	x.ends(0)
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 	w.muster("clients", "uninstall", "--r").ok(t)
 	if left, _ := os.ReadDir(library); len(left) > 0 {

@@ -24,6 +24,11 @@ var readmeCommands = map[string]string{
 	"muster stop ID":      "TestReadmeCommands",
 	"muster doctor":       "TestReadmeCommands",
 	"muster open":         "TestReadmeWebApp",
+	"muster session":      "TestSessionPythonPlain, TestSessionIPython",
+
+	"muster clients install                      # for the python3": "TestInstallPython (package clients)",
+	"muster clients install --python .venv/bin/python":              "TestClientPython",
+	"muster clients install --r":                                    "TestClientR",
 }
 
 func TestReadmeNamesNoUnprovenCommand(t *testing.T) {

@@ -53,6 +53,6 @@ func TestJupyter(t *testing.T) {
 		}
 		t.Log(took)
 	}
-	w.serverEnds()
+	w.endServer()
 	w.nothingLeft(before)
 }

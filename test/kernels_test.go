@@ -193,6 +193,13 @@ func TestRScripts(t *testing.T) {
 	}
 }
 
+// The memory that is asked for is the program's: Scala's own command would stop it at 256 MB.
+func TestScalaHasItsMemory(t *testing.T) {
+	w := kernelWorld(t)
+	w.write("large.scala", "val x = new Array[Byte](600000000); x(599999999) = 1; println(\"has \" + x.length)\n")
+	w.muster("run", "--memory", "1.2", "large.scala").ok(t).has(t, "has 600000000")
+}
+
 // A script's error is not hidden by the compiler of its language: Scala says line and column.
 func TestScalaThatDoesNotCompile(t *testing.T) {
 	w := kernelWorld(t)

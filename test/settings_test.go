@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -160,7 +161,7 @@ func TestHomeAliasOnThePlainRung(t *testing.T) {
 	w.write("muster.toml", "home_alias = true\n")
 	w.write("a.py", "import time; print('it runs')\n")
 	r := w.muster("run", "--rung", "plain", "/home/cdsw/a.py").ok(t)
-	r.has(t, "it runs", "the home alias of muster.toml cannot be made without root: /home/cdsw does not show the project")
+	r.has(t, "it runs", "the home alias of muster.toml needs isolated engines, and here they are plain processes: /home/cdsw does not show the project")
 }
 
 // The project's limits hold over its sessions, and are told in the console.
@@ -241,5 +242,59 @@ func TestLogsOfSettings(t *testing.T) {
 	until(t, "the old log is gone", func() bool { return !slices.Contains(sessions(), old[0]) })
 	if left := sessions(); len(left) != 3 {
 		t.Errorf("%d folders are left: %v", len(left), left)
+	}
+}
+
+// A project's hard setting caps its engines on a server that shares.
+func TestHardCPUOfSettings(t *testing.T) {
+	w := newWorld(t)
+	w.write("muster.toml", "[limits]\nhard_cpu = true\n[worker]\ncpu = 0.3\n")
+	r := w.script(`
+import cdsw
+ws = cdsw.launch_workers(n=1, cpu=0, memory=0.2, name="w", code="""
+import time
+w, c = time.time(), time.process_time()
+while time.time() < w + 3: pass
+print("share", (time.process_time() - c) / (time.time() - w))
+""")
+assert not cdsw.await_workers(ws)["failures"]
+`).ok(t)
+	m := regexp.MustCompile(`share ([\d.]+)`).FindStringSubmatch(r.out)
+	share, err := strconv.ParseFloat(m[1], 64)
+	if err != nil || share > 0.35 {
+		t.Errorf("got %s of a core, asked for 0.3", m[1])
+	}
+}
+
+// A process of the user's that is a session has the project's settings for its workers.
+func TestSettingsOfAnAttachedSession(t *testing.T) {
+	w := newWorld(t)
+	w.write("muster.toml", "name = \"of notebooks\"\nhome_alias = true\n[environment]\nMODE = \"test\"\n[kernels.shell]\ncommand = \"bash\"\nendings = [\".sh\"]\n")
+	w.write("worker.sh", "echo $MODE $CDSW_PROJECT > /home/cdsw/seen\n")
+	w.server()
+	b := w.outside("python3", "notebook.py", `
+attach("notebook")
+import cdsw
+print("project", os.environ["CDSW_PROJECT"], "MODE" in os.environ)
+done = cdsw.await_workers(cdsw.launch_workers(1, cpu=0.2, memory=0.2, script="/home/cdsw/worker.sh"))
+print("ended", len(done["workers"]), open("seen").read())
+`)
+	b.await("project of-notebooks False")
+	b.await("ended 1 test of-notebooks")
+	b.wait()
+}
+
+// A mistake in the settings is told where the call was made, also in a process outside.
+func TestBadSettingsOfAnAttachedSession(t *testing.T) {
+	w := newWorld(t)
+	path := w.write("muster.toml", "name = 7\n")
+	w.server()
+	cmd := exec.Command("python3", "-c", "import cdsw; cdsw.launch_workers(1, 0.1, 0.1, code='1')")
+	cmd.Dir = w.project
+	cmd.Env = append(w.env, "PATH="+filepath.Dir(binary(t))+":"+os.Getenv("PATH"), "PYTHONPATH="+filepath.Join(repo(t), "clients", "python"))
+	r := w.finish(cmd, 4*deadline)
+	r.has(t, "could not become a Muster session", path+", line 1: name must be a name, not 7", "correct the line")
+	if r.code == 0 {
+		t.Errorf("stdout: %s", r.out)
 	}
 }

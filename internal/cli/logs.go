@@ -84,7 +84,7 @@ func (o *logsOptions) labelled(ctx context.Context, a *app, c *client.Client, se
 		return err
 	}
 	defer stream.Close()
-	labeler := view.NewLabeler(a.Out, a.Err, view.Options{Color: a.color(a.OutTerminal), Session: s.Engine.ID})
+	labeler := view.NewLabeler(a.Out, a.Err, view.Options{Color: a.color(a.OutTerminal), Session: s.Engine.ID, Whole: !o.follow})
 	defer labeler.Close()
 	err = each(stream, func(r console.Record) error {
 		if o.stream != "" && r.Stream.String() != o.stream && r.Stream != console.Event { // events tell names

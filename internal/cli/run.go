@@ -83,7 +83,7 @@ func (o *runOptions) flags(a *app, cmd *cobra.Command) {
 // workloadFlags are the flags that run and launch share.
 func workloadFlags(cmd *cobra.Command, kernel *string, cpu, memory *float64, gpus *int, env *[]string, name *string) {
 	f := cmd.Flags()
-	f.StringVar(kernel, "kernel", "", "`language`: python3, python2, r or scala (default: by the file's ending)")
+	f.StringVar(kernel, "kernel", "", "`language`: python3, python2, r, scala or the project's (default: by the file's ending)")
 	f.Float64Var(cpu, "cpu", *cpu, "CPU `cores`")
 	f.Float64Var(memory, "memory", *memory, "memory limit in `GB`")
 	f.IntVar(gpus, "gpu", 0, "`number` of GPUs, for itself alone")

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/keeper/wire"
-	"muster/internal/linux/cgroup"
 	"muster/internal/linux/sandbox"
 )
 
@@ -115,9 +114,9 @@ func enterSandbox(spec wire.EngineSpec) error {
 	if spec.Gateway != "" {
 		resolv = "nameserver " + spec.Gateway + "\noptions timeout:3 attempts:2\n"
 	}
-	var groups cgroup.Paths
+	var groups sandbox.Groups
 	if spec.Cgroup != nil {
-		groups = *spec.Cgroup
+		groups = sandbox.Groups{V1: spec.Cgroup.V1, V2: spec.Cgroup.V2}
 	}
 	err := sandbox.Enter(sandbox.Config{
 		Hostname:    spec.Hostname,

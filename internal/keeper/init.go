@@ -27,13 +27,13 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 		}
 		defer stdin.Close()
 	}
-	outPump, out, err := newPump(e, console.Stdout)
+	outPump, out, err := newPump(e, console.Stdout, nil)
 	if err != nil {
 		return err
 	}
 	undo = append(undo, outPump.close)
 	defer out.Close()
-	errPump, errOut, err := newPump(e, console.Stderr)
+	errPump, errOut, err := newPump(e, console.Stderr, outPump)
 	if err != nil {
 		return err
 	}

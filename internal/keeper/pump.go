@@ -26,10 +26,15 @@ const lastRetries = 4
 
 // pump carries what an engine writes to one stream into its log: read, append, tell. It holds the engine up while the disk
 // is full (the pipe fills and the engine waits) rather than lose a byte.
+//
+// Two pipes do not tell which was written to first. So the pumps of an engine read and append one after the other, and what
+// is in stdout goes before what was read of stderr: a traceback stands behind the prints that came before it.
 type pump struct {
 	engine   *engine
 	stream   console.Stream
 	read     *os.File
+	order    *sync.Mutex // held from reading to appending; shared by an engine's pumps
+	first    *pump       // what is in its pipe goes before what this one reads; nil: nothing
 	done     chan struct{}
 	over     chan struct{} // closed by finish
 	terminal bool          // read is the master of a terminal
@@ -38,7 +43,7 @@ type pump struct {
 }
 
 // newPump returns a pump and the writing end of its pipe.
-func newPump(e *engine, stream console.Stream) (*pump, *os.File, error) {
+func newPump(e *engine, stream console.Stream, first *pump) (*pump, *os.File, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, fmt.Errorf("make pipe: %w", err)
@@ -50,7 +55,10 @@ func newPump(e *engine, stream console.Stream) (*pump, *os.File, error) {
 	}
 	p := &pump{
 		engine: e, stream: stream, read: os.NewFile(uintptr(fds[0]), stream.String()),
-		done: make(chan struct{}), over: make(chan struct{}),
+		order: &sync.Mutex{}, first: first, done: make(chan struct{}), over: make(chan struct{}),
+	}
+	if first != nil {
+		p.order = first.order
 	}
 	return p, os.NewFile(uintptr(fds[1]), stream.String()), nil
 }
@@ -71,22 +79,30 @@ func (p *pump) run() {
 		var buf *[]byte
 		var readErr error
 		err := raw.Read(func(fd uintptr) bool {
+			p.order.Lock()
 			buf = buffers.Get().(*[]byte)
 			n, readErr = p.readOnce(int(fd), *buf)
 			if readErr == unix.EAGAIN {
 				buffers.Put(buf)
-				return false // wait until there is something, without holding a buffer
+				p.order.Unlock()
+				return false // wait until there is something, without holding anything
 			}
 			return true
 		})
 		if err != nil { // the deadline that finish set
+			p.order.Lock()
+			defer p.order.Unlock()
 			p.drain()
 			return
 		}
 		if n > 0 {
+			if p.first != nil {
+				p.first.carryPresent()
+			}
 			p.append((*buf)[:console.HeaderSize+n])
 		}
 		buffers.Put(buf)
+		p.order.Unlock()
 		if n <= 0 || readErr != nil {
 			return
 		}
@@ -102,20 +118,39 @@ func (p *pump) readOnce(fd int, buf []byte) (int, error) {
 	}
 }
 
+// carryPresent carries what is in the pipe at this moment, for another pump, which holds order.
+func (p *pump) carryPresent() {
+	raw, err := p.read.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) { // an error: it is closed, and empty
+		if left, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil && left > 0 {
+			p.carry(int(fd), left)
+		}
+	})
+}
+
 // drain reads what is in the pipe already, and no more: every process of the engine is gone, but somebody else still holds
 // the pipe's other end, perhaps writes to it, and no end of file comes.
 func (p *pump) drain() {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
 	fd := int(p.read.Fd())
 	unix.SetNonblock(fd, true)
 	left, err := terminalLeft, error(nil) // what was written to a terminal is on its way until a read asks for it
 	if !p.terminal {
 		left, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
 	}
-	for err == nil && left > 0 {
-		var n int
-		n, err = p.readOnce(fd, (*buf)[:min(len(*buf), console.HeaderSize+left)])
+	if err == nil {
+		p.carry(fd, left)
+	}
+}
+
+// carry reads and appends at most a number of bytes, as far as they are there.
+func (p *pump) carry(fd, left int) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for left > 0 {
+		n, _ := p.readOnce(fd, (*buf)[:min(len(*buf), console.HeaderSize+left)])
 		if n <= 0 {
 			return
 		}

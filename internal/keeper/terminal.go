@@ -3,6 +3,7 @@ package keeper
 import (
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -39,7 +40,7 @@ func openEnd(stdin *os.File) (*os.File, error) {
 func (e *engine) setTerminal(master *os.File) {
 	t := &terminal{master: master, typed: make(chan struct{})}
 	t.output = &pump{
-		engine: e, stream: console.Stdout, read: master, terminal: true, done: make(chan struct{}), over: make(chan struct{}),
+		engine: e, stream: console.Stdout, read: master, terminal: true, order: &sync.Mutex{}, done: make(chan struct{}), over: make(chan struct{}),
 	}
 	e.mu.Lock()
 	e.screen = t

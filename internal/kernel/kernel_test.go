@@ -102,6 +102,23 @@ func TestUnknownKernelAndMissingInterpreter(t *testing.T) {
 	}
 }
 
+// The memory that was asked for is there for a Scala program, unless its options say otherwise.
+func TestScalaHeap(t *testing.T) {
+	path := map[string]string{"PATH": fakeBinary(t, "scala")}
+	for _, c := range []struct{ memory, given, want string }{
+		{"4000", "", "-Xmx3750m"}, {"500", "", "-Xmx250m"}, {"300", "", "-Xmx150m"}, {"4000", "-Xmx1g", ""}, {"", "", ""},
+	} {
+		for _, interactive := range []bool{false, true} {
+			r := Request{Kernel: engine.Scala, Code: "1", Project: t.TempDir(), SearchEnv: path, Interactive: interactive,
+				Env: map[string]string{"CDSW_MEMORY_MB": c.memory, "JAVA_OPTS": c.given}}
+			got, err := table(t).Prepare(context.Background(), r)
+			if err != nil || got.Env["JAVA_OPTS"] != c.want {
+				t.Errorf("%+v: %q (%v)", c, got.Env["JAVA_OPTS"], err)
+			}
+		}
+	}
+}
+
 func TestCommands(t *testing.T) {
 	dir := project(t)
 	py, rs := fakeBinary(t, "python3"), fakeBinary(t, "Rscript")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -115,12 +116,23 @@ func scala() Language {
 		Kernel: engine.Scala, Endings: []string{".scala", ".sc"}, Commands: []string{"scala"}, CodeFile: "code.scala",
 		Missing: "install Scala (Debian: apt-get install scala)",
 		Command: func(_ context.Context, interpreter, file string, _ bool, r Request) ([]string, map[string]string, error) {
-			return append([]string{interpreter, "-nc", file}, r.Args...), nil, nil
+			return append([]string{interpreter, "-nc", file}, r.Args...), javaHeap(r.Env), nil
 		},
-		Prompt: func(_ context.Context, interpreter string, _ Request) ([]string, map[string]string, error) {
-			return []string{interpreter}, nil, nil
+		Prompt: func(_ context.Context, interpreter string, r Request) ([]string, map[string]string, error) {
+			return []string{interpreter}, javaHeap(r.Env), nil
 		},
 	}
+}
+
+// javaHeap lets the heap take the engine's memory but for what the JVM itself needs. Scala's command would give 256 MB
+// whatever was asked for, and the JVM by itself a part of the machine's memory.
+func javaHeap(env map[string]string) map[string]string {
+	megabytes, err := strconv.Atoi(env["CDSW_MEMORY_MB"])
+	if err != nil || env["JAVA_OPTS"] != "" {
+		return nil
+	}
+	const own = 250
+	return map[string]string{"JAVA_OPTS": fmt.Sprintf("-Xmx%dm", max(megabytes-own, megabytes/2))}
 }
 
 func joinPath(first, rest string) string {

@@ -118,6 +118,9 @@ class Labeler:
             line = self._waiting[0]
             self._begin(line, self._taken(line))
 
+    def in_a_line(self) -> bool:
+        return bool(self._open)
+
     def close(self) -> None:
         for line in list(self._waiting):
             self._begin(line, self._taken(line))

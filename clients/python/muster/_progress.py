@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 
+from . import _session
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -72,14 +74,31 @@ class line:
             if self._width:
                 self._write("\r" + " " * self._width + "\r")
                 self._width = 0
+                self._wait_until_read()
 
     def _run(self) -> None:
         begun = time.monotonic()
         while not self._ended.wait(_AFTER):
+            if _session.follower is not None and _session.follower.in_a_line():
+                continue  # it would be written over a worker's half line
             text = text_of(self._progress, time.monotonic() - begun)[: shutil.get_terminal_size().columns - 1]
             with self._drawing:
                 self._write("\r" + text + " " * max(0, self._width - len(text)))
                 self._width = len(text)
+
+    def _wait_until_read(self) -> None:
+        """In an engine, stdout and stderr are two pipes: what is printed next must not overtake the line's end."""
+        try:
+            import fcntl
+            import termios
+
+            for _ in range(50):
+                left = fcntl.ioctl(self._out.fileno(), termios.FIONREAD, b"\0" * 4)
+                if left == b"\0" * 4:
+                    break
+                time.sleep(0.001)
+        except (ImportError, AttributeError, OSError, ValueError):  # no pipe
+            pass
 
     def _write(self, text: str) -> None:
         try:

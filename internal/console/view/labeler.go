@@ -2,7 +2,10 @@
 // in a pipe. The session's own output passes byte for byte; each worker's lines begin with its name or short id.
 //
 // A line is held back until its newline comes, but only for a moment and 64 kB, so that what one print wrote in pieces
-// is not torn apart by others' lines: these may overtake it. Then its beginning is shown (a prompt, for instance), and
+// is not torn apart by others' lines: these may overtake it. The moment is a second for a worker, which may have to wait so
+// long for a CPU between two pieces, and shorter where a person looks on: for the session's own lines, and for those that
+// paint themselves anew, which the other stream of the same engine does not overtake either. Then its beginning is shown
+// (a prompt, for instance), and
 // what follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
 // behind somebody's half line: a newline is inserted, the session's own output is no exception. Nothing that an engine
 // printed is changed or left out; the newline of a line that was ended so is shown once.
@@ -11,6 +14,7 @@
 package view
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"reflect"
@@ -24,7 +28,8 @@ import (
 // Options of a Labeler. The zero value is right for a pipe without a session's own engine.
 type Options struct {
 	Color   bool          // the output is a terminal: coloured labels, and a label again after each \r
-	Partial time.Duration // how long the beginning of a line is held back; 0: 100 ms
+	Partial time.Duration // how long the beginning of a line is held back; 0: 100 ms, for workers ten times that
+	Whole   bool          // nobody waits for what is shown: lines are held back until they are whole
 	Session string        // the session's own engine: its output is not labelled
 }
 
@@ -41,11 +46,12 @@ type Labeler struct {
 	err     target
 	engines map[string]*engine
 	workers int     // engines with a label
-	waiting []*line // lines with something held back, the oldest first
+	waiting []*line // lines with something held back
 	fail    error   // the first error of a writer
 
 	timer  *time.Timer
 	armed  bool           // the timer runs, or is about to call expire
+	at     time.Time      // when it runs out
 	timing sync.WaitGroup // one while armed
 	closed bool
 }
@@ -73,18 +79,21 @@ type engine struct {
 
 // line is the line that an engine's stream is printing.
 type line struct {
-	of    *engine
-	to    *target
-	held  []byte
-	since time.Time // when the first held byte came
-	cr    bool      // the last byte written of it was \r
-	cut   bool      // it was shown in part and a newline inserted: its own, if that comes next, is not shown again
+	of   *engine
+	to   *target
+	held []byte
+	due  time.Time // when what is held back is shown
+	cr   bool      // the last byte written of it was \r
+	cut  bool      // it was shown in part and a newline inserted: its own, if that comes next, is not shown again
 }
 
 // NewLabeler returns a Labeler that writes to stdout and stderr. Close it in the end.
 func NewLabeler(stdout, stderr io.Writer, opts Options) *Labeler {
 	if opts.Partial <= 0 {
 		opts.Partial = 100 * time.Millisecond
+	}
+	if opts.Whole {
+		opts.Partial = 24 * time.Hour
 	}
 	l := &Labeler{opts: opts, newline: "\n", engines: map[string]*engine{}}
 	l.out = target{w: stdout, last: &cursor{}}
@@ -160,21 +169,39 @@ func (l *Labeler) Close() error {
 
 // hold keeps the beginning of a line back and sees to it that it is shown in time.
 func (l *Labeler) hold(ln *line, b []byte) {
+	soon := time.Now().Add(l.opts.Partial)
 	if len(ln.held) == 0 {
-		ln.since = time.Now()
 		l.waiting = append(l.waiting, ln)
+		ln.due = soon
+		if !ln.of.session {
+			ln.due = soon.Add(9 * l.opts.Partial)
+		}
 	}
 	ln.held = append(ln.held, b...)
+	if soon.Before(ln.due) && ln.paints() {
+		ln.due = soon
+	}
 	l.arm()
 }
 
+// paints reports whether the line steers a terminal, as progress bars do.
+func (ln *line) paints() bool { return bytes.ContainsAny(ln.held, "\r\b\x1b") }
+
+// arm sets the timer to the first line that is due.
 func (l *Labeler) arm() {
-	if l.armed || len(l.waiting) == 0 {
+	if len(l.waiting) == 0 {
 		return
 	}
-	l.armed = true
+	first := slices.MinFunc(l.waiting, func(a, b *line) int { return a.due.Compare(b.due) }).due
+	if l.armed {
+		if !first.Before(l.at) || !l.timer.Stop() {
+			return // it runs out first, or just does, and then arms itself
+		}
+		l.timing.Done()
+	}
+	l.armed, l.at = true, first
 	l.timing.Add(1)
-	l.timer = time.AfterFunc(time.Until(l.waiting[0].since.Add(l.opts.Partial)), l.expire)
+	l.timer = time.AfterFunc(time.Until(first), l.expire)
 }
 
 // expire shows what was held back long enough.
@@ -186,8 +213,10 @@ func (l *Labeler) expire() {
 	if l.closed {
 		return
 	}
-	for len(l.waiting) > 0 && time.Since(l.waiting[0].since) >= l.opts.Partial {
-		l.release(l.waiting[0])
+	for _, ln := range slices.Clone(l.waiting) {
+		if !time.Now().Before(ln.due) {
+			l.release(ln)
+		}
 	}
 	l.send()
 	l.arm()

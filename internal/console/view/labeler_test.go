@@ -76,25 +76,31 @@ func TestLabels(t *testing.T) {
 			"[worker1w] \n[worker1w] \n[worker1w] end\n"},
 		{"a partial line goes on", Options{}, []step{out(w1, "load"), wait(101), out(w1, "ing"), wait(101), out(w1, " done\n")},
 			"[worker1w] loading done\n"},
-		{"a partial line is interrupted", Options{}, []step{out(w1, "load"), wait(101), out(w2, "hello\n"), out(w1, "ed\n")},
+		{"a partial line is interrupted", Options{}, []step{out(w1, "load"), wait(1001), out(w2, "hello\n"), out(w1, "ed\n")},
 			"[worker1w] load\n[another2] hello\n[worker1w] ed\n"},
-		{"a newline that comes late", Options{}, []step{out(w1, "load"), wait(101), out(w2, "hello\n"), out(w1, "\n"), out(w1, "\n")},
+		{"a newline that comes late", Options{}, []step{out(w1, "load"), wait(1001), out(w2, "hello\n"), out(w1, "\n"), out(w1, "\n")},
 			"[worker1w] load\n[another2] hello\n[worker1w] \n"},
 		{"the session's newline that comes late", Options{Session: own}, []step{out(own, "load"), wait(101), out(w2, "hello\n"), out(own, "\nx\n")},
 			"load\n[another2] hello\nx\n"},
-		{"a partial line that is soon complete", Options{}, []step{out(w1, "load"), wait(99), out(w2, "hello\n"), out(w1, "ed\n")},
+		{"a partial line that is soon complete", Options{}, []step{out(w1, "load"), wait(999), out(w2, "hello\n"), out(w1, "ed\n")},
 			"[another2] hello\n[worker1w] loaded\n"},
 		{"progress in a pipe", Options{}, []step{out(w1, "\r1%"), wait(101), out(w1, "\r2%"), wait(101), out(w1, "\r3%\r\n")},
 			"[worker1w] \r1%\r2%\r3%\r\n"},
 		{"the session passes as it is", Options{Session: own}, []step{out(own, "a"), err(own, "b\r"), out(own, "\x00\xff\nc"), out(own, "\n")},
-			"ab\r\x00\xff\nc\n"},
+			"b\ra\x00\xff\nc\n"},
+		{"the session's streams do not tear each other's lines", Options{Session: own},
+			[]step{out(own, "o "), err(own, "e "), out(own, "1"), err(own, "1\n"), out(own, "\n")}, "e 1\no 1\n"},
+		{"a line that was painted and cleared", Options{Session: own},
+			[]step{err(own, "\rwait"), err(own, "\r    \r"), out(own, "done\n")}, "\rwait\r    \rdone\n"},
+		{"nobody waits", Options{Whole: true}, []step{out(w1, "lo\r"), wait(100000), out(w2, "hello\n"), out(w1, "ad\n")},
+			"[another2] hello\n[worker1w] lo\rad\n"},
 		{"no label behind the session's half line", Options{Session: own}, []step{out(own, ">>> "), wait(101), out(w1, "hi\n"), out(own, "1+1\n")},
 			">>> \n[worker1w] hi\n1+1\n"},
 		{"the session's line in pieces", Options{Session: own}, []step{out(own, "got"), out(own, " "), out(w1, "hi\n"), out(own, "it\n")},
 			"[worker1w] hi\ngot it\n"},
-		{"the session's two streams stay in order", Options{Session: own}, []step{out(own, "a"), err(own, "b"), out(w1, "hi\n"), out(own, "c\n")},
-			"a\n[worker1w] hi\nbc\n"},
-		{"the session behind a worker's half line", Options{Session: own}, []step{out(w1, "hi"), wait(101), out(own, "x\n"), out(w1, "!\n")},
+		{"the session's two half lines", Options{Session: own}, []step{out(own, "a"), err(own, "b"), out(w1, "hi\n"), out(own, "c\n")},
+			"[worker1w] hi\nac\nb"},
+		{"the session behind a worker's half line", Options{Session: own}, []step{out(w1, "hi"), wait(1001), out(own, "x\n"), out(w1, "!\n")},
 			"[worker1w] hi\nx\n[worker1w] !\n"},
 		{"the session's half line stays one", Options{Session: own}, []step{out(own, "bye")}, "bye"},
 		{"colours", Options{Color: true}, []step{out(w1, "a\n"), out(w2, "b\n"), out(w1, "c\n")},
@@ -189,11 +195,11 @@ func TestShownWithinAMoment(t *testing.T) {
 		for i := range 5 { // each piece counts from its own time
 			write(t, l, out(w1, fmt.Sprint(i, "%\r")))
 			time.Sleep(60 * time.Millisecond)
-			write(t, l, out(w2, fmt.Sprint(i, " ")))
-			if s := shown(); !strings.Contains(s, fmt.Sprint(i, "%")) || strings.HasSuffix(s, fmt.Sprint(i, " ")) {
+			write(t, l, out(w2, fmt.Sprint(i, " \r")))
+			if s := shown(); !strings.Contains(s, fmt.Sprint(i, "%")) || strings.HasSuffix(s, fmt.Sprint(i, " \r")) {
 				t.Fatalf("round %d: %q", i, s)
 			}
-			if s := shown(); !strings.HasSuffix(s, fmt.Sprint("[another2] ", i, " ")) {
+			if s := shown(); !strings.HasSuffix(s, fmt.Sprint("[another2] ", i, " \r")) {
 				t.Fatalf("round %d: %q", i, s)
 			}
 		}

@@ -39,8 +39,8 @@ func (l *Labeler) own(ln *line, b []byte) {
 	if ln == other {
 		other = &ln.of.lines[1]
 	}
-	if len(other.held) > 0 && other.to.last == ln.to.last {
-		l.release(other) // on one screen the two streams stay in order
+	if other.paints() && other.to.last == ln.to.last {
+		l.release(other) // on one screen what it paints belongs before this
 	}
 	if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
 		l.show(ln, l.taken(ln), b[:i+1])

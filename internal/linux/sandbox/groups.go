@@ -7,9 +7,15 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"muster/internal/linux/cgroup"
 )
+
+// Groups are the control groups of an engine. The zero value: none.
+type Groups struct {
+	V1 map[string]string // controller to folder
+	V2 string            // folder
+}
+
+func (g Groups) any() bool { return len(g.V1) > 0 || g.V2 != "" }
 
 // groupsDir is where programs look for the memory and the CPUs that they may use: Java's and Node's runtimes, Dask, Ray, R's
 // parallelly. Where they find nothing they take the whole machine's for theirs, and are killed at the limit.
@@ -20,7 +26,7 @@ const stagedGroups = "/dev/.muster-cgroup"
 
 // stageGroups mounts the engine's own control groups, read-only, as a container sees its own: nothing of the groups around them,
 // and paths in /proc/self/cgroup that begin at them.
-func stageGroups(own cgroup.Paths) error {
+func stageGroups(own Groups) error {
 	if err := allThreads(unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("make a cgroup namespace: %w", err) // EINVAL: this kernel has none
 	}
@@ -49,7 +55,7 @@ func stageGroups(own cgroup.Paths) error {
 			return err
 		}
 	}
-	if own.V1[cgroup.CPUSet] == "" {
+	if own.V1["cpuset"] == "" {
 		if err := seemCPUSet(); err != nil {
 			return err
 		}
@@ -61,11 +67,11 @@ func stageGroups(own cgroup.Paths) error {
 // takes no notice of any limit of version 1 where that is missing, and engines have no such group of their own: it would cost
 // each of them more than all this.
 func seemCPUSet() error {
-	const host = groupsDir + "/" + cgroup.CPUSet
+	const host = groupsDir + "/cpuset"
 	if _, err := os.Stat(host); err != nil {
 		return nil // mounted nowhere, or elsewhere
 	}
-	const place = stagedGroups + "/" + cgroup.CPUSet
+	const place = stagedGroups + "/cpuset"
 	if err := mkdirMode(place, 0o755); err != nil {
 		return err
 	}

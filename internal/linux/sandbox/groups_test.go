@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"muster/internal/linux/cgroup"
 )
 
 // An engine whose group is in version 2 sees it, and it alone, where a container does.
@@ -19,7 +17,7 @@ func TestOwnGroupOfVersion2(t *testing.T) {
 		}
 		defer os.Remove(dir)
 	}
-	out := enter(t, Config{Groups: cgroup.Paths{V2: own}},
+	out := enter(t, Config{Groups: Groups{V2: own}},
 		"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/muster-sandbox-other", "/sys/fs/cgroup/memory", stagedGroups, root+"/muster-sandbox-other")
 	expect(t, out, "own group 0::/", "yes /sys/fs/cgroup/cgroup.procs", "no /sys/fs/cgroup/muster-sandbox-other", "no /sys/fs/cgroup/memory",
 		"no "+stagedGroups, "no "+root+"/muster-sandbox-other", "cannot make a control group", "cannot write /sys")

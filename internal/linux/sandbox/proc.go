@@ -6,8 +6,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"muster/internal/linux/cgroup"
 )
 
 // readOnlyProc and maskedProc are the parts of /proc through which a process with uid 0 could change or read the host.
@@ -34,9 +32,8 @@ func coverProc() error {
 
 // coverSys mounts a fresh /sys, read-only, in place of the host's: it shows the engine's own network devices and, of all control
 // groups, the engine's own.
-func coverSys(own cgroup.Paths) error {
-	groups := len(own.V1) > 0 || own.V2 != ""
-	if groups {
+func coverSys(own Groups) error {
+	if own.any() {
 		if err := stageGroups(own); err != nil {
 			return err
 		}
@@ -48,7 +45,7 @@ func coverSys(own cgroup.Paths) error {
 	if err := mount("sysfs", "/sys", "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
-	if groups {
+	if own.any() {
 		if err := moveGroups(); err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // Package sandbox turns a process that stands in fresh mount, PID, IPC and UTS namespaces into the first process of an
 // isolated engine: its own /proc, /dev, /tmp and /run, read-only kernel settings, of control groups its own alone, and a
-// container's rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Of ours it uses
-// package cgroup alone, otherwise the standard library and x/sys.
+// container's rights at most. It is Linux mechanics only and knows nothing of engines; the init imports it. Standard
+// library and x/sys only.
 //
 // Everything is made in the mount namespace of the caller, so that nothing has to be undone: it ends with the engine.
 package sandbox
@@ -15,8 +15,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"muster/internal/linux/cgroup"
 )
 
 // Config says what the sandbox holds.
@@ -35,7 +33,7 @@ type Config struct {
 	Files       map[string][]byte // content of the private folder
 	Covers      map[string][]byte // what files of the host show instead; those that the host lacks are left out
 	Home        Alias             // a second path to a folder
-	Groups      cgroup.Paths      // the engine's own control groups, which the caller is in; zero: it sees none
+	Groups      Groups            // the engine's own control groups, which the caller is in; zero: it sees none
 	UID, GID    int               // owner of the private folder
 }
 

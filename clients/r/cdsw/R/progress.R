@@ -36,7 +36,12 @@ progress_line <- function(terminal = shown_on_terminal(), out = stderr()) {
       cat("\r", text, strrep(" ", max(0L, width - nchar(text))), sep = "", file = out)
       width <<- nchar(text)
     },
-    clear = function() if (width > 0L) cat("\r", strrep(" ", width), "\r", sep = "", file = out)
+    clear = function() {
+      if (width > 0L) {
+        cat("\r", strrep(" ", width), "\r", sep = "", file = out)
+        Sys.sleep(0.02) # in an engine, stdout is another pipe: what is printed next must not overtake this
+      }
+    }
   )
 }
 
