@@ -22,7 +22,10 @@ func (e *engine) live() {
 	e.process.Wait()
 	e.keeper.endStrays(e.pid())
 	for _, p := range e.pumps {
-		p.finish()
+		p.finish() // all of them before any is waited for: one may hold up another
+	}
+	for _, p := range e.pumps {
+		<-p.done
 	}
 	e.hangUp()
 	exit := judge(e.evidence(heard))

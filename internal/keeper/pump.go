@@ -211,9 +211,8 @@ func reason(err error) error {
 	return err
 }
 
-// finish is called when all processes of the engine are gone; it returns when everything they wrote is in the log.
+// finish is called when all processes of the engine are gone; done is closed when everything they wrote is in the log.
 func (p *pump) finish() {
 	close(p.over)
 	p.read.SetReadDeadline(time.Now())
-	<-p.done
 }

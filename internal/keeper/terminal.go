@@ -70,7 +70,8 @@ func (e *engine) hangUp() {
 	t := e.screen
 	e.mu.Unlock()
 	if t != nil {
-		t.output.finish() // closes the master, so that typing ends
+		t.output.finish()
+		<-t.output.done // the master is closed, so that typing ends
 	}
 	if e.stdin != nil {
 		e.stdin.Close()

@@ -92,6 +92,8 @@ func TestLabels(t *testing.T) {
 			[]step{out(own, "o "), err(own, "e "), out(own, "1"), err(own, "1\n"), out(own, "\n")}, "e 1\no 1\n"},
 		{"a line that was painted and cleared", Options{Session: own},
 			[]step{err(own, "\rwait"), err(own, "\r    \r"), out(own, "done\n")}, "\rwait\r    \rdone\n"},
+		{"what a worker paints belongs before its other stream", Options{},
+			[]step{err(w1, "\r 50%"), out(w1, "done\n")}, "[worker1w] \r 50%\n[worker1w] done\n"},
 		{"nobody waits", Options{Whole: true}, []step{out(w1, "lo\r"), wait(100000), out(w2, "hello\n"), out(w1, "ad\n")},
 			"[another2] hello\n[worker1w] lo\rad\n"},
 		{"no label behind the session's half line", Options{Session: own}, []step{out(own, ">>> "), wait(101), out(w1, "hi\n"), out(own, "1+1\n")},

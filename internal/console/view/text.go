@@ -16,6 +16,13 @@ func (l *Labeler) text(ln *line, b []byte) {
 	if len(b) == 0 {
 		return
 	}
+	other := &ln.of.lines[0]
+	if ln == other {
+		other = &ln.of.lines[1]
+	}
+	if other.paints() && other.to.last == ln.to.last {
+		l.release(other) // on one screen what it paints belongs before this
+	}
 	if ln.of.session {
 		l.own(ln, b)
 		return
@@ -35,13 +42,6 @@ func (l *Labeler) text(ln *line, b []byte) {
 
 // own shows what came of a line of the session's own engine: whole lines at once, unlabelled.
 func (l *Labeler) own(ln *line, b []byte) {
-	other := &ln.of.lines[0]
-	if ln == other {
-		other = &ln.of.lines[1]
-	}
-	if other.paints() && other.to.last == ln.to.last {
-		l.release(other) // on one screen what it paints belongs before this
-	}
 	if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
 		l.show(ln, l.taken(ln), b[:i+1])
 		ln.to.last.open = nil

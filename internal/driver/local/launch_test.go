@@ -108,18 +108,18 @@ s.recv(1)`)
 	}
 }
 
-// While the disk is full an engine waits; it is told, and nothing is lost. If the disk stays full the session still ends.
-func TestFullDisk(t *testing.T) {
+// onSmallDisk opens a session whose console is on a disk of 128 kB.
+func onSmallDisk(t *testing.T) (w *watched, mount func(flags uintptr, size string)) {
 	r := newRung(t, Root)
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
 	d := r.driver(t)
 	t.Cleanup(func() { d.Close() })
-	w := newWatched(t)
+	w = newWatched(t)
 	if err := os.Mkdir(w.spec.ConsoleDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	mount := func(flags uintptr, size string) {
+	mount = func(flags uintptr, size string) {
 		if err := unix.Mount("tmpfs", w.spec.ConsoleDir, "tmpfs", flags, "size="+size); err != nil {
 			t.Fatal(err)
 		}
@@ -132,6 +132,27 @@ func TestFullDisk(t *testing.T) {
 	}
 	w.s = s
 	t.Cleanup(w.end)
+	return w, mount
+}
+
+// If the disk stays full, engines that are stopped still end, whatever they wrote to, and so does the session.
+func TestDiskStaysFull(t *testing.T) {
+	for _, code := range []string{"seq 1 60000", "seq 1 60000 >&2", "seq 1 60000 >&2 & seq 1 60000; wait"} {
+		t.Run(code, func(t *testing.T) {
+			w, _ := onSmallDisk(t)
+			spec := w.sh(code)
+			w.await(driver.Notice, "")
+			if err := w.s.Stop(t.Context(), spec.ID, 0, engine.ReasonStopped, "the test"); err != nil {
+				t.Fatal(err)
+			}
+			w.await(driver.Exited, spec.ID)
+		})
+	}
+}
+
+// While the disk is full an engine waits; it is told, and nothing is lost.
+func TestFullDisk(t *testing.T) {
+	w, mount := onSmallDisk(t)
 	spec := w.sh("seq 1 60000")
 	if o := w.await(driver.Notice, ""); !strings.Contains(o.Text, "no space left") || !strings.Contains(o.Text, string(spec.ID)) {
 		t.Errorf("notice %q", o.Text)
