@@ -130,6 +130,28 @@ func TestClientPython(t *testing.T) {
 	w.nothingLeft(before)
 }
 
+// At a prompt lines appear while nobody types, and Ctrl-C is not the session's end.
+func TestClientPythonPrompt(t *testing.T) {
+	w := newWorld(t)
+	python := w.outsider()
+	w.write("w.py", "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('now', flush=True)\ntime.sleep(4321)\n")
+	before := w.count()
+	x := w.terminalOf(50, 100, w.plain(python, "-q"))
+	x.sees(">>>")
+	x.typed("import cdsw; w = cdsw.launch_workers(1, 0.2, 0.2, name='w', script='w.py')\r")
+	x.seesThat("there is a prompt again", func(rows []string) bool { return len(rows) > 1 && rows[len(rows)-1] == ">>>" })
+	w.write("go", "")
+	x.has("[w] now")
+	x.typed("\x03")
+	x.has("KeyboardInterrupt")
+	x.typed("cdsw.list_workers()[0]['status']\r")
+	x.sees("'running'", ">>>")
+	x.typed("exit()\r")
+	x.ends(0)
+	w.endServer()
+	w.nothingLeft(before)
+}
+
 // kill -9 of the process ends its workers; the next process finds a server that is there, or starts one.
 func TestClientPythonKillNine(t *testing.T) {
 	w := newWorld(t)

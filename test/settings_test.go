@@ -161,7 +161,7 @@ func TestHomeAliasOnThePlainRung(t *testing.T) {
 	w.write("muster.toml", "home_alias = true\n")
 	w.write("a.py", "import time; print('it runs')\n")
 	r := w.muster("run", "--rung", "plain", "/home/cdsw/a.py").ok(t)
-	r.has(t, "it runs", "the home alias of muster.toml cannot be made without root: /home/cdsw does not show the project")
+	r.has(t, "it runs", "the home alias of muster.toml needs isolated engines, and here they are plain processes: /home/cdsw does not show the project")
 }
 
 // The project's limits hold over its sessions, and are told in the console.
@@ -282,4 +282,19 @@ print("ended", len(done["workers"]), open("seen").read())
 	b.await("project of-notebooks False")
 	b.await("ended 1 test of-notebooks")
 	b.wait()
+}
+
+// A mistake in the settings is told where the call was made, also in a process outside.
+func TestBadSettingsOfAnAttachedSession(t *testing.T) {
+	w := newWorld(t)
+	path := w.write("muster.toml", "name = 7\n")
+	w.server()
+	cmd := exec.Command("python3", "-c", "import cdsw; cdsw.launch_workers(1, 0.1, 0.1, code='1')")
+	cmd.Dir = w.project
+	cmd.Env = append(w.env, "PATH="+filepath.Dir(binary(t))+":"+os.Getenv("PATH"), "PYTHONPATH="+filepath.Join(repo(t), "clients", "python"))
+	r := w.finish(cmd, 4*deadline)
+	r.has(t, "could not become a Muster session", path+", line 1: name must be a name, not 7", "correct the line")
+	if r.code == 0 {
+		t.Errorf("stdout: %s", r.out)
+	}
 }

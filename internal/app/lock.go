@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,20 +15,35 @@ import (
 	"muster/internal/cli"
 )
 
+// fileLock is a locked file. It is removed while it is locked, so that nothing stays: whoever has it open already then locks
+// a file that is not there any more, notices, and takes the one that is.
+type fileLock struct {
+	file *os.File
+	once sync.Once
+}
+
+// release removes the file and its lock; only the first call counts.
+func (l *fileLock) release() {
+	l.once.Do(func() {
+		os.Remove(l.file.Name())
+		l.file.Close()
+	})
+}
+
 // lockServer makes sure that two servers that start at the same moment do not take each other's socket. There are two
-// locks, both gone with the process, however it ends: one is held as long as the server is, the other only until it
+// locks, both gone with the process, however it ends (their files stay only where it is killed): one is held as long as the server is, the other only until it
 // answers, so that whoever gets that one knows: another server answers, or there is none, or one that is just ending.
-func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *os.File, err error) {
+func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *fileLock, err error) {
 	name := filepath.Join(filepath.Dir(o.TokenFile), "."+filepath.Base(o.TokenFile))
 	if starting, err = lockFile(ctx, name+".starting", true); err != nil {
 		return nil, nil, err
 	}
 	if o.UntilIdle > 0 && answers(ctx, o.Listen) {
-		starting.Close()
+		starting.release()
 		return nil, nil, cli.ServerRuns(o.Listen, "muster ps shows it")
 	}
 	if lock, err = lockFile(ctx, name+".lock", o.UntilIdle > 0); err != nil {
-		starting.Close()
+		starting.release()
 		return nil, nil, err
 	}
 	return starting, lock, nil
@@ -38,35 +54,48 @@ const lockWait = 2 * closeTimeout
 
 // lockFile takes a lock. If it is to wait, it looks again and again for a bounded time: waiting in the kernel could not be
 // ended by ctx.
-func lockFile(ctx context.Context, path string, wait bool) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, engine.Errorf(engine.Unavailable, "the server's folder cannot be written: %v", err)
-	}
+func lockFile(ctx context.Context, path string, wait bool) (*fileLock, error) {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for late := time.After(lockWait); ; {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			return f, nil
-		}
-		if !wait || err != unix.EWOULDBLOCK && err != unix.EINTR {
-			break
+		l, err := tryLock(path)
+		switch {
+		case err == nil:
+			return l, nil
+		case err != unix.EWOULDBLOCK:
+			return nil, err
+		case !wait:
+			return nil, cli.ServerRuns("it holds "+path, "muster ps shows it")
 		}
 		select {
 		case <-again.C:
-			continue
 		case <-late:
-			err = engine.Errorf(engine.Conflict, "a server holds %s and does not answer", path)
+			return nil, engine.Errorf(engine.Conflict, "a server holds %s and does not answer", path)
 		case <-ctx.Done():
-			err = context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		break
 	}
-	f.Close()
-	if err == unix.EWOULDBLOCK {
-		return nil, cli.ServerRuns("it holds "+path, "muster ps shows it")
+}
+
+// tryLock makes the file if it is not there, and locks it; EWOULDBLOCK says that somebody else has.
+func tryLock(path string) (*fileLock, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, engine.Errorf(engine.Unavailable, "the server's folder cannot be written: %v", err)
+		}
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			held, heldErr := f.Stat()
+			there, thereErr := os.Lstat(path)
+			if heldErr == nil && thereErr == nil && os.SameFile(held, there) {
+				return &fileLock{file: f}, nil
+			}
+		}
+		f.Close()
+		if err != nil && err != unix.EINTR {
+			return nil, err
+		}
 	}
-	return nil, err
 }
 
 // answers reports whether a server listens at an address.

@@ -3,7 +3,9 @@ package app
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
@@ -67,7 +69,11 @@ func gpus(s string) ([]driver.GPU, error) {
 	b := []byte(s)
 	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
 		var err error
-		if b, err = os.ReadFile(s); err != nil {
+		b, err = os.ReadFile(s)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, engine.Errorf(engine.Invalid, "the GPU inventory %q is neither a file nor JSON", s).WithHint(gpuForm)
+		case err != nil:
 			return nil, engine.Errorf(engine.Invalid, "the GPU inventory cannot be read: %v", err)
 		}
 	}
@@ -75,8 +81,9 @@ func gpus(s string) ([]driver.GPU, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&list); err != nil {
-		return nil, engine.Errorf(engine.Invalid, "the GPU inventory is no list of devices: %v", err).
-			WithHint(`write it like [{"index": 0, "uuid": "GPU-…", "nodes": ["/dev/nvidia0"]}]`)
+		return nil, engine.Errorf(engine.Invalid, "the GPU inventory is no list of devices: %v", err).WithHint(gpuForm)
 	}
 	return list, nil
 }
+
+const gpuForm = `write it like [{"index": 0, "uuid": "GPU-…", "nodes": ["/dev/nvidia0"]}], or into a file`

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"muster/engine"
 	"muster/internal/cli"
 )
@@ -43,11 +45,22 @@ func findPaths(stateDir string) (paths, error) {
 	p.sessions, p.runtime = filepath.Join(p.state, "sessions"), cli.RuntimeDir(os.Getenv)
 	for dir, mode := range map[string]os.FileMode{p.sessions: 0o700, p.cache: 0o755} {
 		if err := os.MkdirAll(dir, mode); err != nil {
-			return p, engine.Errorf(engine.Unavailable, "the folder %s cannot be made: %v", dir, err).
-				WithHint("set MUSTER_STATE_DIR and MUSTER_CACHE_DIR to folders that you may write to")
+			return p, noFolder(engine.Errorf(engine.Unavailable, "the folder %s cannot be made: %v", dir, err))
 		}
 	}
+	if err := unix.Access(p.sessions, unix.W_OK); err != nil {
+		return p, noFolder(engine.Errorf(engine.Unavailable, "the folder %s cannot be written: %v", p.sessions, err))
+	}
 	return p, nil
+}
+
+// noFolder says what to do where a server cannot have its folders, which engines do not see.
+func noFolder(err *engine.Error) error {
+	if os.Getenv("CDSW_ENGINE_ID") != "" && os.Getenv("MUSTER_URL") != "" {
+		return engine.Errorf(engine.Unavailable, "a server cannot run inside an engine, and this is one: %w", err).
+			WithHint("launch workers of this session: muster launch FILE, or cdsw.launch_workers() in the code")
+	}
+	return err.WithHint("set MUSTER_STATE_DIR and MUSTER_CACHE_DIR to folders that you may write to")
 }
 
 // folder is the one that the variable names, else root's, else the user's.

@@ -50,8 +50,8 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	defer starting.Close()
+	defer lock.release()
+	defer starting.release()
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log,
@@ -70,7 +70,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	defer idle.Wait()
 	defer stop()
 	return a.serve(run, l, func() {
-		starting.Close() // whoever waits for it finds a server that answers
+		starting.release() // whoever waits for it finds a server that answers
 		if o.UntilIdle > 0 {
 			idle.Go(func() {
 				if a.manager.AwaitIdle(run, o.UntilIdle) == nil {

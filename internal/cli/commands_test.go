@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"muster/api"
+	"muster/engine"
 	"muster/internal/console"
 )
 
@@ -157,7 +159,7 @@ func TestLaunch(t *testing.T) {
 	if want := `{"n":1,"code":"print(1)","cpu":0,"memory":0,"env":{},"or_else":true}`; encode(got) != want && encode(got) != strings.Replace(want, `,"env":{}`, "", 1) {
 		t.Errorf("%s\nwant %s", encode(got), want)
 	}
-	w.expect(2, "", "muster: --cpu is 0: it must be more\n  try: muster launch --help\n", "launch", "--cpu", "0", "-c", "1")
+	w.expect(2, "", "muster: --cpu is 0: it must be more than 0\n  try: muster launch --help\n", "launch", "--cpu", "0", "-c", "1")
 	w = populated(t)
 	w.expect(1, "", "muster: w1 is a worker, not a session\n", "launch", "--session", "w1", "x.py")
 }
@@ -300,11 +302,20 @@ func TestUp(t *testing.T) {
 	if got.Listen != "tcp://127.0.0.1:70" || got.TokenFile != dir+"/token.70" {
 		t.Errorf("%+v", got)
 	}
-	for _, bad := range []string{"7070", "unix://x", "host:"} {
+	runtime := t.TempDir() + "/run"
+	w.env = append(w.env, "MUSTER_RUNTIME_DIR="+runtime)
+	for _, bad := range []string{"7070", "unix://x", "host:", "127.0.0.1:99999", "127.0.0.1:http", "127.0.0.1:0", "127.0.0.1:-1"} {
 		if code := w.run("up", "--listen", bad); code != 2 {
 			t.Errorf("--listen %s ends with %d", bad, code)
 		}
 	}
+	if _, err := os.Stat(runtime); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is wrong left a folder: %v", err)
+	}
+	w.deps.Serve = func(context.Context, UpOptions) error {
+		return engine.Errorf(engine.Invalid, "there is no such rung").WithHint("another")
+	}
+	w.expect(2, "", "muster: there is no such rung\n  try: another\n", "up", "--rung", "x")
 	if code := w.run("up", "--memory-capacity", "nan"); code != 2 {
 		t.Errorf("ends with %d", code)
 	}

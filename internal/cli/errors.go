@@ -46,6 +46,14 @@ func usage(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{err: fmt.Errorf(format, args...), command: cmd.CommandPath()}
 }
 
+// badFlag makes wrong usage of the error of a server that does not start because of what it was told.
+func badFlag(cmd *cobra.Command, err error) error {
+	if err == nil || engine.KindOf(err) != engine.Invalid {
+		return err
+	}
+	return &usageError{err: err, hint: engine.HintOf(err), command: cmd.CommandPath()}
+}
+
 // signalError ends the program because of a signal.
 type signalError struct {
 	signal  os.Signal

@@ -57,13 +57,8 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 	if o.req.N < 1 {
 		return usage(cmd, "--number is %d: it must be 1 or more", o.req.N)
 	}
-	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
+	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, o.req.GPUs, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
 		return err
-	}
-	for name, v := range map[string]float64{"cpu": o.req.CPU, "memory": o.req.Memory} {
-		if v == 0 && cmd.Flags().Changed(name) { // would mean the default
-			return usage(cmd, "--%s is 0: it must be more", name)
-		}
 	}
 	if o.req.Env, err = a.environment(cmd, o.env); err != nil {
 		return err

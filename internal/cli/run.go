@@ -185,13 +185,8 @@ func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, err
 	if o.project != "" {
 		project = absolute(dir, o.project)
 	}
-	if err := checkWorkload(cmd, o.cpu, o.memory, append([]string{o.code, o.file, o.name, project}, o.args...)); err != nil {
+	if err := checkWorkload(cmd, o.cpu, o.memory, o.gpus, append([]string{o.code, o.file, o.name, project}, o.args...)); err != nil {
 		return api.CreateSession{}, err
-	}
-	for name, v := range map[string]float64{"cpu": o.cpu, "memory": o.memory} {
-		if v == 0 && cmd.Flags().Changed(name) { // would mean the default
-			return api.CreateSession{}, usage(cmd, "--%s is 0: it must be more", name)
-		}
 	}
 	env, err := a.environment(cmd, o.env)
 	if err != nil {
@@ -204,12 +199,14 @@ func (o *runOptions) request(a *app, cmd *cobra.Command) (api.CreateSession, err
 	}, nil
 }
 
-// script is the file as the server should look for it: it knows the project's folder and not ours.
+// script is the file as the server should look for it: it knows the project's folder and not ours. What leads out of a folder
+// is meant from here, whether it is there or not.
 func (o *runOptions) script(dir string) string {
-	if o.file == "" || o.project == "" && filepath.IsLocal(o.file) {
+	local := filepath.IsLocal(o.file)
+	if o.file == "" || o.project == "" && local {
 		return o.file
 	}
-	if here := absolute(dir, o.file); exists(here) {
+	if here := absolute(dir, o.file); !local || exists(here) {
 		return here
 	}
 	return o.file
@@ -227,12 +224,18 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// checkWorkload refuses what JSON cannot carry: it would arrive as something else.
-func checkWorkload(cmd *cobra.Command, cpu, memory float64, texts []string) error {
+// checkWorkload refuses what cannot be right, and what JSON cannot carry: it would arrive as something else.
+func checkWorkload(cmd *cobra.Command, cpu, memory float64, gpus int, texts []string) error {
 	for name, v := range map[string]float64{"--cpu": cpu, "--memory": memory} {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
+		switch {
+		case math.IsNaN(v) || math.IsInf(v, 0):
 			return usage(cmd, "%s is %v: it must be %s", name, v, wanted(name, "float64"))
+		case v < 0, v == 0 && cmd.Flags().Changed(name[2:]): // 0 would mean the default
+			return usage(cmd, "%s is %v: it must be more than 0", name, v)
 		}
+	}
+	if gpus < 0 {
+		return usage(cmd, "--gpu is %d: it must be 0 or more", gpus)
 	}
 	for _, t := range texts {
 		if !utf8.ValidString(t) {
@@ -302,5 +305,6 @@ func (o *runOptions) place(ctx context.Context, a *app, cmd *cobra.Command) (str
 	if o.inside.Log == nil {
 		o.inside.Log = a.Err
 	}
-	return a.deps.Embedded(ctx, o.inside)
+	address, token, end, err := a.deps.Embedded(ctx, o.inside)
+	return address, token, end, badFlag(cmd, err)
 }

@@ -99,6 +99,18 @@ func TestRunWithAProject(t *testing.T) {
 	}
 }
 
+// What leads out of the folder is meant from there, also if it does not exist: the server then says that.
+func TestRunOutside(t *testing.T) {
+	for _, args := range [][]string{{"run", "../nosuch.py"}, {"run", "--project", "sub", "../nosuch.py"}} {
+		w := newWorld(t)
+		w.deps.Dir = t.TempDir()
+		w.expect(0, "", "", args...)
+		if want := filepath.Join(filepath.Dir(w.deps.Dir), "nosuch.py"); w.created.Script != want {
+			t.Errorf("%v: %q, want %q", args, w.created.Script, want)
+		}
+	}
+}
+
 func TestRunSendsStdin(t *testing.T) {
 	w := newWorld(t)
 	w.in = strings.NewReader("typed\n")

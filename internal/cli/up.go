@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -84,7 +85,7 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 		}
 		fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address)
 	}
-	return o.harmless(a, a.deps.Serve(ctx, o.serve))
+	return o.harmless(a, badFlag(cmd, a.deps.Serve(ctx, o.serve)))
 }
 
 // harmless makes a server that is there already no error for whoever only wants one to be there.
@@ -115,8 +116,12 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	socket, isSocket := strings.CutPrefix(listen, "unix://")
 	if !isSocket {
 		hostport := strings.TrimPrefix(strings.TrimPrefix(listen, "tcp://"), "http://")
-		if _, port, err := net.SplitHostPort(hostport); err != nil || port == "" {
+		_, port, err := net.SplitHostPort(hostport)
+		if err != nil || port == "" {
 			return usage(cmd, "--listen is %q: write unix:///path/to/socket or host:port", o.listen)
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > math.MaxUint16 {
+			return usage(cmd, "--listen is %q: the port must be a number from 1 to 65535", o.listen)
 		}
 		o.serve.Listen = "tcp://" + hostport
 		o.serve.TokenFile = tokenFile(o.serve.Listen, dir)

@@ -32,11 +32,7 @@ func Main() {
 		os.Exit(exitLost)
 	}
 	control.Small()
-	report := func(r wire.Report) { // one that cannot be told has nobody to hear it
-		if control.Send(r) != nil {
-			os.Exit(exitLost)
-		}
-	}
+	report := func(r wire.Report) { control.Send(r) } // where nobody hears it, obey ends the engine
 	proc, err := start(func(master *os.File) error { return control.Send(wire.Report{Terminal: true}, master) })
 	if err != nil {
 		report(wire.Report{Failed: failure(err)})
@@ -61,6 +57,7 @@ const (
 // process is the interpreter.
 type process struct {
 	pid   int
+	pidfd int
 	plain bool
 	ssh   *sshServer // nil: none
 }
@@ -97,7 +94,7 @@ func start(give func(master *os.File) error) (*process, error) {
 		defer tty.Close()
 		files = []uintptr{tty.Fd(), tty.Fd(), tty.Fd()}
 	}
-	pid, err := startInterpreter(spec, files)
+	pid, pidfd, err := startInterpreter(spec, files)
 	if err != nil {
 		return nil, explain(spec, err)
 	}
@@ -109,7 +106,7 @@ func start(give func(master *os.File) error) (*process, error) {
 		}
 		unix.Close(devNull)
 	}
-	return &process{pid: pid, plain: spec.Plain, ssh: ssh}, nil
+	return &process{pid: pid, pidfd: pidfd, plain: spec.Plain, ssh: ssh}, nil
 }
 
 func enterSandbox(spec wire.EngineSpec) error {
@@ -182,20 +179,24 @@ func plainFilesDir(spec wire.EngineSpec) string { return filepath.Join(spec.Priv
 
 // startInterpreter starts it in a session and process group of its own, as the engine's user, with nothing inherited but
 // the files as descriptors 0, 1 and 2.
-func startInterpreter(spec wire.EngineSpec, files []uintptr) (int, error) {
+func startInterpreter(spec wire.EngineSpec, files []uintptr) (pid, pidfd int, err error) {
 	private := sandbox.PrivateDir
 	env := spec.Env
 	if spec.Plain {
 		private = plainFilesDir(spec)
 		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") }) {
-			env = append(env, "TMPDIR="+filepath.Join(spec.PrivateDir, "tmp"))
+			tmp := spec.TmpDir
+			if tmp == "" {
+				tmp = filepath.Join(spec.PrivateDir, "tmp")
+			}
+			env = append(env, "TMPDIR="+tmp)
 		}
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
 		Env:   replaceAll(env, private),
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal != nil}, // Ctty: descriptor 0
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal != nil, PidFD: &pidfd}, // Ctty: descriptor 0
 	}
 	if !spec.Plain {
 		attr.Sys.Credential = credential(spec)
@@ -204,7 +205,8 @@ func startInterpreter(spec wire.EngineSpec, files []uintptr) (int, error) {
 	// that are handled here are reset by its exec, ignored ones would stay ignored.
 	signal.Notify(make(chan os.Signal, 1))
 	argv := replaceAll(spec.Argv, private)
-	return syscall.ForkExec(argv[0], argv, attr)
+	pid, err = syscall.ForkExec(argv[0], argv, attr)
+	return pid, pidfd, err
 }
 
 func credential(spec wire.EngineSpec) *syscall.Credential {

@@ -12,13 +12,17 @@ import (
 	"muster/internal/keeper/wire"
 )
 
-// obey carries out the keeper's orders. When there is no keeper any more it ends the engine.
+// obey carries out the keeper's orders. When there is no keeper any more it ends the engine: by its own end where the kernel
+// then ends the rest, else by the interpreter's, which makes the main thread end what that leaves behind.
 func obey(control *wire.Conn, p *process) {
 	for {
 		var o wire.Order
 		if _, err := control.Receive(&o); err != nil {
-			p.endOthers()
-			os.Exit(exitLost)
+			if !p.plain {
+				os.Exit(exitLost)
+			}
+			unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // gone already: then the main thread is at it
+			return
 		}
 		if o.Signal > 0 {
 			unix.Kill(-p.pid, syscall.Signal(o.Signal)) // gone already: its exit is on its way
@@ -48,50 +52,47 @@ func (p *process) wait() *wire.Exited {
 }
 
 // endOthers ends what the interpreter left behind. In a process namespace the kernel does that when the init exits; on the
-// plain rung all descendants are found through their parents (those that lost theirs are children of the init), again and
-// again until none is left.
+// plain rung all descendants are found through their parents (those that lost theirs are children of the init).
 func (p *process) endOthers() {
 	if p.plain {
 		EndDescendants(nil)
 	}
 }
 
-// EndDescendants kills and reaps all descendants of this process but those that keep names (and their descendants).
+// EndDescendants kills and reaps all descendants of this process but those that keep names (and their descendants). It looks
+// for them once, and again until there are no new ones: what it takes grows with their number and no faster.
 func EndDescendants(keep map[int]bool) {
 	for {
-		pids := Descendants(os.Getpid(), keep)
+		pids := stopDescendants(keep)
 		if len(pids) == 0 {
 			return
 		}
 		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGSTOP) // one that is stopped cannot start another one meanwhile
-		}
-		for _, pid := range pids {
 			unix.Kill(pid, unix.SIGKILL)
 		}
-		// Everything killed ends, and becomes a child of this process at the latest when its parent has: so there is
-		// always a first child to wait for.
+		// Parents come first, and the children of one that was reaped are this process's own: so it can wait for each.
 		for _, pid := range pids {
-			if _, err := syscall.Wait4(pid, nil, 0, nil); err == nil {
-				break
+			for {
+				if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+					break
+				}
 			}
 		}
 	}
 }
 
-// Descendants lists the process ids of all descendants of pid, parents first, leaving out those in skip and theirs.
-func Descendants(pid int, skip map[int]bool) []int {
+// stopDescendants lists the descendants of this process, parents first, and stops each before it looks for its children: what
+// is stopped starts nothing more, and reaps nothing, so that the numbers of its children stay theirs.
+func stopDescendants(keep map[int]bool) []int {
 	var out []int
-	queue := []int{pid}
-	for len(queue) > 0 {
-		for _, child := range children(queue[0]) {
-			if skip[child] {
-				continue
-			}
-			out = append(out, child)
-			queue = append(queue, child)
+	for _, pid := range children(os.Getpid()) {
+		if !keep[pid] {
+			out = append(out, pid)
 		}
-		queue = queue[1:]
+	}
+	for next := 0; next < len(out); next++ {
+		unix.Kill(out[next], unix.SIGSTOP)
+		out = append(out, children(out[next])...)
 	}
 	return out
 }

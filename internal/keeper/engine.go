@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -22,6 +21,7 @@ type engine struct {
 	address  string
 	hostname string
 	dir      string // private folder
+	tmp      string // another one, for temporary files; "" if that is in dir
 	limit    int64  // memory limit in bytes; 0: none
 	plain    bool
 	log      *console.EngineLog
@@ -137,10 +137,10 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 			if e.stdin != nil {
 				e.stdin.Close()
 			}
-			os.RemoveAll(e.dir)
+			e.removeFolders()
 		}
 	}()
-	if err := makeTmp(e.dir, e.plain); err != nil {
+	if err := e.makeFolders(spec.TmpDir); err != nil {
 		return fmt.Errorf("make private folder: %w", err)
 	}
 	if e.log, err = e.keeper.console.Log(e.id); err != nil {
@@ -157,15 +157,4 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 		stdin = nil
 	}
 	return e.startInit(specFile, net, stdin)
-}
-
-func makeTmp(dir string, plain bool) error {
-	tmp := filepath.Join(dir, "tmp")
-	if err := os.MkdirAll(tmp, 0o700); err != nil {
-		return err
-	}
-	if plain {
-		return nil
-	}
-	return os.Chmod(tmp, 0o777|os.ModeSticky)
 }

@@ -3,7 +3,6 @@ package keeper
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
@@ -151,8 +150,8 @@ func (e *engine) clean() {
 	k.cleanup.Add(1)
 	go func() {
 		defer k.cleanup.Done()
-		if err := os.RemoveAll(e.dir); err != nil {
-			k.notice(fmt.Sprintf("the folder of engine %s could not be removed: %v", e.id, err))
+		if err := e.removeFolders(); err != nil {
+			k.notice(fmt.Sprintf("the folders of engine %s could not be removed: %v", e.id, err))
 		}
 	}()
 }

@@ -69,6 +69,7 @@ func TestBadScripts(t *testing.T) {
 	bin := fakeBinary(t, "python3")
 	for _, c := range []struct{ script, want string }{
 		{"missing.py", `script "missing.py" does not exist (looked for ` + dir + `/missing.py)`},
+		{"/missing.py", `script "/missing.py" does not exist`},
 		{".", `script "." is a folder, not a file`},
 		{"folder.py", `script "folder.py" is a folder, not a file`},
 		{"fifo.py", `script "fifo.py" is no regular file (p---------)`},

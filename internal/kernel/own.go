@@ -138,7 +138,7 @@ func commandAt(l Language, command string, r Request) (string, error) {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(r.Project, file)
 	}
-	real, seen := follow(r.Project, file)
+	real, seen := follow(r, file)
 	if !seen {
 		return "", engine.Errorf(engine.Invalid, "the command %s of kernel %s leads to a folder that engines do not see", command, l.Kernel).
 			WithHint("install it elsewhere than in %s, or in the project", strings.Join(privateDirs, ", "))

@@ -22,12 +22,13 @@ func scriptOf(r Request) (string, error) {
 	if r.Script == "" {
 		return "", nil
 	}
-	return scriptPath(r.Project, r.Script, r.Trusted)
+	return scriptPath(r)
 }
 
 // scriptPath checks that script is a regular file and returns its absolute path. A relative name must stay in the project.
 // If an engine asks, the file must be one that engines can see, and an error tells nothing of those that they cannot.
-func scriptPath(project, script string, trusted bool) (string, error) {
+func scriptPath(r Request) (string, error) {
+	project, script := r.Project, r.Script
 	if strings.ContainsRune(script, 0) {
 		return "", engine.Errorf(engine.Invalid, "script name %q holds a NUL", script)
 	}
@@ -40,9 +41,9 @@ func scriptPath(project, script string, trusted bool) (string, error) {
 		path = filepath.Join(project, script)
 	}
 	file := path
-	if !trusted {
+	if !r.Trusted {
 		var shared bool
-		if file, shared = follow(project, path); !shared {
+		if file, shared = follow(r, path); !shared {
 			return "", engine.Errorf(engine.Invalid, "script %q lies in a folder that workers do not share: put it into the project", script)
 		}
 	}
@@ -56,6 +57,9 @@ func checkScript(project, script, path, file string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		if target, linkErr := os.Readlink(path); linkErr == nil {
 			return engine.Errorf(engine.Invalid, "script %q is a link that leads nowhere (to %s)", script, target)
+		}
+		if path == script {
+			return engine.Errorf(engine.Invalid, "script %q does not exist", script)
 		}
 		return engine.Errorf(engine.Invalid, "script %q does not exist (looked for %s)", script, path).
 			WithHint("give a path relative to the project folder %s", project)
@@ -71,14 +75,15 @@ func checkScript(project, script, path, file string) error {
 
 // follow walks path link by link and returns where it leads. It stops, with false, before it looks at anything in a private
 // folder outside of the project: whether something is there is not for engines to learn.
-func follow(project, path string) (string, bool) {
-	root, err := filepath.EvalSymlinks(project)
-	if err != nil {
-		root = filepath.Clean(project)
+func follow(r Request, path string) (string, bool) {
+	given := filepath.Clean(r.Project)
+	root, err := filepath.EvalSymlinks(given)
+	if err != nil || !slices.Contains(r.Shared, root) {
+		root = given // an engine may have turned it into a link since
 	}
 	path = filepath.Clean(path)
-	if rest, ok := beneath(path, filepath.Clean(project)); ok {
-		path = filepath.Join(root, rest) // the project is shared, whatever links lead to it
+	if rest, ok := beneath(path, given); ok {
+		path = filepath.Join(root, rest) // the project is shared, whatever links led to it
 	}
 	at, rest := "/", parts(path)
 	for links := 0; len(rest) > 0; {

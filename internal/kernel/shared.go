@@ -11,12 +11,13 @@ import (
 // what they may find in the host's private folders for as long as it lives. Later any link may have been turned.
 func (t *Table) shared(r Request) []string {
 	paths := []string{r.Project}
+	r.Shared = realPlaces(paths)
 	for _, interpreter := range r.Interpreter {
 		paths = append(paths, installation(interpreter)...)
 	}
-	for _, l := range t.languages {
-		if command := lookPath(l.Commands, r.SearchEnv["PATH"]); command != "" {
-			paths = append(paths, installation(command)...)
+	for _, l := range t.languages.with(r.Own) {
+		if command, err := l.find(r); err == nil && command != "" {
+			paths = append(paths, l.visible(command)...)
 		}
 	}
 	return append(realPlaces(paths), t.own...)

@@ -67,18 +67,24 @@ func TestSharedIsSettledOnce(t *testing.T) {
 	}
 }
 
-// A process that becomes a session says what its workers run on.
+// A process that becomes a session says what its workers run on, and a project may have kernels of its own.
 func TestSharedOfAttached(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
 	real := filepath.Join(fakeBinary(t, "python3.99"), "python3.99")
+	bin := fakeBinary(t, "mine")
 	c, err := table(t).Prepare(context.Background(), Request{
 		Kernel: engine.Python3, Project: dir, Trusted: true, Interpreter: map[engine.Kernel]string{engine.Python3: real},
+		Own: []Own{{Kernel: "mine", Commands: []string{"mine"}}}, SearchEnv: map[string]string{"PATH": bin},
 	})
 	must(t, err)
 	prefix, err := filepath.EvalSymlinks(engine.Installation(real))
 	must(t, err)
-	if !slices.Contains(c.Shared, prefix) || !slices.Contains(c.Shared, dir) {
-		t.Errorf("%q", c.Shared)
+	own, err := filepath.EvalSymlinks(engine.Installation(filepath.Join(bin, "mine")))
+	must(t, err)
+	for _, want := range []string{dir, prefix, own} {
+		if !slices.Contains(c.Shared, want) {
+			t.Errorf("%s is not shared: %q", want, c.Shared)
+		}
 	}
 }

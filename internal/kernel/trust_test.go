@@ -156,7 +156,7 @@ func TestScriptsOutsideTheProject(t *testing.T) {
 	bin := fakeBinary(t, "python3")
 	prepare := func(project, script string, trusted bool) (Command, error) {
 		return table(t).Prepare(context.Background(), Request{
-			Script: script, Project: project, Trusted: trusted, SearchEnv: map[string]string{"PATH": bin},
+			Script: script, Project: project, Trusted: trusted, SearchEnv: map[string]string{"PATH": bin}, Shared: []string{dir},
 		})
 	}
 	for _, script := range []string{
@@ -180,6 +180,14 @@ func TestScriptsOutsideTheProject(t *testing.T) {
 		command, err := prepare(c.project, c.script, false)
 		if err != nil || slices.Contains(command.Visible, command.Argv[len(command.Argv)-1]) {
 			t.Errorf("%+v: %v, visible %v", c, err, command.Visible)
+		}
+	}
+	// Of what an engine has turned the project into since, nothing is told.
+	must(t, os.Remove(alias))
+	must(t, os.Symlink(outside, alias))
+	for _, script := range []string{"there.py", alias + "/there.py", "not-there.py"} {
+		if _, err := prepare(alias, script, false); err == nil || !strings.Contains(err.Error(), "do not share") {
+			t.Errorf("%s: %v", script, err)
 		}
 	}
 	if _, err := prepare(dir, "loop.py", false); err == nil || !strings.Contains(err.Error(), "cannot be read") {

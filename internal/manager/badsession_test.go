@@ -11,10 +11,19 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/driver/fake"
+	"muster/internal/manager"
 )
 
 func TestBadSessions(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, func(_ *manager.Config, f *fake.Options) {
+		f.Claim = func(c *driver.Capabilities) { c.Isolation = true }
+	})
+	tmpLink := filepath.Join(b.project, "link")
+	if err := os.Symlink("/tmp", tmpLink); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(b.project, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -28,6 +37,11 @@ func TestBadSessions(t *testing.T) {
 		{func(r *api.CreateSession) { r.Project = "a/b" }, engine.Invalid, `the project folder "a/b" is no absolute path`},
 		{func(r *api.CreateSession) { r.Project = "/no/where" }, engine.Invalid, "the project folder /no/where does not exist"},
 		{func(r *api.CreateSession) { r.Project = file }, engine.Invalid, "the project " + file + " is no folder"},
+		{func(r *api.CreateSession) { r.Project = "/tmp" }, engine.Invalid, "the project folder /tmp cannot be shared: every engine has its own /tmp"},
+		{func(r *api.CreateSession) { r.Project = "/dev/shm/" }, engine.Invalid, "the project folder /dev/shm/ cannot be shared: every engine has its own /dev/shm"},
+		{func(r *api.CreateSession) { r.Project = tmpLink }, engine.Invalid, "the project folder " + tmpLink + " cannot be shared: every engine has its own /tmp"},
+		{func(r *api.CreateSession) { r.Project = "/proc" }, engine.Invalid, "the project folder /proc lies in /proc, which is the system's: it holds no files of a project"},
+		{func(r *api.CreateSession) { r.Project = "/sys/kernel" }, engine.Invalid, "the project folder /sys/kernel lies in /sys, which is the system's: it holds no files of a project"},
 		{func(r *api.CreateSession) { r.Kernel = "cobol" }, engine.Invalid, `unknown kernel "cobol"`},
 		{func(r *api.CreateSession) { r.Script = "missing.py" }, engine.Invalid, `script "missing.py" does not exist`},
 		{func(r *api.CreateSession) { r.Kernel = "r" }, engine.Unavailable, "no interpreter for kernel r"},

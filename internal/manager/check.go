@@ -146,6 +146,24 @@ func checkProject(dir string) error {
 	return nil
 }
 
+// checkShared refuses folders that cannot be a session's project because engines have their own in their place.
+func checkShared(dir string, isolated bool) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		real = filepath.Clean(dir)
+	}
+	for _, kernels := range []string{"/proc", "/sys"} {
+		if real == kernels || strings.HasPrefix(real, kernels+"/") {
+			return invalid("the project folder %s lies in %s, which is the system's: it holds no files of a project", dir, kernels).
+				WithHint("use a folder of your own")
+		}
+	}
+	if isolated && slices.Contains(engine.PrivateDirs, real) {
+		return invalid("the project folder %s cannot be shared: every engine has its own %s", dir, real).WithHint("use a folder in it")
+	}
+	return nil
+}
+
 func checkMemory(gb float64) error {
 	switch {
 	case !finite(gb) || gb <= 0:

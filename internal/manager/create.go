@@ -105,6 +105,9 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	if err := checkSession(&req); err != nil {
 		return nil, err
 	}
+	if err := checkShared(req.Project, m.cfg.Driver.Capabilities().Isolation); err != nil {
+		return nil, err
+	}
 	key := newToken()
 	s := &session{
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),

@@ -8,7 +8,7 @@ import (
 // In hard mode whole cores are pinned, evenly, and given back; fractions and the whole machine are not.
 func TestWholeCoresArePinnedInHardMode(t *testing.T) {
 	r := newRoom(Capacity{MemoryBytes: 1e9, CPU: 4, Cores: []int{0, 1, 4, 5}}, true)
-	ask := func(cores float64) *ticket { return &ticket{want: amount{1, nanoCores(cores), 0}} }
+	ask := func(cores float64) *ticket { return &ticket{want: amount{1, coreUnits(cores), 0}} }
 	a, b, c, d := ask(2), ask(1), ask(0.5), ask(1)
 	for _, x := range []*ticket{a, b, c} {
 		if _, ok := r.take(x); !ok {

@@ -72,7 +72,7 @@ func (q quota) over(h holding) string {
 		parts = append(parts, fmt.Sprintf("%s of memory, its settings allow %s", gigabytes(h.memory), gigabytes(q.memory)))
 	}
 	if q.cpu > 0 && h.cpu > q.cpu {
-		parts = append(parts, fmt.Sprintf("%s, its settings allow %s", cores(float64(h.cpu)/1e9), number(float64(q.cpu)/1e9)))
+		parts = append(parts, fmt.Sprintf("%s, its settings allow %s", cores(coresOf(h.cpu)), number(coresOf(q.cpu))))
 	}
 	if q.gpus > 0 && h.gpus > q.gpus {
 		parts = append(parts, fmt.Sprintf("%s, its settings allow %d", count(h.gpus, "GPU"), q.gpus))

@@ -9,17 +9,25 @@ import (
 	"muster/internal/driver"
 )
 
-// amount is how much of the machine a request takes. CPU is in billionths of a core: sums of fractions come back to 0.
+// amount is how much of the machine a request takes. CPU is in unitsOfCore: sums of fractions come back to 0.
 type amount struct {
 	memory int64
 	cpu    int64
 	gpus   int
 }
 
-func nanoCores(cores float64) int64 {
-	// Absurd requests are shares as well: 100,000 cores are more than any machine, and sums of them do not overflow.
-	return int64(math.Round(math.Min(cores, 1e5) * 1e9))
+// CPU is counted in these parts of a core: so fine, because requests are fractions, and no finer, because absurd requests are
+// shares as well. What is more than mostCores counts as that, and sums of it still do not overflow.
+const (
+	unitsOfCore = 1e5
+	mostCores   = 1e9
+)
+
+func coreUnits(cores float64) int64 {
+	return int64(math.Round(math.Min(cores, mostCores) * unitsOfCore))
 }
+
+func coresOf(units int64) float64 { return float64(units) / unitsOfCore }
 
 func (a amount) plus(b amount) amount {
 	return amount{a.memory + b.memory, a.cpu + b.cpu, a.gpus + b.gpus}
@@ -79,7 +87,7 @@ type room struct {
 
 func newRoom(c Capacity, hard bool) *room {
 	return &room{
-		all:  amount{c.MemoryBytes, nanoCores(c.CPU), len(c.GPUs)},
+		all:  amount{c.MemoryBytes, coreUnits(c.CPU), len(c.GPUs)},
 		gpus: c.GPUs, cores: c.Cores, hard: hard, taken: make([]bool, len(c.GPUs)), pinned: make([]int, len(c.Cores)),
 		projects: map[string]holding{},
 	}
@@ -180,9 +188,9 @@ func (r *room) admitLocked(t *ticket) {
 }
 
 // pickLocked chooses the cores for a request of whole cores in hard mode: those that the fewest are pinned to.
-func (r *room) pickLocked(nano int64) []int {
-	n := int(nano / 1e9)
-	if !r.hard || nano%1e9 != 0 || n >= len(r.cores) {
+func (r *room) pickLocked(units int64) []int {
+	n := int(units / unitsOfCore)
+	if !r.hard || units%unitsOfCore != 0 || n >= len(r.cores) {
 		return nil
 	}
 	byUse := make([]int, len(r.cores))

@@ -125,6 +125,23 @@ func TestCPUIsAShare(t *testing.T) {
 	}
 }
 
+// What is said of absurd requests is the sum all the same.
+func TestAbsurdCPU(t *testing.T) {
+	for _, c := range []struct {
+		cpu  float64
+		want string
+	}{{1e6, "1000000.1 cores"}, {1e8, "100000000.1 cores"}, {1e300, "1000000000 cores or more"}} {
+		b := newBench(t)
+		id := b.session()
+		b.awaitRunning(id, b.launch(id, api.LaunchWorkers{N: 1, CPU: 0.1, Memory: 0.1, Code: "hang"})[0].ID)
+		b.awaitRunning(id, b.launch(id, api.LaunchWorkers{N: 1, CPU: c.cpu, Memory: 0.1, Code: "hang"})[0].ID)
+		want := "workers ask for " + c.want + " in all, this machine has 4: they share them"
+		if got := b.messages(id, "notice"); !slices.Equal(got, []string{want}) {
+			t.Errorf("console: %q, want %q", got, want)
+		}
+	}
+}
+
 func TestHardCPU(t *testing.T) {
 	b := newBench(t, hard, capacity(manager.Capacity{MemoryBytes: 24e9, CPU: 3}))
 	id := b.session() // holds a core

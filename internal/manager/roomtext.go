@@ -24,8 +24,8 @@ func neverFits(want, held, all amount, hard bool) string {
 		return fmt.Sprintf("asks for %s, this machine has %d", count(want.gpus, "GPU"), all.gpus) +
 			own(held.gpus > 0 && want.gpus <= all.gpus, fmt.Sprint(held.gpus))
 	case hard && want.cpu > all.cpu-held.cpu:
-		return fmt.Sprintf("asks for %s, this machine has %s", cores(float64(want.cpu)/1e9), number(float64(all.cpu)/1e9)) +
-			own(held.cpu > 0 && want.cpu <= all.cpu, number(float64(held.cpu)/1e9))
+		return fmt.Sprintf("asks for %s, this machine has %s", cores(coresOf(want.cpu)), number(coresOf(all.cpu))) +
+			own(held.cpu > 0 && want.cpu <= all.cpu, number(coresOf(held.cpu)))
 	}
 	return ""
 }
@@ -40,7 +40,7 @@ func shortage(want amount, s standing) string {
 		parts = append(parts, fmt.Sprintf("%s: %d of %d %s free", count(want.gpus, "GPU"), s.free.gpus, s.all.gpus, isAre(s.free.gpus)))
 	}
 	if s.hard && want.cpu > s.free.cpu {
-		parts = append(parts, fmt.Sprintf("%s: %s of %s are free", cores(float64(want.cpu)/1e9), number(float64(max(s.free.cpu, 0))/1e9), number(float64(s.all.cpu)/1e9)))
+		parts = append(parts, fmt.Sprintf("%s: %s of %s are free", cores(coresOf(want.cpu)), number(coresOf(max(s.free.cpu, 0))), number(coresOf(s.all.cpu))))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -56,7 +56,7 @@ func outlasts(want amount, s standing) string {
 		parts = append(parts, fmt.Sprintf("%s, sessions themselves hold %d of %d", count(want.gpus, "GPU"), s.owned.gpus, s.all.gpus))
 	}
 	if s.hard && want.cpu > rest.cpu {
-		parts = append(parts, fmt.Sprintf("%s, sessions themselves hold %s of %s", cores(float64(want.cpu)/1e9), number(float64(s.owned.cpu)/1e9), number(float64(s.all.cpu)/1e9)))
+		parts = append(parts, fmt.Sprintf("%s, sessions themselves hold %s of %s", cores(coresOf(want.cpu)), number(coresOf(s.owned.cpu)), number(coresOf(s.all.cpu))))
 	}
 	return strings.Join(parts, "; ")
 }

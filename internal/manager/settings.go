@@ -79,8 +79,8 @@ func (s *session) alias() string {
 // warn says which of the project's settings cannot hold on this machine.
 func (s *session) warn(ctx context.Context) {
 	if s.settings.HomeAlias && s.alias() == "" {
-		s.note(ctx, api.Event{Type: "notice", Message: "the home alias of " + project.FileName + " cannot be made without root: " +
-			project.Home + " does not show the project to this session's engines"})
+		s.note(ctx, api.Event{Type: "notice", Message: "the home alias of " + project.FileName + " needs isolated engines, and here they are plain processes: " +
+			project.Home + " does not show the project"})
 	}
 }
 
@@ -91,5 +91,5 @@ type quota struct {
 }
 
 func quotaOf(l project.Limits) quota {
-	return quota{l.Workers, amount{memory: bytesOf(l.Memory), cpu: nanoCores(l.CPU), gpus: l.GPUs}}
+	return quota{l.Workers, amount{memory: bytesOf(l.Memory), cpu: coreUnits(l.CPU), gpus: l.GPUs}}
 }

@@ -41,6 +41,11 @@ func (r *room) watch(t *ticket) (why string, changed <-chan struct{}) {
 func (r *room) crowd() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return "workers ask for " + cores(float64(r.used.cpu)/1e9) + " in all, this machine has " +
-		number(float64(r.all.cpu)/1e9) + ": they share them"
+	sum := coresOf(r.used.cpu)
+	asked := cores(sum)
+	if sum >= mostCores {
+		asked = cores(mostCores) + " or more"
+	}
+	return "workers ask for " + asked + " in all, this machine has " +
+		number(coresOf(r.all.cpu)) + ": they share them"
 }

@@ -45,7 +45,7 @@ func (b *batch) resources() engine.Resources {
 }
 
 func (b *batch) amount() amount {
-	return amount{memory: bytesOf(b.memory), cpu: nanoCores(b.cpu), gpus: b.gpus}
+	return amount{memory: bytesOf(b.memory), cpu: coreUnits(b.cpu), gpus: b.gpus}
 }
 
 // worker is one engine: a worker, or a session's own. Fields below the line are guarded by session.mu.

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 
-from . import _errors, _follow, _http, _session
+from . import _errors, _follow, _http, _screen, _session
 from ._version import API_VERSION
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def _become(reply: Dict[str, Any]) -> None:
     for name, value in reply["env"].items():
         os.environ[name] = value
     os.environ[_session.OWNER] = str(os.getpid())
-    follower = _follow.Follower(reply["id"], _follow.screen())
+    follower = _follow.Follower(reply["id"], _screen.screen())
     _session.follower = follower
     follower.start()
     # From 3.12 on Python warns of a fork beside threads, and ours are no danger to the child.
@@ -176,7 +176,11 @@ def _server(program: str) -> Tuple[str, str]:
         ) from e
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode != 0:
-        raise _errors.NoSessionError("the Muster server could not be started: %s" % (said or "exit code %d" % done.returncode))
+        what, _, hint = said.partition("\n  try: ")
+        if what.startswith("muster: "):
+            what = what[len("muster: ") :]
+        what = what or "%s ends with exit code %d" % (program, done.returncode)
+        raise _errors.NoSessionError("the Muster server could not be started: " + what, hint)
     if said:  # such as what this machine cannot isolate
         print(said, file=sys.stderr, flush=True)
     place = json.loads(done.stdout.decode("utf-8"))

@@ -14,19 +14,18 @@ import http.client
 import json
 import os
 import queue
-import sys
 import threading
 import time
 from urllib.parse import urlsplit
 
-from . import _http, _labels, _progress
+from . import _http, _labels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Dict, List, Optional, Type, Union
+    from typing import Any, Dict, List, Optional, Type
 
-    Screen = Union["Terminal", "Notebook"]
+    from ._screen import Screen
 
 # Records that are read and not yet shown: a terminal that stands still holds up the reading, not the workers.
 _QUEUED = 1000
@@ -42,75 +41,6 @@ _FORK_SECONDS = 1.0
 # A worker's first lines may be read before the reply that tells to which launch it belongs.
 _REPLY_SECONDS = 5.0
 _RETRIES = 3
-
-
-class Terminal:
-    """Standard output and error as they were when the process became a session: a redirection is not for the workers."""
-
-    def __init__(self) -> None:
-        self.files = {"stdout": sys.stdout or sys.__stdout__, "stderr": sys.stderr or sys.__stderr__}
-        terminals = {name: _is_terminal(f) for name, f in self.files.items()}
-        self.color = terminals["stdout"] and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self.interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
-        self.together = self.color or _identity(self.files["stdout"]) == _identity(self.files["stderr"])
-
-    def place(self) -> Any:
-        """Return where the output of what is launched now belongs."""
-        return None
-
-    def cursor(self, place: Any, stream: str) -> Any:
-        """Return what tells one cursor from another."""
-        return None if self.together else stream
-
-    def write(self, place: Any, stream: str, text: str) -> None:
-        f = self.files[stream]
-        if f is None:
-            return
-        _progress.hide()
-        try:
-            f.write(text)
-        except UnicodeEncodeError as e:
-            f.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
-        f.flush()
-
-
-class Notebook:
-    """The cells of a notebook. Each message names the request that it answers, also long after that was answered."""
-
-    color = False
-    interactive = True
-
-    def __init__(self, kernel: Any) -> None:
-        self._kernel = kernel
-
-    def place(self) -> Any:
-        # The stream knows the cell also in a thread that the cell started (ipykernel 6 and newer).
-        header = getattr(sys.stdout, "parent_header", None)
-        if not header:
-            get = getattr(self._kernel, "get_parent", None)
-            header = get("shell") if get is not None else getattr(self._kernel, "_parent_header", None)
-        return dict(header or {})
-
-    def cursor(self, place: Any, stream: str) -> Any:
-        place = place or {}
-        return place.get("msg_id") or place.get("header", {}).get("msg_id")
-
-    def write(self, place: Any, stream: str, text: str) -> None:
-        content = {"name": stream, "text": text}
-        # The socket of the kernel's own output thread: it takes messages from every thread.
-        self._kernel.session.send(
-            self._kernel.iopub_socket, "stream", content, parent=place or {}, ident=("stream." + stream).encode("ascii")
-        )
-
-
-def screen() -> Screen:
-    """Return where this process's workers are shown."""
-    ipython = sys.modules.get("IPython")
-    get = getattr(ipython, "get_ipython", None)
-    kernel = getattr(get(), "kernel", None) if get is not None else None
-    if kernel is not None and hasattr(kernel, "session") and getattr(kernel, "iopub_socket", None) is not None:
-        return Notebook(kernel)
-    return Terminal()
 
 
 class launch:
@@ -309,19 +239,3 @@ def _payload(record: Dict[str, Any]) -> bytes:
     if "base64" in record:
         return base64.b64decode(record["base64"])
     return record.get("text", "").encode("utf-8")
-
-
-def _is_terminal(f: Any) -> bool:
-    try:
-        return bool(f.isatty())
-    except (AttributeError, ValueError):
-        return False
-
-
-def _identity(f: Any) -> Any:
-    """Return what tells files apart; that of a file that does not say is its own."""
-    try:
-        s = os.fstat(f.fileno())
-        return s.st_dev, s.st_ino
-    except (AttributeError, OSError, ValueError):
-        return id(f)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 import unittest
 
 from . import fakeserver
@@ -139,12 +140,16 @@ class Attach(unittest.TestCase):
         self.server.answers[("GET", "/sessions/self/console?follow=true&from=p1")] = self.read
         done = self.run_python(
             """
-            import cdsw, contextlib, io, multiprocessing, os, sys
+            import cdsw, contextlib, io, multiprocessing, os, sys, time
+            from muster import _session
             caught = io.StringIO()
             with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
                 cdsw.launch_workers(2, 1, 1)
+                while not _session.follower._labeler.seen: time.sleep(0.01)
+                time.sleep(0.2)  # what is shown in the wrong place is shown by now
+            def childs(i): return _session.follower
             with multiprocessing.get_context("fork").Pool(2) as pool:
-                pool.map(len, ["a", "b"])
+                assert pool.map(childs, range(2)) == [None, None]  # it follows nothing, and waits for nobody who does
             if os.fork() == 0:
                 sys.exit(0)
             os.wait()
@@ -209,8 +214,9 @@ class Attach(unittest.TestCase):
             ({"MUSTER_BIN": "/nowhere/muster"}, None, "MUSTER_BIN is '/nowhere/muster', which is no program that can be run"),
             ({"MUSTER_ATTACH": "off"}, None, "MUSTER_ATTACH=off says that it is not to become one; start the script with: muster run FILE"),
             ({"MUSTER_HOST": "example.org:7070"}, None, "the server at example.org:7070 (MUSTER_HOST)"),
-            ({}, "echo 'muster: no room' >&2; exit 1", "the Muster server could not be started: muster: no room"),
-            ({}, "kill -9 $$", "the Muster server could not be started: exit code -9"),
+            ({}, "printf 'muster: no room\\n  try: another house\\n' >&2; exit 1",
+             "the Muster server could not be started: no room; another house"),
+            ({}, "kill -9 $$", "muster ends with exit code -9"),
         ):  # fmt: skip
             with self.subTest(want):
                 if program:
@@ -228,30 +234,32 @@ class Attach(unittest.TestCase):
     def test_a_notebook(self):
         """What ipykernel itself does is tested in a real Jupyter server; here: which cell, also by a reply that comes late."""
         first, second = fakeserver.worker_id(0), fakeserver.worker_id(1)
-        early = threading.Event()
+        asked = [threading.Event() for _ in range(3)]
+        shown = threading.Event()
+
+        def launch(h, body):
+            with self.server.lock:
+                n = [e.is_set() for e in asked].index(False)
+                asked[n].set()
+            if n == 1:
+                open(os.path.join(self.folder, "second"), "w").close()
+                shown.wait(DEADLINE)  # its output is sent before this reply, and after another launch
+            h.reply({"workers": [fakeserver.description(n)]})
 
         def read(h, body):
             h.begin_lines()
-            launched.wait(DEADLINE)
+            asked[0].wait(DEADLINE)
             h.line(json.dumps(record(first, "stdout", "one\n")).encode() + b"\n")
-            begun.wait(DEADLINE)
+            asked[2].wait(DEADLINE)
             h.line(json.dumps(record(second, "stdout", "two\n")).encode() + b"\n")
-            early.set()
+            time.sleep(0.2)  # what is shown in the wrong cell is shown by now
+            shown.set()
+            h.line(json.dumps(record(SESSION, "event", '{"type":"notice","message":"a notice"}')).encode() + b"\n")
             h.line(json.dumps(record(first, "stdout", "three\n")).encode() + b"\n")
             self.ended.wait(DEADLINE)
             h.end_lines()
 
-        launched, begun = threading.Event(), threading.Event()
-
-        def launch_and_tell(h, body):
-            if not self.server.workers:
-                launched.set()
-            else:
-                begun.set()
-                early.wait(DEADLINE)  # its output is sent before this reply
-            fakeserver.launch(h, body)
-
-        self.server.answers[("POST", "/sessions/self/workers")] = launch_and_tell
+        self.server.answers[("POST", "/sessions/self/workers")] = launch
         self.server.answers[("GET", "/sessions/self/console?follow=true&from=")] = read
         done = self.run_python(
             """
@@ -269,18 +277,22 @@ class Attach(unittest.TestCase):
             sent, done = [], threading.Event()
             shell = types.SimpleNamespace(kernel=Kernel())
             sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
-            import cdsw
+            import cdsw, os, time
             shell.kernel.cell = "cell 1"
             cdsw.launch_workers(1, 1, 1)
             shell.kernel.cell = "cell 2"
-            cdsw.launch_workers(1, 1, 1)
+            other = threading.Thread(target=cdsw.launch_workers, args=(1, 1, 1))
+            other.start()
+            while not os.path.exists("second"): time.sleep(0.01)
             shell.kernel.cell = "cell 3"
+            cdsw.launch_workers(1, 1, 1)
+            other.join()
             done.wait(30)
             for s in sent: print(s)
             """
         )
         self.assertEqual(done.stderr, "")
-        self.assertEqual(done.stdout.split("\n")[:3], [
+        self.assertEqual(done.stdout.split("\n")[:4], [
             "('cell 1', 'stdout', '[w0000000] one\\n', b'stream.stdout')", "('cell 2', 'stdout', '[w0000000] two\\n', b'stream.stdout')",
-            "('cell 1', 'stdout', '[w0000000] three\\n', b'stream.stdout')",
+            "('cell 3', 'stderr', 'muster: a notice\\n', b'stream.stderr')", "('cell 1', 'stdout', '[w0000000] three\\n', b'stream.stdout')",
         ])  # fmt: skip

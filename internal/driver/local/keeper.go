@@ -249,6 +249,7 @@ func (s *session) sweep(id engine.ID, m member) {
 			g.Remove()
 		}
 	}
+	removePlainTmp(id)
 	os.RemoveAll(s.engineDir(id))
 }
 

@@ -30,21 +30,21 @@ const probeEndsIn = time.Second
 // Probe implements driver.Driver: an init, as of an engine, of which this process is the keeper. Its folder and cgroup look
 // like those of a session, so that Sweep finds what is left of them if this process is killed; the probe ends with it.
 func (d *Driver) Probe(ctx context.Context, p engine.Probe) (stdout, stderr []byte, err error) {
-	id := engine.NewID()
+	name, id := p.Argv[0], engine.NewID()
 	dir := d.sessionDir(id)
 	private := filepath.Join(dir, "engines", string(id))
 	if err := os.MkdirAll(filepath.Join(private, "tmp"), 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make a private folder: %w", err)
+		return nil, nil, notRun(name, "make a private folder", err)
 	}
 	defer os.RemoveAll(dir)
 	lock, err := newLock(dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("lock the private folder: %w", err)
+		return nil, nil, notRun(name, "lock the private folder", err)
 	}
 	defer lock.Close()
 	groups, err := os.Getgroups()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notRun(name, "find its groups", err)
 	}
 	spec, err := wire.MemoryFile("probe spec", wire.EngineSpec{
 		ID: string(id), Argv: p.Argv, Env: p.Env, Dir: p.Dir, Hostname: "probe", Address: "127.0.0.1",
@@ -53,18 +53,27 @@ func (d *Driver) Probe(ctx context.Context, p engine.Probe) (stdout, stderr []by
 		ShmBytes: probeMemory / 2,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notRun(name, "describe it", err)
 	}
 	defer spec.Close()
 	if d.rung == Plain {
-		return d.runProbe(ctx, p.Argv[0], spec, nil)
+		return d.runProbe(ctx, name, spec, nil)
 	}
 	group, err := d.probeGroup(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notRun(name, "make its cgroup", err)
 	}
-	stdout, stderr, err = d.runProbe(ctx, p.Argv[0], spec, group)
-	return stdout, stderr, errors.Join(err, group.Remove())
+	defer func() {
+		if removeErr := group.Remove(); err == nil && removeErr != nil {
+			err = notRun(name, "remove its cgroup", removeErr)
+		}
+	}()
+	return d.runProbe(ctx, name, spec, group)
+}
+
+// notRun is for what goes wrong before a probe runs, or after: that is not its fault, and is told as it is.
+func notRun(name, step string, err error) error {
+	return engine.Errorf(engine.Unavailable, "%s cannot be run: %s: %w", name, step, err)
 }
 
 func (d *Driver) probeGroup(id engine.ID) (*cgroup.Group, error) {
@@ -89,7 +98,7 @@ func (d *Driver) probeGroup(id engine.ID) (*cgroup.Group, error) {
 func (d *Driver) runProbe(ctx context.Context, name string, spec *os.File, group *cgroup.Group) (stdout, stderr []byte, err error) {
 	conn, peer, err := wire.Pair()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, notRun(name, "connect to it", err)
 	}
 	defer conn.Close()
 	defer peer.Close()
@@ -105,7 +114,7 @@ func (d *Driver) runProbe(ctx context.Context, name string, spec *os.File, group
 		start = func() error { return startIsolated(cmd, group) }
 	}
 	if err := start(); err != nil {
-		return nil, nil, fmt.Errorf("start a probe: %w", err)
+		return nil, nil, notRun(name, "start it", err)
 	}
 	peer.Close()
 	end := outcome(conn, name)

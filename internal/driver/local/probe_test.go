@@ -48,6 +48,25 @@ func TestProbeAnswers(t *testing.T) {
 	})
 }
 
+// What goes wrong before a probe runs is no answer of it.
+func TestProbeThatCannotBegin(t *testing.T) {
+	bothRungs(t, func(t *testing.T, r rung, d recorded) {
+		if err := os.Remove(r.dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(r.dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := d.sh(t, "exit 7")
+		if told, ok := errors.AsType[*engine.Error](err); !ok || !strings.HasPrefix(told.Error(), "/bin/sh cannot be run: make a private folder: mkdir ") {
+			t.Errorf("%T %v", err, err)
+		}
+		if err := errors.Join(os.Remove(r.dir), os.Mkdir(r.dir, 0o700)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A probe sees what an engine sees, and has its rights.
 func TestProbeIsIsolated(t *testing.T) {
 	r := newRung(t, Root)

@@ -274,6 +274,9 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 	if spec.Resources.MemoryBytes > 0 {
 		w.ShmBytes = spec.Resources.MemoryBytes / 2
 	}
+	if s.driver.rung == Plain {
+		w.TmpDir = plainTmp(spec.ID)
+	}
 	if s.hub != nil {
 		w.Gateway = s.hub.Gateway().String()
 	}

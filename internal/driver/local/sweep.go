@@ -92,7 +92,7 @@ func (d *Driver) sweepSession(id engine.ID) error {
 		return nil // somebody lives there
 	}
 	defer lock.Close()
-	errs := []error{d.sweepGroups(id)}
+	errs := []error{d.sweepGroups(id), sweepPlainTmp(dir)}
 	var config wire.KeeperConfig
 	b, err := os.ReadFile(filepath.Join(dir, wire.ConfigName))
 	if err == nil && json.Unmarshal(b, &config) == nil && config.Ephemeral {

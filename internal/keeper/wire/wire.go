@@ -162,6 +162,7 @@ type EngineSpec struct {
 	Groups      []int             `json:"groups,omitempty"`
 	Plain       bool              `json:"plain,omitempty"`
 	PrivateDir  string            `json:"private_dir"`       // folder of the engine on the host: tmp/, and files/ on the plain rung
+	TmpDir      string            `json:"tmp_dir,omitempty"` // on the plain rung: is to be made; empty: tmp/ in PrivateDir
 	Visible     []string          `json:"visible,omitempty"` // stay visible in private folders such as /tmp
 	Shared      []string          `json:"shared,omitempty"`  // real places: nothing else is visible there
 	Hidden      []string          `json:"hidden,omitempty"`  // folders that the engine must not see

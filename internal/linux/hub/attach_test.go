@@ -314,3 +314,27 @@ func BenchmarkAttach(b *testing.B) {
 		h.pool.claim(addrs[0])
 	}
 }
+
+// The hub's end of a link sends when Attach returns. The kernel's link watcher would see to it, too, on an idle machine before
+// anybody can look; the queue that it puts there has no handle, the one that was asked for has.
+func TestSendsAtOnce(t *testing.T) {
+	h := newTestHub(t, "100.100.0.0/16")
+	for i := range attach(t, h, 5) {
+		hasOwnQueue(t, h, linkName(uint64(i+1)))
+	}
+	hasOwnQueue(t, newLinkedHub(t, "sendsatonce1"), hostLink)
+}
+
+func hasOwnQueue(t *testing.T, h *Hub, name string) {
+	t.Helper()
+	link, err := h.link.LinkByName(name)
+	must(t, err)
+	queues, err := h.link.QdiscList(link) // the one that loses everything is not listed
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("capability traffic control: this kernel has none, and so no queues to choose")
+	}
+	must(t, err)
+	if len(queues) != 1 || queues[0].Type() != "noqueue" || queues[0].Attrs().Handle == 0 {
+		t.Errorf("link %s has the queues %v, want noqueue with a handle", name, queues)
+	}
+}

@@ -5,9 +5,14 @@
 package peer
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,18 +29,88 @@ func User(c *net.UnixConn) (uid int, err error) {
 // Here reports whether whoever connected is in this process's own process namespace. Engines are in others, which they cannot
 // leave (the sandbox refuses setns); so the answer tells them from the user's other programs, without a secret that they could
 // find. A process of a namespace that is no descendant of ours has the id 0 here, one that has ended has none: both are
-// strangers.
+// strangers. It must be called as soon as c is accepted.
 func Here(c *net.UnixConn) (bool, error) {
+	var accepted unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &accepted); err != nil {
+		return false, err
+	}
 	cred, err := credentials(c)
 	if err != nil || cred.Pid == 0 {
 		return false, err
 	}
-	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", cred.Pid))
+	pid := int(cred.Pid)
+	// What is looked at has the number of whoever connected, and that may be another's by now.
+	same := func() error { return beganBefore(pid, time.Duration(accepted.Nano())) }
+	pidfd, err := peerPidfd(c)
+	switch {
+	case err == nil:
+		defer unix.Close(pidfd)
+		same = func() error { return alive(pidfd) }
+	case !errors.Is(err, unix.ENOPROTOOPT): // that is Linux before 6.5
+		return false, fmt.Errorf("look at process %d, which connected: %w", pid, err)
+	}
+	here, err := inOurs(pid)
+	if err == nil {
+		err = same()
+	}
+	return here && err == nil, err
+}
+
+func inOurs(pid int) (bool, error) {
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
 	if err != nil {
 		return false, err
 	}
 	ours, err := os.Readlink("/proc/self/ns/pid")
 	return err == nil && theirs == ours, err
+}
+
+func alive(pidfd int) error {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	for err == unix.EINTR {
+		n, err = unix.Poll(fds, 0)
+	}
+	if err == nil && n != 0 {
+		err = errors.New("the process that connected has ended")
+	}
+	return err
+}
+
+// tick is the kernel's unit in what it tells of processes: USER_HZ, the same on all architectures of ours.
+const tick = time.Second / 100
+
+// beganBefore is an error if the process began more than a tick after a time since the machine's start (field 22 of
+// proc_pid_stat(5), the 20th after the name).
+func beganBefore(pid int, at time.Duration) error {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 20 {
+		return fmt.Errorf("/proc/%d/stat has another form: %.100q", pid, b)
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return err
+	}
+	if began := time.Duration(ticks) * tick; began > at {
+		return fmt.Errorf("process %d began after whoever had its number connected", pid)
+	}
+	return nil
+}
+
+func peerPidfd(c *net.UnixConn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	controlErr := raw.Control(func(s uintptr) {
+		fd, err = unix.GetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	})
+	return fd, errors.Join(controlErr, err)
 }
 
 func credentials(c *net.UnixConn) (cred *unix.Ucred, err error) {

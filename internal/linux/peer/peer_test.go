@@ -1,13 +1,18 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain is also the process that connects.
@@ -22,6 +27,13 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		c.Read(make([]byte, 1)) // until it was looked at
+		os.Exit(0)
+	}
+	if dir := os.Getenv("TAKE_OVER_IN"); dir != "" {
+		if err := takeOver(dir); err != nil {
+			fmt.Println("failed:", err)
+			os.Exit(1)
+		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -102,5 +114,132 @@ func TestWhoHasEnded(t *testing.T) {
 	cmd.Wait()
 	if here, err := Here(conn); err == nil || here {
 		t.Errorf("here %v, %v", here, err)
+	}
+}
+
+// A program of ours that got the number of an engine's process, which connected and ended, does not speak for it.
+func TestNumberTakenOver(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: this test needs root for a process namespace")
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{"TAKE_OVER_IN=" + t.TempDir()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS} // where nobody else takes numbers
+	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), "failed: open /proc/sys/kernel/ns_last_pid") {
+		t.Skipf("capability checkpoint: this kernel does not let numbers be chosen: %s", out)
+	}
+	if strings.Contains(string(out), "failed: no SO_PEERPIDFD") {
+		t.Skipf("capability SO_PEERPIDFD: %s", out)
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if want := "before true, after false"; !strings.HasPrefix(string(out), want) {
+		t.Errorf("got %s, want %s", out, want)
+	}
+}
+
+// takeOver prints whether a connection is from here, before and after the number of a process of another namespace that made it
+// has become that of a process of this namespace.
+func takeOver(dir string) error {
+	if err := errors.Join(
+		syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("proc", "/proc", "proc", 0, ""),
+	); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixpacket"})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	connect := func(flags uintptr) (*net.UnixConn, *exec.Cmd, error) {
+		cmd := exec.Command(self)
+		cmd.Env = []string{"CONNECT_TO=" + l.Addr().String()}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+		if err := cmd.Start(); err != nil {
+			return nil, nil, err
+		}
+		c, err := l.AcceptUnix()
+		return c, cmd, err
+	}
+	c, ours, err := connect(0)
+	if err != nil {
+		return err
+	}
+	before, err := Here(c)
+	if err != nil {
+		return err
+	}
+	if fd, err := peerPidfd(c); err != nil { // Here goes by times, and is asked too late below
+		return fmt.Errorf("no SO_PEERPIDFD: %w", err)
+	} else {
+		unix.Close(fd)
+	}
+	c.Close()
+	ours.Wait()
+	c, engine, err := connect(syscall.CLONE_NEWPID)
+	if err != nil {
+		return err
+	}
+	engine.Process.Kill()
+	engine.Wait()
+	for { // the threads of this process take numbers, too
+		last, err := os.OpenFile("/proc/sys/kernel/ns_last_pid", os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(last, engine.Process.Pid-1)
+		last.Close()
+		next := exec.Command("/bin/sleep", "1000")
+		if err := next.Start(); err != nil {
+			return err
+		}
+		if next.Process.Pid == engine.Process.Pid {
+			break
+		}
+		next.Process.Kill()
+		next.Wait()
+	}
+	after, err := Here(c)
+	fmt.Printf("before %v, after %v (%v)\n", before, after, err)
+	return nil // the namespace ends, and what is in it
+}
+
+// Before Linux 6.5 the time of its start tells a process from one that had its number before.
+func TestBeganBefore(t *testing.T) {
+	boot := func() time.Duration {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(now.Nano())
+	}
+	program := filepath.Join(t.TempDir(), "a) b 1 2 3") // the kernel writes a name as it is
+	b, err := os.ReadFile("/bin/sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before := boot() - 2*tick
+	cmd := exec.Command(program, "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}()
+	if err := beganBefore(cmd.Process.Pid, boot()); err != nil {
+		t.Error(err)
+	}
+	if err := beganBefore(cmd.Process.Pid, before); err == nil {
+		t.Error("it began before it was started")
 	}
 }

@@ -113,7 +113,7 @@ func TestNoWayOut(t *testing.T) {
 			"read the init's memory", "write /proc/sys", "write /sys",
 			"set the hostname", "make a namespace", "open a raw socket", "keep supplementary groups",
 			"make a user namespace", "start a process in a user namespace", "enter a namespace", "use the user's keyring",
-			"read the kernel's log", "open a socket to the machine's host", "set up an io_uring", "call bpf",
+			"read the kernel's log", "open a socket to the machine's host", "call clone3",
 		} {
 			expect(t, out, "cannot "+what)
 		}
@@ -276,6 +276,15 @@ func TestTurned(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// What is asked for itself must be shared, too.
+func TestNotShared(t *testing.T) {
+	dir := realTemp(t)
+	out := enter(t, Config{Visible: []string{dir}, Shared: []string{realTemp(t), dir + "/inside", filepath.Dir(dir) + "/00", "/tmp"}})
+	if !strings.HasPrefix(out, "failed enter: visible paths: "+dir+" is not shared with the engines of this session: ") {
+		t.Error(out)
 	}
 }
 

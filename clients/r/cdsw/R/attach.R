@@ -31,7 +31,7 @@ at_attach <- function() {
   if (belongs() || Sys.getenv("MUSTER_ATTACH") == "off") {
     return(invisible())
   }
-  tryCatch(attach_process(), error = function(e) cat("muster: ", conditionMessage(e), "\n", sep = "", file = stderr()))
+  tryCatch(attach_process(), error = function(e) cat("muster: ", conditionMessage(e), "\n", sep = "", file = errors_to()))
   invisible()
 }
 
@@ -103,9 +103,11 @@ running_server <- function(program) {
   out <- suppressWarnings(system2(program, args, stdout = TRUE, stderr = errors, stdin = "/dev/null"))
   said <- paste(readLines(errors, warn = FALSE), collapse = "\n")
   if (!is.null(attr(out, "status"))) {
-    muster_stop("no_session", paste0("the Muster server could not be started: ", said))
+    parts <- strsplit(sub("^muster: ", "", said), "\n  try: ", fixed = TRUE)[[1L]]
+    what <- if (length(parts)) parts[1L] else sprintf("%s ends with exit code %d", program, attr(out, "status"))
+    muster_stop("no_session", paste0("the Muster server could not be started: ", what), if (length(parts) > 1L) parts[2L] else "")
   }
-  if (nzchar(said)) cat(said, "\n", sep = "", file = stderr()) # such as what this machine cannot isolate
+  if (nzchar(said)) cat(said, "\n", sep = "", file = errors_to()) # such as what this machine cannot isolate
   place <- jsonlite::fromJSON(paste(out, collapse = "\n"))
   token <- Sys.getenv("MUSTER_TOKEN")
   if (!nzchar(token)) {
@@ -139,7 +141,7 @@ session_name <- function() {
     return(enc2utf8(basename(file[1L])))
   }
   notebook <- Sys.getenv("JPY_SESSION_NAME")
-  if (nzchar(notebook)) enc2utf8(basename(notebook)) else if (.Platform$GUI == "RStudio") "RStudio" else "R"
+  if (nzchar(notebook)) enc2utf8(basename(notebook)) else if (in_rstudio()) "RStudio" else "R"
 }
 
 # Called before workers are launched: from now on there is something to show.

@@ -1,7 +1,9 @@
 # What the workers of a session print, shown by the process that became one (attach.R).
 
+in_rstudio <- function() .Platform$GUI == "RStudio"
+
 shown_at_calls <- function() {
-  .Platform$GUI == "RStudio" || isTRUE(getOption("jupyter.in_kernel")) || "IRkernel" %in% loadedNamespaces()
+  in_rstudio() || isTRUE(getOption("jupyter.in_kernel")) || "IRkernel" %in% loadedNamespaces()
 }
 
 begin_console <- function() {
@@ -10,6 +12,7 @@ begin_console <- function() {
     return(follow_in_terminal())
   }
   self$position <- ""
+  self$count <- 0L # of workers launched
   self$engines <- list()
   addTaskCallback(function(...) {
     if (is_own_session()) try(show_console(), silent = TRUE)
@@ -52,8 +55,8 @@ show_console <- function() {
 
 # Looks again while R waits for the next command, as long as workers live.
 show_later <- function() {
-  live <- Filter(function(e) !isTRUE(e$ended), self$engines)
-  if (length(live) == 0L || isTRUE(self$waits) || .Platform$GUI != "RStudio" || !requireNamespace("later", quietly = TRUE)) {
+  ended <- Filter(function(e) isTRUE(e$ended), self$engines)
+  if (length(ended) >= self$count || isTRUE(self$waits) || !in_rstudio() || !requireNamespace("later", quietly = TRUE)) {
     return(invisible())
   }
   self$waits <- TRUE
@@ -61,6 +64,14 @@ show_later <- function() {
     self$waits <- FALSE
     try(show_console(), silent = TRUE)
   }, 1)
+}
+
+count_launched <- function(workers) {
+  if (is_own_session() && self$at_calls) {
+    self$count <- self$count + sum(vapply(workers, function(w) !is.null(w$id), NA))
+    show_later()
+  }
+  workers
 }
 
 show_record <- function(record) {
@@ -116,9 +127,13 @@ rename_engine <- function(id, name) {
 
 show_lines <- function(name, stream, text) {
   lines <- paste0("[", name, "] ", strsplit(paste0(text, "\n"), "\n", fixed = TRUE)[[1L]], "\n")
-  cat(lines, sep = "", file = if (stream == "stdout") stdout() else stderr())
+  cat(lines, sep = "", file = if (stream == "stdout") stdout() else errors_to())
 }
 
 show_note <- function(message) {
-  cat(paste0("muster: ", strsplit(message, "\n", fixed = TRUE)[[1L]], "\n"), sep = "", file = stderr())
+  cat(paste0("muster: ", strsplit(message, "\n", fixed = TRUE)[[1L]], "\n"), sep = "", file = errors_to())
 }
+
+# Where people read what is wrong: IRkernel shows nothing of stderr. (It shows messages, but those can be conditions to the
+# user's code.)
+errors_to <- function() if (isTRUE(getOption("jupyter.in_kernel"))) stdout() else stderr()

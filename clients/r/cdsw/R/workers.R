@@ -20,7 +20,7 @@ launch.workers <- function(n, cpu, memory, nvidia_gpu = 0, kernel = "r", script 
   }
   before_launch()
   tryCatch(
-    workers_of(request("POST", "/sessions/self/workers", body), "workers"),
+    count_launched(workers_of(request("POST", "/sessions/self/workers", body), "workers")),
     muster_error = function(e) if (e$kind %in% no_answer) stop(e) else refused_workers(count, conditionMessage(e))
   )
 }
@@ -31,7 +31,7 @@ no_answer <- c("no_session", "unauthorized", "version", "bad_reply", "server_dow
 
 # The descriptions of n workers that were refused together; says so where a person looks.
 refused_workers <- function(n, message) {
-  cat(sprintf("muster: %d worker%s refused: %s\n", n, if (n == 1) "" else "s", message), file = stderr())
+  cat(sprintf("muster: %d worker%s refused: %s\n", n, if (n == 1) "" else "s", message), file = errors_to())
   rep(list(list(message = message, k8sMessage = message, engineId = "")), n)
 }
 

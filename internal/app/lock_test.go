@@ -1,0 +1,72 @@
+package app
+
+import (
+	"errors"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"muster/internal/cli"
+)
+
+// A server that ends, and one that does not begin, leave no locks.
+func TestLocksGoWithTheServer(t *testing.T) {
+	dir := t.TempDir()
+	o := cli.UpOptions{Listen: "tcp://127.0.0.1:1", TokenFile: filepath.Join(dir, "token.1")}
+	starting, lock, err := lockServer(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := list(t, dir); names != ".token.1.lock .token.1.starting" {
+		t.Errorf("locks: %s", names)
+	}
+	starting.release()
+	again, _, err := lockServer(t.Context(), o)
+	if _, runs := errors.AsType[*cli.ServerRunsError](err); !runs {
+		t.Errorf("a second server: %v, %v", again, err)
+	}
+	starting.release() // again: it is nobody's by now
+	lock.release()
+	if names := list(t, dir); names != "" {
+		t.Errorf("left: %s", names)
+	}
+	t.Setenv("MUSTER_CACHE_DIR", t.TempDir())
+	o.StateDir, o.Rung, o.Log = t.TempDir(), "no such rung", t.Output()
+	if err := serveUp(t.Context(), o); err == nil {
+		t.Error("no error")
+	}
+	if names := list(t, dir); names != "" {
+		t.Errorf("left: %s", names)
+	}
+}
+
+// Though the file is removed by each who held the lock, there is one of them at a time.
+func TestOneHoldsTheLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var holders atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 2000 {
+				l, err := tryLock(path)
+				if err != nil {
+					continue // another one's
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold it", n)
+				}
+				for range 100 { // let others try
+					runtime.Gosched()
+				}
+				holders.Add(-1)
+				l.release()
+			}
+		})
+	}
+	all.Wait()
+	if names := list(t, filepath.Dir(path)); names != "" {
+		t.Errorf("left: %s", names)
+	}
+}

@@ -1,0 +1,4 @@
+package sandbox
+
+// foreignCalls is empty: this architecture has one ABI.
+var foreignCalls []call
