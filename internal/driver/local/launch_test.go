@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -192,4 +193,45 @@ func TestEphemeralAlone(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The number of an init that ended may be another process's by now: nobody is led into that one's network.
+func TestDialIsNotMisled(t *testing.T) {
+	r := newRung(t, Root)
+	before := r.count()
+	t.Cleanup(func() { r.expectNothingLeft(t, before) })
+	d := r.driver(t)
+	t.Cleanup(func() { d.Close() })
+	w := newWatched(t)
+	s, err := d.Open(context.Background(), w.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s = s
+	t.Cleanup(w.end)
+	spec := w.sh("sleep 1000")
+	w.await(driver.Started, spec.ID)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	if _, err := s.Dial(t.Context(), spec.ID, port); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a port that nobody listens on in the engine: %v", err)
+	}
+	in := s.(*session)
+	in.mu.Lock()
+	m := in.engines[spec.ID]
+	init := m.pid
+	m.pid = os.Getpid()
+	in.engines[spec.ID] = m
+	in.mu.Unlock()
+	if c, err := s.Dial(t.Context(), spec.ID, port); engine.KindOf(err) != engine.NotFound {
+		t.Errorf("led to the host's own loopback: %v %v", c, err)
+	}
+	in.mu.Lock()
+	m.pid = init
+	in.engines[spec.ID] = m
+	in.mu.Unlock()
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
@@ -57,6 +59,7 @@ type member struct {
 	address netip.Addr
 	pid     int          // its init; 0 until it was started
 	inside  net.Listener // on its loopback; nil: none
+	net     uint64       // the inode of its network namespace; 0: not known, or none of its own
 }
 
 func (m member) closeInside() {
@@ -211,25 +214,38 @@ func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, e
 		return s.dialAttached(ctx, port)
 	}
 	s.mu.Lock()
-	pid := s.engines[id].pid
+	m := s.engines[id]
 	s.mu.Unlock()
-	if pid == 0 {
+	if m.pid == 0 {
 		return nil, engine.Errorf(engine.NotFound, "engine %s is not running", id)
 	}
 	address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
 	if s.hub == nil {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address.String())
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.pid))
 	if err != nil {
 		return nil, engine.Errorf(engine.NotFound, "engine %s has just ended", id)
 	}
 	defer ns.Close()
+	// The init may have ended without our knowing yet, and its number be another process's, in a network of somebody else's.
+	if there, err := inode(ns); err != nil || m.net != 0 && there != m.net {
+		return nil, engine.Errorf(engine.NotFound, "engine %s has just ended", id)
+	}
 	c, err := netns.DialTCP(ctx, ns, address)
 	if err != nil {
 		return nil, err // not c: a nil *net.TCPConn in the interface
 	}
 	return c, nil
+}
+
+// inode tells namespaces apart.
+func inode(f *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("look at a namespace: %w", err)
+	}
+	return st.Ino, nil
 }
 
 // End implements driver.Session. The keeper may already be gone: that is an end, too.

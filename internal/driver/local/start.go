@@ -33,6 +33,7 @@ type attempt struct {
 	wire    wire.EngineSpec
 	request wire.Request
 	inside  net.Listener // see driver.Inside; nil: none
+	net     uint64       // the inode of its network namespace; 0: none of its own
 }
 
 // Start implements driver.Session.
@@ -80,6 +81,9 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 			return err
 		}
 		defer ns.Close()
+		if a.net, err = inode(ns); err != nil {
+			return failedAt("network", err)
+		}
 		a.request.HasNet = true
 		files = append(files, ns)
 	}
@@ -129,7 +133,7 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 		s.mu.Unlock()
 		return failedAt("keeper", errEnded)
 	}
-	s.engines[id] = member{address: a.spec.Address, inside: a.inside}
+	s.engines[id] = member{address: a.spec.Address, net: a.net, inside: a.inside}
 	if a.inside != nil {
 		s.serving.Go(func() { s.spec.Inside.Serve(a.inside) })
 	}
