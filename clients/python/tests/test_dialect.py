@@ -148,7 +148,8 @@ class Dialect(Both):
             b"import contextlib, io, os, signal, subprocess\n"
             b"signal.signal(signal.SIGINT, signal.default_int_handler)\nout, interrupted = io.StringIO(), []\ndef interrupt(function):\n"
             b"    def then(*args, **keys):\n        value = function(*args, **keys)\n        if value and not interrupted:\n"
-            b"            interrupted.append(os.kill(os.getpid(), signal.SIGINT))\n        return value\n    return then\n"
+            b"            interrupted.append(1)\n            os.kill(os.getpid(), signal.SIGINT)\n"
+            b"        return value\n    return then\n"
         )
         command = (
             b"try:\n    with contextlib.redirect_stdout(out):\n        !head -c 300000 /dev/zero | tr '\\0' x; exit 0\n"
