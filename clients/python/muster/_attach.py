@@ -77,7 +77,7 @@ def _in_child() -> None:
     global _lock
     _lock = threading.Lock()
     if _session.follower is not None:
-        _session.follower.after_fork()
+        _session.follower.in_child()
         _session.follower = None
 
 

@@ -79,7 +79,8 @@ class Follower:
         self._places: Dict[str, Any] = {}
         self._latest = screen.place()
         self._ended: Dict[str, bool] = {}
-        self._writing = threading.Lock()  # held while a line is written, and while the process forks
+        self._writing = threading.Lock()  # held while lines are written, and while the process forks
+        self._forking = threading.local()  # held: this thread, which forks, has it
         self._labeler = _labels.Labeler(session, self._place, screen)
 
     def start(self) -> None:
@@ -142,13 +143,15 @@ class Follower:
             conn.close()
 
     def before_fork(self) -> None:
-        self._writing.acquire(timeout=_FORK_SECONDS)
+        self._forking.held = self._writing.acquire(timeout=_FORK_SECONDS)
 
     def after_fork(self) -> None:
-        try:
+        if self._forking.held:  # or else it is the showing thread's, which needs it still
             self._writing.release()
-        except RuntimeError:  # it was not had in time, and is free now
-            pass
+
+    def in_child(self) -> None:
+        """Be of no harm in a forked child, where nobody shows and nobody opens a lock that was not had in time."""
+        self._writing = threading.Lock()
 
     # The threads.
 
@@ -194,12 +197,12 @@ class Follower:
             except queue.Empty:
                 record = {}
             ended = ""
-            with self._writing:
-                try:
-                    ended = self._take(record)
+            try:
+                ended = self._take(record)  # may wait for a reply: no fork is to wait for that
+                with self._writing:
                     self._labeler.send()
-                except Exception:  # a stream that was closed, a kernel that ends, a server of another version
-                    pass
+            except Exception:  # a stream that was closed, a kernel that ends, a server of another version
+                pass
             with self._known:
                 if ended:
                     self._ended[ended] = True
@@ -210,7 +213,7 @@ class Follower:
                 return
 
     def _take(self, record: Optional[Dict[str, Any]]) -> str:
-        """Show a record ({}: what was held back long enough; None: all). Return the worker that ended with it."""
+        """Label a record ({}: what was held back long enough; None: all). Return the worker that ended with it."""
         labeler = self._labeler
         ended = ""
         if record is None:

@@ -1,7 +1,9 @@
 """Lines of several engines, labelled: the rules of ``muster run`` (package view in the server's sources).
 
-A line is held back until its newline comes, but only for a moment and 64 kB. Then its beginning is shown, and what follows
-continues it if nothing else was written meanwhile, or else begins a labelled line of its own.
+A line is held back until its newline comes, but only for a moment and 64 kB. The moment is a second for a worker, which may
+have to wait so long for a CPU between two pieces, and shorter where a person looks on: for the session's own lines, which have
+no label, and for those that paint themselves anew. Then its beginning is shown, and what follows continues it if nothing else
+was written meanwhile, or else begins a line of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional
 
 _PARTIAL = 0.1
+_PARTIAL_OF_WORKERS = 1.0
 _MAX_HELD = 64 << 10
 _COLORS = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 _NO_NAME = "Untitled Worker"
 
 
 class _Engine:
-    def __init__(self, place: Any, number: int, name: str) -> None:
+    def __init__(self, place: Any, session: bool, number: int, name: str) -> None:
         self.place = place
+        self.session = session
         self.number = number
         self.name = name
         self.lines: Dict[str, _Line] = {}
@@ -35,9 +39,13 @@ class _Line:
         self.stream = stream
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.held = ""
-        self.since = 0.0
+        self.due = 0.0  # when what is held is shown
         self.cut = False  # shown in part and ended: its own newline, if that comes next, is not shown again
         self.returned = False  # the last that was written of it is \r
+
+    def paints(self) -> bool:
+        """Report whether it steers a terminal, as progress bars do."""
+        return any(c in self.held for c in "\r\b\x1b")
 
 
 class Labeler:
@@ -48,10 +56,10 @@ class Labeler:
         self._place = place
         self._screen = screen
         self._engines: Dict[str, _Engine] = {}
-        self._waiting: List[_Line] = []  # with something held back, the oldest first
+        self._waiting: List[_Line] = []  # with something held back
         self._open: Dict[Any, _Line] = {}  # by cursor: the half line that was written last
         self._out: List[Any] = []  # [place, stream, texts]
-        self.seen = False  # a worker
+        self.seen = 0  # workers
 
     def text(self, engine: str, stream: str, data: bytes, now: float) -> None:
         of = self._engine(engine)
@@ -63,6 +71,10 @@ class Labeler:
             line.cut = False
             if not line.held and text[0] == "\n":
                 text = text[1:]
+        if of.session:
+            for other in of.lines.values():
+                if other is not line and other.paints() and self._cursor(other) == self._cursor(line):
+                    self._release(other)  # on one screen what it paints belongs before this
         whole = text.split("\n")
         rest = whole.pop()
         for part in whole:
@@ -72,10 +84,15 @@ class Labeler:
         if len(line.held) + len(rest) > _MAX_HELD:
             self._begin(line, self._taken(line) + rest)
         elif rest:
-            if not line.held:
-                line.since = now
-                self._waiting.append(line)
-            line.held += rest
+            self._hold(line, rest, now)
+
+    def _hold(self, line: _Line, text: str, now: float) -> None:
+        if not line.held:
+            self._waiting.append(line)
+            line.due = now + (_PARTIAL if line.of.session else _PARTIAL_OF_WORKERS)
+        line.held += text
+        if now + _PARTIAL < line.due and line.paints():
+            line.due = now + _PARTIAL
 
     def event(self, engine: str, data: bytes) -> str:
         """Take an event; return the engine that ended with it."""
@@ -95,7 +112,7 @@ class Labeler:
         elif kind == "exit":
             for line in of.lines.values():
                 if line.held:
-                    self._begin(line, self._taken(line))
+                    self._release(line)
             if e.get("status") == "failed" and message:
                 self.note(of.place, "worker %s %s" % (of.name, message))
             return engine
@@ -111,21 +128,22 @@ class Labeler:
 
     def wait(self, now: float) -> Optional[float]:
         """Return after how many seconds something is held back long enough; None: nothing is held back."""
-        return max(0.0, self._waiting[0].since + _PARTIAL - now) if self._waiting else None
+        return max(0.0, min(line.due for line in self._waiting) - now) if self._waiting else None
 
     def expire(self, now: float) -> None:
-        while self._waiting and self._waiting[0].since + _PARTIAL <= now:
-            line = self._waiting[0]
-            self._begin(line, self._taken(line))
+        for line in list(self._waiting):
+            if line.due <= now:
+                self._release(line)
 
     def in_a_line(self) -> bool:
         return bool(self._open)
 
     def close(self) -> None:
         for line in list(self._waiting):
-            self._begin(line, self._taken(line))
-        for cursor in list(self._open):
-            self._separate(cursor)
+            self._release(line)
+        for cursor, line in list(self._open.items()):
+            if not line.of.session:
+                self._separate(cursor)
 
     def send(self) -> None:
         """Write what is to be written."""
@@ -136,9 +154,9 @@ class Labeler:
     def _engine(self, id: str) -> _Engine:
         of = self._engines.get(id)
         if of is None:
-            if id != self._session:
-                self.seen = True
-            of = self._engines[id] = _Engine(self._place(id), len(self._engines), id[:8])
+            of = self._engines[id] = _Engine(self._place(id), id == self._session, self.seen, id[:8])
+            if not of.session:
+                self.seen += 1
         return of
 
     def _rename(self, id: str, of: _Engine, name: str) -> None:
@@ -154,12 +172,21 @@ class Labeler:
             self._waiting.remove(line)
         return held
 
+    def _release(self, line: _Line) -> None:
+        self._begin(line, self._taken(line))
+
     def _cursor(self, line: _Line) -> Any:
         return self._screen.cursor(line.of.place, line.stream)
 
     def _begin(self, line: _Line, text: str) -> None:
         """Continue a line if it was the last thing written, or else begin it."""
         cursor, label = self._cursor(line), self._label(line.of)
+        if line.of.session:
+            if cursor in self._open and not self._open[cursor].of.session:
+                self._separate(cursor)
+            self._open[cursor] = line
+            self._put(line, text)
+            return
         if self._open.get(cursor) is not line:
             self._separate(cursor)
             self._put(line, label)

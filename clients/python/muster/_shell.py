@@ -6,8 +6,10 @@ output streams and stands in order between the script's prints. Variables are fi
 Valid in Python 2.7 and from 3.6 on.
 """
 
+import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -37,18 +39,40 @@ def run(command):
     stdout, stderr = _descriptor(sys.stdout), _descriptor(sys.stderr)
     if stdout == subprocess.PIPE and stderr == subprocess.PIPE:
         stderr = subprocess.STDOUT
-    child = _start(command, None, stdout, None if stderr == subprocess.PIPE else stderr)
-    try:
+    with _Patience():
+        child = _start(command, None, stdout, None if stderr == subprocess.PIPE else stderr)
         if child.stdout:
             _copy(child.stdout, sys.stdout)
         code = child.wait()
-    except KeyboardInterrupt:
-        # The command has got the signal too. Let it say its last words first; a second signal waits no longer.
-        if child.stdout and not child.stdout.closed:
-            _copy(child.stdout, sys.stdout)  # it may have more to say than the pipe holds
-        child.wait()
-        raise
     return 128 - code if code > 128 else code
+
+
+class _Patience:
+    """Puts KeyboardInterrupt off to the end of a block: a command has got the signal too, and may say its last words.
+
+    Wherever the signal finds us, while the command is started or between reading and writing, nothing is lost. A second
+    signal waits no longer. A script's own handler is left alone; a thread gets no signals.
+    """
+
+    def __enter__(self):
+        self.came = False
+        self.usual = signal.getsignal(signal.SIGINT) == signal.default_int_handler
+        if self.usual:
+            try:
+                signal.signal(signal.SIGINT, self._take)
+            except ValueError:  # not the main thread
+                self.usual = False
+
+    def _take(self, number, frame):
+        if self.came:
+            signal.default_int_handler(number, frame)
+        self.came = True
+
+    def __exit__(self, kind, error, trace):
+        if self.usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.came and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt
 
 
 def _descriptor(stream):
@@ -67,7 +91,12 @@ def _copy(pipe, stream):
 
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while True:
-        data = os.read(pipe.fileno(), 1 << 16)
+        try:
+            data = os.read(pipe.fileno(), 1 << 16)
+        except OSError as e:
+            if e.errno != errno.EINTR:  # which only Python 2 lets us see
+                raise
+            continue
         stream.write(data if str is bytes else decoder.decode(data, not data))
         if not data:
             pipe.close()

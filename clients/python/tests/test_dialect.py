@@ -7,6 +7,8 @@ import subprocess
 import sys
 import unittest
 
+from muster import _shell
+
 from .dialect_table import ENDS, LINES, MAGIC_ENDS, MAGICS, SAYS, WRONG
 from .test_runner import DEADLINE, PYTHON2, RUNNER, Folder
 
@@ -139,6 +141,36 @@ class Dialect(Both):
         source = b"import os\nos.dup2(1, 3)\nos.set_inheritable(3, True)\n" + source.replace(b">&3", b">/proc/$PPID/fd/3")
         code, out, err = self.signalled(signal.SIGINT, source)
         self.assertEqual((code, out.strip(), err), (0, "300000", ""))
+
+    def test_interrupt_anywhere(self):
+        """Nothing is lost of a command that is just starting, or whose output is just being passed on."""
+        start = (
+            b"import contextlib, io, os, signal, subprocess\n"
+            b"signal.signal(signal.SIGINT, signal.default_int_handler)\nout, interrupted = io.StringIO(), []\ndef interrupt(function):\n"
+            b"    def then(*args, **keys):\n        value = function(*args, **keys)\n        if value and not interrupted:\n"
+            b"            interrupted.append(1)\n            os.kill(os.getpid(), signal.SIGINT)\n"
+            b"        return value\n    return then\n"
+        )
+        command = (
+            b"try:\n    with contextlib.redirect_stdout(out):\n        !head -c 300000 /dev/zero | tr '\\0' x; exit 0\n"
+            b"except KeyboardInterrupt:\n    print(len(out.getvalue()))\n"
+        )
+        for where in (b"subprocess.Popen", b"os.read"):
+            with self.subTest(where):
+                self.assertEqual(self.code(start + b"%s = interrupt(%s)\n" % (where, where) + command), (0, "300000\n", ""))
+
+    def test_interrupt_twice(self):
+        """A second signal waits for no last words."""
+        self.addCleanup(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+        reached = []
+        with self.assertRaises(KeyboardInterrupt):
+            with _shell._Patience():
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append(2)
+        self.assertEqual(reached, [1])
+        self.assertEqual(signal.getsignal(signal.SIGINT), signal.default_int_handler)
 
     def test_terminate(self):
         code, out, _ = self.signalled(signal.SIGTERM, b"!echo begin; sleep 100\nprint('no')\n")

@@ -72,12 +72,33 @@ class Lines(unittest.TestCase):
         ("a name that plays tricks", [event(W1, type="engine", name="a\n\x1b[31mb"), out(W1, "x\n")], "[a??[31mb] x\n"),
         ("no final newline", [out(W1, "\n\nend")], "[worker1w] \n[worker1w] \n[worker1w] end\n"),
         ("a half line goes on", [out(W1, "load"), 0.101, out(W1, "ing"), 0.101, out(W1, " done\n")], "[worker1w] loading done\n"),
-        ("a half line is interrupted", [out(W1, "load"), 0.101, out(W2, "hello\n"), out(W1, "ed\n")],
+        ("a half line is interrupted", [out(W1, "load"), 1.001, out(W2, "hello\n"), out(W1, "ed\n")],
          "[worker1w] load\n[another2] hello\n[worker1w] ed\n"),
-        ("a newline that comes late", [out(W1, "load"), 0.101, out(W2, "hello\n"), out(W1, "\n"), out(W1, "\n")],
+        ("a newline that comes late", [out(W1, "load"), 1.001, out(W2, "hello\n"), out(W1, "\n"), out(W1, "\n")],
          "[worker1w] load\n[another2] hello\n[worker1w] \n"),
-        ("a half line that is soon complete", [out(W1, "load"), 0.099, out(W2, "hello\n"), out(W1, "ed\n")],
+        ("the session's newline that comes late", [out(OWN, "load"), 0.101, out(W2, "hello\n"), out(OWN, "\nx\n")],
+         "load\n[another2] hello\nx\n"),
+        ("a half line that is soon complete", [out(W1, "load"), 0.999, out(W2, "hello\n"), out(W1, "ed\n")],
          "[another2] hello\n[worker1w] loaded\n"),
+        ("progress", [out(W1, "\r1%"), 0.101, out(W2, "a\n"), out(W1, "\r2%"), 0.099, out(W2, "b\n"), out(W1, "\r3%\r\n")],
+         "[worker1w] \r1%\n[another2] a\n[another2] b\n[worker1w] \r2%\r3%\r\n"),
+        ("it begins to paint", [out(W1, "load"), 0.5, out(W1, "\b"), 0.101, out(W2, "a\n")], "[worker1w] load\b\n[another2] a\n"),
+        ("it paints when it is almost due", [out(W1, "load"), 0.95, out(W1, "\x1b[K"), 0.051, out(W2, "a\n")],
+         "[worker1w] load\x1b[K\n[another2] a\n"),
+        ("the session passes as it is", [out(OWN, "a"), err(OWN, "b\r"), out(OWN, "\0\nc"), out(OWN, "\n")], "b\ra\0\nc\n"),
+        ("the session's streams do not tear each other's lines",
+         [out(OWN, "o "), err(OWN, "e "), out(OWN, "1"), err(OWN, "1\n"), out(OWN, "\n")], "e 1\no 1\n"),
+        ("a line that was painted and cleared", [err(OWN, "\rwait"), err(OWN, "\r    \r"), out(OWN, "done\n")],
+         "\rwait\r    \rdone\n"),
+        ("no label behind the session's half line", [out(OWN, ">>> "), 0.101, out(W1, "hi\n"), out(OWN, "1+1\n")],
+         ">>> \n[worker1w] hi\n1+1\n"),
+        ("the session's line in pieces", [out(OWN, "got"), out(OWN, " "), out(W1, "hi\n"), out(OWN, "it\n")],
+         "[worker1w] hi\ngot it\n"),
+        ("the session's two half lines", [out(OWN, "a"), err(OWN, "b"), out(W1, "hi\n"), out(OWN, "c\n")],
+         "[worker1w] hi\nac\nb"),
+        ("the session behind a worker's half line", [out(W1, "hi"), 1.001, out(OWN, "x\n"), out(W1, "!\n")],
+         "[worker1w] hi\nx\n[worker1w] !\n"),
+        ("the session's half line stays one", [out(OWN, "bye")], "bye"),
         ("both streams of one", [out(W1, "a\n"), err(W1, "b\n")], "[worker1w] a\n[worker1w] b\n"),
         ("half a character", [out(W1, b"\xc3"), out(W1, b"\xa4\n")], "[worker1w] \xe4\n"),
         ("no text", [out(W1, b"\xff\n")], "[worker1w] \ufffd\n"),
@@ -122,12 +143,16 @@ class Lines(unittest.TestCase):
 
     def test_streams_that_are_two_files(self):
         screen = Screen(together=False)
-        play([out(W1, "half"), 0.2, err(W1, "whole\n"), out(W1, " line\n")], screen)
+        play([out(W1, "half"), 1.2, err(W1, "whole\n"), out(W1, " line\n")], screen)
         self.assertEqual((screen.text("stdout"), screen.text("stderr")), ("[worker1w] half line\n", "[worker1w] whole\n"))
 
     def test_wait(self):
         lines = labeler(Screen())
         self.assertIsNone(lines.wait(0.0))
         lines.text(W1, "stdout", b"half", 10.0)
-        self.assertAlmostEqual(lines.wait(10.06), 0.04)
+        self.assertAlmostEqual(lines.wait(10.06), 0.94)
+        lines.text(W2, "stdout", b"1%\r", 10.1)  # later, and shown earlier
+        self.assertAlmostEqual(lines.wait(10.16), 0.04)
+        lines.expire(10.21)
+        self.assertAlmostEqual(lines.wait(10.21), 0.79)
         self.assertEqual(lines.wait(99.0), 0.0)

@@ -4,6 +4,7 @@ Prints its URL, serves until its stdin ends. GET /requests gives the requests si
 workers too. On the unix socket that the argument names it makes sessions of processes, as muster up does.
 """
 
+import base64
 import json
 import os
 import socketserver
@@ -46,7 +47,8 @@ BY_KEY = {
 CONSOLE = [
     ("w000000000000000", "event", '{"type":"engine","name":"crew"}'),
     ("w000000000000000", "stdout", "one\ntw"),
-    ("w000000000000001", "stderr", "f\u00fcnf\n"),
+    ("w000000000000001", "stderr", b"f\xc3"),  # amid a character
+    ("w000000000000001", "stderr", b"\xbcnf\n"),
     ("w000000000000000", "stdout", "o\nhalf"),
     ("session0session0", "event", '{"type":"notice","message":"a notice"}'),
     ("w000000000000000", "event", '{"type":"exit","status":"failed","message":"ended with exit code 3"}'),
@@ -54,13 +56,17 @@ CONSOLE = [
 
 
 def console(h):
-    """The first four records are there at once, the others when somebody has awaited."""
+    """The first five records are there at once, the others when somebody has awaited."""
     position = int(h.path.partition("from=")[2] or 0)
     awaited = any(r["path"].endswith("/await") for r in h.server.requests)
     h.begin_lines()
-    for i, (engine, stream, text) in enumerate(CONSOLE[: None if awaited else 4]):
+    for i, (engine, stream, text) in enumerate(CONSOLE[: None if awaited else 5]):
         if i >= position:
-            record = {"position": str(i + 1), "engine": engine, "stream": stream, "time": "", "text": text}
+            record = {"position": str(i + 1), "engine": engine, "stream": stream, "time": ""}
+            if isinstance(text, bytes):
+                record["base64"] = base64.b64encode(text).decode()
+            else:
+                record["text"] = text
             h.line(json.dumps(record).encode() + b"\n")
     h.end_lines()
 

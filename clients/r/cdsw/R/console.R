@@ -76,18 +76,18 @@ count_launched <- function(workers) {
 
 show_record <- function(record) {
   id <- record$engine
-  payload <- if (is.null(record$base64)) record$text else text_of(jsonlite::base64_dec(record$base64))
+  payload <- if (is.null(record$base64)) charToRaw(enc2utf8(paste0("", record$text))) else jsonlite::base64_dec(record$base64)
   if (record$stream == "event") {
-    return(show_event(id, parse_json(payload)))
+    return(show_event(id, parse_json(text_of(payload))))
   }
   if (!record$stream %in% c("stdout", "stderr")) {
     return(invisible())
   }
   engine <- known_engine(id)
-  text <- paste0(engine[[record$stream]], payload)
-  whole <- regexpr("\n[^\n]*$", text)
-  self$engines[[id]][[record$stream]] <- substr(text, whole + 1L, nchar(text)) # all of it, if there is no newline
-  if (whole > 0L) show_lines(engine$name, record$stream, substr(text, 1L, whole - 1L))
+  bytes <- c(engine[[record$stream]], payload) # a record may end amid a character, a line does not
+  whole <- max(0L, which(bytes == as.raw(10L)))
+  self$engines[[id]][[record$stream]] <- bytes[seq_along(bytes) > whole]
+  if (whole > 0L) show_lines(engine$name, record$stream, bytes[seq_len(whole - 1L)])
 }
 
 show_event <- function(id, event) {
@@ -101,8 +101,8 @@ show_event <- function(id, event) {
     if (identical(event$type, "engine")) rename_engine(id, event$name)
     if (identical(event$type, "exit")) {
       for (stream in c("stdout", "stderr")) {
-        if (nzchar(engine[[stream]])) show_lines(engine$name, stream, engine[[stream]])
-        self$engines[[id]][[stream]] <- ""
+        if (length(engine[[stream]])) show_lines(engine$name, stream, engine[[stream]])
+        self$engines[[id]][[stream]] <- raw()
       }
       self$engines[[id]]$ended <- TRUE
       if (note && identical(event$status, "failed")) show_note(paste("worker", engine$name, event$message))
@@ -112,7 +112,7 @@ show_event <- function(id, event) {
 }
 
 known_engine <- function(id) {
-  if (is.null(self$engines[[id]])) self$engines[[id]] <- list(name = substr(id, 1L, 8L), stdout = "", stderr = "")
+  if (is.null(self$engines[[id]])) self$engines[[id]] <- list(name = substr(id, 1L, 8L), stdout = raw(), stderr = raw())
   self$engines[[id]]
 }
 
@@ -125,8 +125,8 @@ rename_engine <- function(id, name) {
   self$engines[[id]]$name <- if (name %in% others) paste(name, substr(id, 1L, 4L)) else name
 }
 
-show_lines <- function(name, stream, text) {
-  lines <- paste0("[", name, "] ", strsplit(paste0(text, "\n"), "\n", fixed = TRUE)[[1L]], "\n")
+show_lines <- function(name, stream, bytes) {
+  lines <- paste0("[", name, "] ", strsplit(paste0(text_of(bytes), "\n"), "\n", fixed = TRUE)[[1L]], "\n")
   cat(lines, sep = "", file = if (stream == "stdout") stdout() else errors_to())
 }
 

@@ -1,0 +1,94 @@
+"""The threads that show the console, while the process forks."""
+
+import os
+import threading
+import unittest
+from unittest import mock
+
+from muster import _follow
+
+DEADLINE = 30
+OWN, WORKER = "session0session0", "worker1worker1wo"
+
+
+class Screen:
+    """A terminal that stands still until it is told to go on."""
+
+    color = False
+    interactive = True
+
+    def __init__(self):
+        self.writes = threading.Event()
+        self.go_on = threading.Event()
+        self.shown = ""
+
+    def place(self):
+        return None
+
+    def cursor(self, place, stream):
+        return None
+
+    def write(self, place, stream, text):
+        self.writes.set()
+        self.go_on.wait(DEADLINE)
+        self.shown += text
+
+
+def line(text):
+    return {"engine": WORKER, "stream": "stdout", "text": text}
+
+
+class Fork(unittest.TestCase):
+    def setUp(self):
+        with mock.patch.dict(os.environ, {"MUSTER_URL": "http://127.0.0.1:9", "CDSW_API_KEY": "key"}):
+            self.screen = Screen()
+            self.follower = _follow.Follower(OWN, self.screen)
+        self.thread = threading.Thread(target=self.follower._show)
+        self.thread.start()
+        self.addCleanup(self.thread.join)
+        self.addCleanup(self.follower._records.put, None)
+        self.addCleanup(self.screen.go_on.set)
+
+    def test_beside_a_terminal_that_stands_still(self):
+        self.follower._records.put(line("one\n"))
+        self.assertTrue(self.screen.writes.wait(DEADLINE))
+        with mock.patch.object(_follow, "_FORK_SECONDS", 0.05):
+            self.follower.before_fork()
+        self.follower.after_fork()
+        self.assertTrue(self.follower._writing.locked())  # the line is being written still
+        self.screen.go_on.set()
+        self.follower._records.put(line("two\n"))
+        self.follower._records.put(None)
+        self.assertTrue(self.follower._shown.wait(DEADLINE))
+        self.assertEqual(self.screen.shown, "[worker1w] one\n[worker1w] two\n")
+
+    def test_a_child_inherits_no_lock(self):
+        self.follower._records.put(line("one\n"))
+        self.assertTrue(self.screen.writes.wait(DEADLINE))
+        with mock.patch.object(_follow, "_FORK_SECONDS", 0.05):
+            self.follower.before_fork()
+            child = os.fork()
+            if child == 0:
+                try:
+                    self.follower.in_child()
+                    os._exit(0 if self.follower._writing.acquire(False) else 1)
+                finally:
+                    os._exit(2)
+        self.follower.after_fork()
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    def test_while_a_reply_is_awaited(self):
+        """A worker's line is there before the reply that tells to which launch it belongs: the fork does not wait for that."""
+        waits = threading.Event()
+        known = self.follower._place
+        self.follower._labeler._place = lambda engine: (waits.set(), known(engine))[1]
+        self.screen.go_on.set()
+        self.follower.begin()
+        self.addCleanup(self.follower.over)
+        with mock.patch.object(_follow, "_REPLY_SECONDS", DEADLINE):
+            self.follower._records.put(line("one\n"))
+            self.assertTrue(waits.wait(DEADLINE))
+            self.follower.before_fork()
+            held = self.follower._forking.held
+            self.follower.after_fork()
+        self.assertTrue(held)
