@@ -134,8 +134,3 @@ func lookPath(commands []string, path string) string {
 	}
 	return ""
 }
-
-func isExecutable(file string) bool {
-	info, err := os.Stat(file)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
-}
