@@ -7,6 +7,7 @@ package kernel
 
 import (
 	"context"
+	"crypto/rand"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,15 +31,18 @@ type Request struct {
 	Own         []Own                    // the project's own entries of the table
 }
 
-// Command is how it is run. "{private}" in Argv stands for the engine's private folder, which will hold Files.
+// Command is how it is run.
 type Command struct {
 	Kernel      engine.Kernel
 	Interpreter string // absolute path, no wrapper
 	Argv        []string
-	Env         map[string]string // additions, to be laid over Request.Env
-	Files       map[string][]byte
-	Visible     []string // folders that the interpreter needs even if they lie in /tmp
-	Shared      []string // see driver.Spec
+	// Private, if not empty, stands in Argv for the engine's private folder, which will hold Files. It is another text each time:
+	// code and arguments that people wrote do not hold it.
+	Private string
+	Env     map[string]string // additions, to be laid over Request.Env
+	Files   map[string][]byte
+	Visible []string // folders that the interpreter needs even if they lie in /tmp
+	Shared  []string // see driver.Spec
 }
 
 // Language is an entry of the table.
@@ -125,9 +129,10 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	if r.Script == "" && r.Code == "" {
 		return Command{Kernel: l.Kernel, Argv: []string{"/bin/sleep", "infinity"}, Visible: t.visible}, nil
 	}
-	file, isCode := script, script == ""
+	file, isCode, private := script, script == "", ""
 	if isCode {
-		file = "{private}/" + l.CodeFile
+		private = "{" + rand.Text() + "}"
+		file = private + "/" + l.CodeFile
 	}
 	interpreter, err := t.interpreter(ctx, l, r)
 	if err != nil {
@@ -137,7 +142,7 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	if err != nil {
 		return Command{}, err
 	}
-	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env}
+	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Private: private, Env: env}
 	c.Visible = append(l.visible(interpreter), t.visible...)
 	if !isCode && r.Trusted {
 		// An engine's own requests show it nothing: a link in the project could be turned to any file by the time it starts.
