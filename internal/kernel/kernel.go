@@ -2,7 +2,7 @@
 // input, and what must stand in its environment so that our clients can be imported. It makes the command line; it starts
 // nothing itself, but asks a wrapper script once which interpreter it stands for. Engines can write to the folders of the PATH,
 // so the wrapper runs isolated like them (Config.Run); and interpreters are looked up only in Request.SearchEnv, which an
-// engine's request must never reach. The manager imports this package; it looks only at package engine.
+// engine's request must never reach. The manager imports this package; it looks only at packages engine and turns.
 package kernel
 
 import (
@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"muster/engine"
+	"muster/internal/turns"
 )
 
 // Request is what is to be run. If both Script and Code are empty the engine idles until it is stopped.
@@ -70,7 +71,7 @@ type Table struct {
 	own       []string // the real places of visible
 	mu        sync.Mutex
 	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
-	asking    *asking
+	asking    *turns.Turns
 }
 
 // aliases are other names of kernels, as people write them.
@@ -85,15 +86,15 @@ type Config struct {
 	// Run runs a wrapper that is asked.
 	Run engine.RunProbe
 	// RLibrary returns the R library with the packages cdsw and cml, made for that R by what run runs. It may take seconds the
-	// first time.
-	RLibrary func(ctx context.Context, run engine.RunProbe, rscript string) (string, error)
+	// first time. project is the one whose own settings say where that R lies, "" if it was found on the session's PATH.
+	RLibrary func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error)
 }
 
 // NewTable returns the table of the languages that Muster knows by itself.
 func NewTable(c Config) *Table {
 	t := &Table{
 		visible: c.Visible, own: realPlaces(c.Visible), languages: languages{},
-		resolved: map[string]string{}, asking: newAsking(),
+		resolved: map[string]string{}, asking: turns.New(askedAtOnce),
 	}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
 		t.languages[l.Kernel] = l

@@ -20,7 +20,7 @@ func table(t *testing.T) *Table {
 		Visible:    []string{"/clients"},
 		PythonPath: "/clients/python",
 		Run:        direct,
-		RLibrary:   func(context.Context, engine.RunProbe, string) (string, error) { return "/clients/r", nil },
+		RLibrary:   func(context.Context, engine.RunProbe, string, string) (string, error) { return "/clients/r", nil },
 	})
 }
 
