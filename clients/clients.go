@@ -2,7 +2,7 @@
 // find them: Python as plain files, R as a library that the machine's own R has installed them into, once for each version
 // of R. Both end up in a folder named after their content, so that another release never meets an old one, and appear there
 // by a rename, so that nobody sees half of one and two processes may do it at once. Package app imports it; it looks only
-// at package engine.
+// at packages engine and turns.
 package clients
 
 import (

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"muster/engine"
+	"muster/internal/turns"
 )
 
 const (
@@ -22,11 +23,15 @@ const (
 	// Installing takes two seconds; a machine that needs longer than this has another problem.
 	installTimeout = 5 * time.Minute
 	versionTimeout = time.Minute
+	installAtOnce  = 4
+	maxKnown       = 1000
+	// keptOfLane is how many libraries a project keeps for the R of its own settings, or the R at one place for its versions.
+	keptOfLane = 8
 )
 
 var (
-	// One installation at a time: the second launch then finds what the first one made.
-	installing = make(chan struct{}, 1)
+	// Of one lane one at a time: the second launch then finds what the first one made.
+	installing = turns.New(installAtOnce)
 
 	known   = map[rIdentity]string{} // libraries by the R that they were made for
 	knownMu sync.Mutex
@@ -34,44 +39,74 @@ var (
 
 // rIdentity tells one installation of R from another without starting it.
 type rIdentity struct {
-	path, cacheDir string
-	size           int64
-	changed        time.Time
+	path, cacheDir, project string
+	size                    int64
+	changed                 time.Time
 }
 
 // RLibrary returns a library folder under cacheDir in which the R packages cdsw and cml are installed, made by the R that
 // rBin (the path of R or Rscript) belongs to, which run runs: engines can write to where it lies. The first call for a version
-// of R takes seconds, others a few microseconds. Errors are *engine.Error, with the Debian packages that are missing.
-func RLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string) (string, error) {
+// of R takes seconds, others a few microseconds. project is the one whose own settings, which engines may have written, say
+// where that R lies, "" if the session's PATH does: nobody else waits for that R or gets what it made. Errors are *engine.Error, with the Debian packages that are missing.
+func RLibrary(ctx context.Context, run engine.RunProbe, project, rBin, cacheDir string) (string, error) {
 	info, err := os.Stat(rBin)
 	if err != nil {
 		return "", engine.Errorf(engine.Unavailable, "R is not installed: %v", err).WithHint("install it, on Debian: %s", rPackages)
 	}
-	id := rIdentity{rBin, cacheDir, info.Size(), info.ModTime()}
-	knownMu.Lock()
-	dir := known[id]
-	knownMu.Unlock()
-	if dir != "" && installed(dir) {
+	id := rIdentity{rBin, cacheDir, project, info.Size(), info.ModTime()}
+	if dir := knownLibrary(id); dir != "" {
 		return dir, nil
 	}
-	select {
-	case installing <- struct{}{}:
-		defer func() { <-installing }()
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	dir, err = makeLibrary(ctx, run, rBin, cacheDir)
+	lane := laneOf(project, rBin)
+	done, err := installing.Begin(ctx, lane)
 	if err != nil {
 		return "", err
 	}
+	defer done()
+	if dir := knownLibrary(id); dir != "" { // since this waits
+		return dir, nil
+	}
+	key := fmt.Sprintf("%q %q %q %d %v", project, rBin, cacheDir, id.size, id.changed)
+	if err := installing.Refused(key); err != nil {
+		return "", err
+	}
+	dir, err := makeLibrary(ctx, run, lane, rBin, cacheDir)
+	if err != nil {
+		if ctx.Err() == nil { // else its caller went away
+			installing.Refuse(key, err)
+		}
+		return "", err
+	}
 	knownMu.Lock()
+	defer knownMu.Unlock()
+	if len(known) >= maxKnown {
+		clear(known) // asking again costs less than knowing who was asked last
+	}
 	known[id] = dir
-	knownMu.Unlock()
 	return dir, nil
 }
 
+// laneOf says who waits for whom.
+func laneOf(project, rBin string) string {
+	if project != "" {
+		return "project " + project
+	}
+	return "place " + filepath.Dir(rBin)
+}
+
+// knownLibrary is what was made for that R, "" if it is not there.
+func knownLibrary(id rIdentity) string {
+	knownMu.Lock()
+	dir := known[id]
+	knownMu.Unlock()
+	if dir == "" || !installed(dir) {
+		return ""
+	}
+	return dir
+}
+
 // makeLibrary installs the packages, unless that was done before for this version of R.
-func makeLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string) (string, error) {
+func makeLibrary(ctx context.Context, run engine.RunProbe, lane, rBin, cacheDir string) (string, error) {
 	version, err := rVersion(ctx, run, rBin)
 	if err != nil {
 		return "", err
@@ -86,9 +121,11 @@ func makeLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string
 	}
 	// By where that R lies, too: the version is its own word, and one that an engine wrote into a project makes no library for
 	// another's.
-	place := sha256.Sum256([]byte(filepath.Dir(rBin)))
-	dir := filepath.Join(cacheDir, fmt.Sprintf("r-%s-%s-%x", hash, version, place[:4]))
+	of := "r-" + short(lane) + "-"
+	dir := filepath.Join(cacheDir, fmt.Sprintf("%s%s-%s-%s", of, hash, version, short(filepath.Dir(rBin))))
 	if installed(dir) {
+		now := time.Now()
+		os.Chtimes(dir, now, now) // the last ones used are kept
 		return dir, nil
 	}
 	tmp, err := tempDir(cacheDir)
@@ -116,7 +153,33 @@ func makeLibrary(ctx context.Context, run engine.RunProbe, rBin, cacheDir string
 	if err := appear(made, dir, func() bool { return installed(dir) }); err != nil {
 		return "", engine.Errorf(engine.Unavailable, "put the R packages into %s: %v", dir, err)
 	}
+	if err := keepNewest(cacheDir, of, keptOfLane); err != nil {
+		return "", engine.Errorf(engine.Unavailable, "remove old R libraries: %v", err)
+	}
 	return dir, nil
+}
+
+// short is enough of a name's hash to tell it from others, of whoever chose it.
+func short(name string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(name)))[:16] }
+
+// keepNewest removes the folders whose names begin with prefix but for the n used last: versions and places are the word of
+// programs that engines may have written, who could think of ever new ones.
+func keepNewest(dir, prefix string, n int) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var old []fs.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), prefix) {
+			old = append(old, info)
+		}
+	}
+	slices.SortFunc(old, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, info := range old[min(n, len(old)):] {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, info.Name())))
+	}
+	return err
 }
 
 // installed reports whether both packages are in the library: somebody may have cleaned up in the cache.

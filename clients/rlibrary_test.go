@@ -39,7 +39,7 @@ func direct(ctx context.Context, p engine.Probe) (stdout, stderr []byte, err err
 func TestRLibrary(t *testing.T) {
 	rscript, cache := requireR(t), t.TempDir()
 	begun := time.Now()
-	dir, err := RLibrary(t.Context(), direct, rscript, cache)
+	dir, err := RLibrary(t.Context(), direct, "", rscript, cache)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestRLibrary(t *testing.T) {
 	// Known, found, and found by the other name of the same R.
 	for _, bin := range []string{rscript, filepath.Join(filepath.Dir(rscript), "R")} {
 		before, _ := os.Stat(dir)
-		again, err := RLibrary(t.Context(), direct, bin, cache)
+		again, err := RLibrary(t.Context(), direct, "", bin, cache)
 		if after, _ := os.Stat(dir); err != nil || again != dir || !os.SameFile(before, after) {
 			t.Errorf("%s: made again: %q, %v", bin, again, err)
 		}
@@ -79,7 +79,7 @@ func TestRLibrary(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "cml")); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := RLibrary(t.Context(), direct, rscript, cache); err != nil || again != dir || !installed(dir) {
+	if again, err := RLibrary(t.Context(), direct, "", rscript, cache); err != nil || again != dir || !installed(dir) {
 		t.Errorf("not repaired: %q, %v", again, err)
 	}
 	onlyEntry(t, cache, filepath.Base(dir))
@@ -93,7 +93,7 @@ func TestRLibraryAtOnce(t *testing.T) {
 	for i := range dirs {
 		wg.Go(func() {
 			var err error
-			if dirs[i], err = makeLibrary(t.Context(), direct, rscript, cache); err != nil {
+			if dirs[i], err = makeLibrary(t.Context(), direct, "", rscript, cache); err != nil {
 				t.Error(err)
 			}
 		})
@@ -106,7 +106,7 @@ func TestRLibraryAtOnce(t *testing.T) {
 }
 
 func TestRLibraryWithoutR(t *testing.T) {
-	_, err := RLibrary(t.Context(), direct, filepath.Join(t.TempDir(), "Rscript"), t.TempDir())
+	_, err := RLibrary(t.Context(), direct, "", filepath.Join(t.TempDir(), "Rscript"), t.TempDir())
 	wantHint(t, err, "R is not installed")
 }
 
@@ -122,13 +122,13 @@ func TestRLibraryWithoutJsonlite(t *testing.T) {
 		}
 	}
 	cache := t.TempDir()
-	_, err := RLibrary(t.Context(), direct, filepath.Join(dir, "Rscript"), cache)
+	_, err := RLibrary(t.Context(), direct, "", filepath.Join(dir, "Rscript"), cache)
 	wantHint(t, err, "curl, jsonlite")
 	onlyEntry(t, cache, "")
 }
 
 func TestRThatIsNone(t *testing.T) {
-	_, err := RLibrary(t.Context(), direct, "/bin/true", t.TempDir())
+	_, err := RLibrary(t.Context(), direct, "", "/bin/true", t.TempDir())
 	wantHint(t, err, "/bin/true does not tell the version of R")
 }
 
@@ -136,7 +136,7 @@ func TestRLibraryCancelled(t *testing.T) {
 	rscript, cache := requireR(t), t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := RLibrary(ctx, direct, rscript, cache); !errors.Is(err, context.Canceled) {
+	if _, err := RLibrary(ctx, direct, "", rscript, cache); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	onlyEntry(t, cache, "")
@@ -157,7 +157,7 @@ func wantHint(t *testing.T, err error, words string) {
 // An R elsewhere that calls itself the same version gets a library of its own: what it installs is for nobody else.
 func TestRLibraryIsOfOneR(t *testing.T) {
 	rscript, cache := requireR(t), t.TempDir()
-	real, err := RLibrary(t.Context(), direct, rscript, cache)
+	real, err := RLibrary(t.Context(), direct, "", rscript, cache)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestRLibraryIsOfOneR(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	other, err := RLibrary(t.Context(), direct, filepath.Join(project, "Rscript"), cache)
+	other, err := RLibrary(t.Context(), direct, "", filepath.Join(project, "Rscript"), cache)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -18,35 +19,37 @@ const (
 // take copies the folder name of dir, which others made and may still hold open, into the empty folder to: what is in to
 // afterwards is nobody else's, consists of files and folders only, and can be read by everyone.
 func take(dir, name, to string) error {
-	outer, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer outer.Close()
-	root, err := outer.OpenRoot(name) // a link that leads out of dir is an error
+	root, err := os.OpenRoot(dir) // a link that leads out of dir is an error
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	files, bytes := 0, int64(maxTakenBytes)
-	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(folders{root}, name, func(at string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if files++; files > maxTakenFiles {
 			return fmt.Errorf("more than %d files", maxTakenFiles)
 		}
-		target := filepath.Join(to, name)
+		target := filepath.Join(to, strings.TrimPrefix(at, name))
 		if d.IsDir() {
 			if err := os.MkdirAll(target, 0o755); err != nil {
 				return err
 			}
 			return os.Chmod(target, 0o755) // whatever the umask
 		}
-		n, err := takeFile(root, name, d.Type(), target, bytes)
+		n, err := takeFile(root, at, d.Type(), target, bytes)
 		bytes -= n
 		return err
 	})
+}
+
+// folders are those of a root, opened without waiting: any may have become a FIFO.
+type folders struct{ root *os.Root }
+
+func (f folders) Open(name string) (fs.File, error) {
+	return f.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 }
 
 // takeFile copies one file of at most limit bytes.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What an installation made is copied if it consists of files and folders, and of nothing that leads elsewhere.
@@ -30,6 +31,9 @@ func TestTake(t *testing.T) {
 		{"all of it a link", "path escapes", func(l string) error {
 			return errors.Join(os.RemoveAll(l), os.Symlink(filepath.Dir(outside), l))
 		}},
+		{"all of it a FIFO", "not a directory", func(l string) error {
+			return errors.Join(os.RemoveAll(l), syscall.Mkfifo(l, 0o600))
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, to := t.TempDir(), t.TempDir()
@@ -37,7 +41,14 @@ func TestTake(t *testing.T) {
 			if err := errors.Join(os.MkdirAll(library+"/sub", 0o700), os.WriteFile(library+"/sub/file", []byte("text"), 0o600), c.plant(library)); err != nil {
 				t.Fatal(err)
 			}
-			err := take(dir, "library", to)
+			took := make(chan error, 1)
+			go func() { took <- take(dir, "library", to) }()
+			var err error
+			select {
+			case err = <-took:
+			case <-time.After(30 * time.Second):
+				t.Fatal("it waits")
+			}
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%v, want %q", err, c.want)

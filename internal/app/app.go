@@ -205,8 +205,8 @@ func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 		Visible:    visible,
 		PythonPath: python,
 		Run:        run,
-		RLibrary: func(ctx context.Context, run engine.RunProbe, rscript string) (string, error) {
-			return clients.RLibrary(ctx, run, rscript, p.cache)
+		RLibrary: func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error) {
+			return clients.RLibrary(ctx, run, project, rscript, p.cache)
 		},
 	}), nil
 }

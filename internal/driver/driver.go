@@ -143,9 +143,10 @@ type Spec struct {
 	Address  netip.Addr // from Reserve
 	Master   netip.Addr // the master's address: its own in a session's own engine, Session.Address in an attached session
 	Hostname string
-	// Argv and Files come from package kernel. "{private}" in Argv and Env is replaced by the folder, visible to the engine
-	// alone, in which Files are found.
+	// Argv, Private and Files come from package kernel. Private in Argv, if it is not empty, is replaced by the folder, visible to
+	// the engine alone, in which Files are found.
 	Argv    []string
+	Private string
 	Env     []string // KEY=VALUE, complete: nothing is inherited
 	Files   map[string][]byte
 	Dir     string   // working directory, absolute

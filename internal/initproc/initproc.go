@@ -160,7 +160,7 @@ func enterPlain(spec wire.EngineSpec) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return &sandbox.Step{Name: "become subreaper", Err: err}
 	}
-	dir := plainFilesDir(spec)
+	dir := filepath.Join(spec.PrivateDir, wire.PlainFilesName)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return &sandbox.Step{Name: "private folder", Err: err}
 	}
@@ -175,15 +175,11 @@ func enterPlain(spec wire.EngineSpec) error {
 	return nil
 }
 
-func plainFilesDir(spec wire.EngineSpec) string { return filepath.Join(spec.PrivateDir, "files") }
-
 // startInterpreter starts it in a session and process group of its own, as the engine's user, with nothing inherited but
 // the files as descriptors 0, 1 and 2.
 func startInterpreter(spec wire.EngineSpec, files []uintptr) (pid, pidfd int, err error) {
-	private := sandbox.PrivateDir
 	env := spec.Env
 	if spec.Plain {
-		private = plainFilesDir(spec)
 		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TMPDIR=") }) {
 			tmp := spec.TmpDir
 			if tmp == "" {
@@ -194,7 +190,7 @@ func startInterpreter(spec wire.EngineSpec, files []uintptr) (pid, pidfd int, er
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
-		Env:   replaceAll(env, private),
+		Env:   env,
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal != nil, PidFD: &pidfd}, // Ctty: descriptor 0
 	}
@@ -204,8 +200,7 @@ func startInterpreter(spec wire.EngineSpec, files []uintptr) (pid, pidfd int, er
 	// Whatever the caller of muster ignored (nohup, a shell's background job), the interpreter starts with defaults: signals
 	// that are handled here are reset by its exec, ignored ones would stay ignored.
 	signal.Notify(make(chan os.Signal, 1))
-	argv := replaceAll(spec.Argv, private)
-	pid, err = syscall.ForkExec(argv[0], argv, attr)
+	pid, err = syscall.ForkExec(spec.Argv[0], spec.Argv, attr)
 	return pid, pidfd, err
 }
 
@@ -215,14 +210,6 @@ func credential(spec wire.EngineSpec) *syscall.Credential {
 		groups[i] = uint32(g)
 	}
 	return &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groups}
-}
-
-func replaceAll(list []string, private string) []string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = strings.ReplaceAll(s, "{private}", private)
-	}
-	return out
 }
 
 func failure(err error) *wire.Failed {

@@ -63,17 +63,4 @@ func TestWrappersAreAskedAFewAtOnce(t *testing.T) {
 	if n := asked.Load(); n != int64(len(projects)) {
 		t.Errorf("asked %d times, want once for each of %d projects", n, len(projects))
 	}
-	if n := len(tab.asking.lanes); n != 0 {
-		t.Errorf("%d lanes are left", n)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	for range askedAtOnce {
-		if _, err := tab.asking.begin(context.Background(), fmt.Sprint(len(tab.asking.lanes))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := tab.asking.begin(ctx, "another"); !errors.Is(err, context.Canceled) || len(tab.asking.lanes) != askedAtOnce {
-		t.Errorf("who goes away while all are asked: %v, %d lanes", err, len(tab.asking.lanes))
-	}
 }

@@ -2,16 +2,18 @@
 // input, and what must stand in its environment so that our clients can be imported. It makes the command line; it starts
 // nothing itself, but asks a wrapper script once which interpreter it stands for. Engines can write to the folders of the PATH,
 // so the wrapper runs isolated like them (Config.Run); and interpreters are looked up only in Request.SearchEnv, which an
-// engine's request must never reach. The manager imports this package; it looks only at package engine.
+// engine's request must never reach. The manager imports this package; it looks only at packages engine and turns.
 package kernel
 
 import (
 	"context"
+	"crypto/rand"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"muster/engine"
+	"muster/internal/turns"
 )
 
 // Request is what is to be run. If both Script and Code are empty the engine idles until it is stopped.
@@ -30,15 +32,18 @@ type Request struct {
 	Own         []Own                    // the project's own entries of the table
 }
 
-// Command is how it is run. "{private}" in Argv stands for the engine's private folder, which will hold Files.
+// Command is how it is run.
 type Command struct {
 	Kernel      engine.Kernel
 	Interpreter string // absolute path, no wrapper
 	Argv        []string
-	Env         map[string]string // additions, to be laid over Request.Env
-	Files       map[string][]byte
-	Visible     []string // folders that the interpreter needs even if they lie in /tmp
-	Shared      []string // see driver.Spec
+	// Private, if not empty, stands in Argv for the engine's private folder, which will hold Files. It is another text each time:
+	// code and arguments that people wrote do not hold it.
+	Private string
+	Env     map[string]string // additions, to be laid over Request.Env
+	Files   map[string][]byte
+	Visible []string // folders that the interpreter needs even if they lie in /tmp
+	Shared  []string // see driver.Spec
 }
 
 // Language is an entry of the table.
@@ -66,7 +71,7 @@ type Table struct {
 	own       []string // the real places of visible
 	mu        sync.Mutex
 	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
-	asking    *asking
+	asking    *turns.Turns
 }
 
 // aliases are other names of kernels, as people write them.
@@ -81,15 +86,15 @@ type Config struct {
 	// Run runs a wrapper that is asked.
 	Run engine.RunProbe
 	// RLibrary returns the R library with the packages cdsw and cml, made for that R by what run runs. It may take seconds the
-	// first time.
-	RLibrary func(ctx context.Context, run engine.RunProbe, rscript string) (string, error)
+	// first time. project is the one whose own settings say where that R lies, "" if it was found on the session's PATH.
+	RLibrary func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error)
 }
 
 // NewTable returns the table of the languages that Muster knows by itself.
 func NewTable(c Config) *Table {
 	t := &Table{
 		visible: c.Visible, own: realPlaces(c.Visible), languages: languages{},
-		resolved: map[string]string{}, asking: newAsking(),
+		resolved: map[string]string{}, asking: turns.New(askedAtOnce),
 	}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
 		t.languages[l.Kernel] = l
@@ -125,9 +130,10 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	if r.Script == "" && r.Code == "" {
 		return Command{Kernel: l.Kernel, Argv: []string{"/bin/sleep", "infinity"}, Visible: t.visible}, nil
 	}
-	file, isCode := script, script == ""
+	file, isCode, private := script, script == "", ""
 	if isCode {
-		file = "{private}/" + l.CodeFile
+		private = "{" + rand.Text() + "}"
+		file = private + "/" + l.CodeFile
 	}
 	interpreter, err := t.interpreter(ctx, l, r)
 	if err != nil {
@@ -137,7 +143,7 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	if err != nil {
 		return Command{}, err
 	}
-	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env}
+	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Private: private, Env: env}
 	c.Visible = append(l.visible(interpreter), t.visible...)
 	if !isCode && r.Trusted {
 		// An engine's own requests show it nothing: a link in the project could be turned to any file by the time it starts.

@@ -20,7 +20,7 @@ func table(t *testing.T) *Table {
 		Visible:    []string{"/clients"},
 		PythonPath: "/clients/python",
 		Run:        direct,
-		RLibrary:   func(context.Context, engine.RunProbe, string) (string, error) { return "/clients/r", nil },
+		RLibrary:   func(context.Context, engine.RunProbe, string, string) (string, error) { return "/clients/r", nil },
 	})
 }
 
@@ -134,7 +134,7 @@ func TestCommands(t *testing.T) {
 	}
 	c, err = table(t).Prepare(context.Background(), Request{Kernel: engine.R, Code: "cat(1)", Project: dir, Env: env, SearchEnv: env})
 	must(t, err)
-	if got := strings.Join(c.Argv, "|"); got != rs+"/Rscript|{private}/code.R" || string(c.Files["code.R"]) != "cat(1)" {
+	if got := strings.Join(c.Argv, "|"); c.Private == "" || got != rs+"/Rscript|"+c.Private+"/code.R" || string(c.Files["code.R"]) != "cat(1)" {
 		t.Errorf("argv %s, files %v", got, c.Files)
 	}
 	if !strings.HasSuffix(c.Env["R_DEFAULT_PACKAGES"], ",methods,cdsw") || c.Env["R_LIBS"] != "/clients/r" {

@@ -96,7 +96,11 @@ func r(c Config) Language {
 }
 
 func rEnv(ctx context.Context, c Config, rscript string, q Request) (map[string]string, error) {
-	library, err := c.RLibrary(ctx, q.probe(c.Run), rscript)
+	project := ""
+	if q.ownPath(engine.R) {
+		project = q.Project
+	}
+	library, err := c.RLibrary(ctx, q.probe(c.Run), project, rscript)
 	if err != nil {
 		return nil, err
 	}

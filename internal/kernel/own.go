@@ -124,6 +124,11 @@ func (l Language) byPath() bool {
 	return slices.ContainsFunc(l.Commands, func(c string) bool { return strings.Contains(c, "/") })
 }
 
+// ownPath reports whether a kernel's command may be one by path.
+func (r Request) ownPath(k engine.Kernel) bool {
+	return slices.ContainsFunc(r.Own, func(o Own) bool { return o.Kernel == k && Language{Commands: o.Commands}.byPath() })
+}
+
 // visible are the folders that the interpreter needs. The word of a project shows engines nothing that they would not see.
 func (l Language) visible(interpreter string) []string {
 	if l.byPath() {

@@ -28,11 +28,11 @@ func TestOwnKernel(t *testing.T) {
 		want   string
 	}{
 		{Own{}, "a.JL", "", "julia|DIR/a.JL|x|y"},
-		{Own{}, "", "1 + 1", "julia|{private}/code.jl|x|y"},
+		{Own{}, "", "1 + 1", "julia|PRIVATE/code.jl|x|y"},
 		{Own{Script: []string{"-q", "{file}", "--"}}, "a.JL", "", "julia|-q|DIR/a.JL|--|x|y"},
-		{Own{Script: []string{"-q", "{file}"}}, "", "1 + 1", "julia|-q|{private}/code.jl|x|y"},
+		{Own{Script: []string{"-q", "{file}"}}, "", "1 + 1", "julia|-q|PRIVATE/code.jl|x|y"},
 		{Own{Code: []string{"-e", "{code}"}}, "", "1 + 1", "julia|-e|1 + 1|x|y"},
-		{Own{Code: []string{"--load={file}"}}, "", "1 + 1", "julia|--load={private}/code.jl|x|y"},
+		{Own{Code: []string{"--load={file}"}}, "", "1 + 1", "julia|--load=PRIVATE/code.jl|x|y"},
 		{Own{Code: []string{"-e", "{code}"}}, "a.JL", "", "julia|DIR/a.JL|x|y"},
 		{Own{Code: []string{"-e", "{code}"}}, "", "'{file}'", "julia|-e|'{file}'|x|y"}, // code is not filled in
 	} {
@@ -47,13 +47,16 @@ func TestOwnKernel(t *testing.T) {
 		got, err := prepare(t, r)
 		want := strings.ReplaceAll(filepath.Join(bin, c.want), "DIR", dir)
 		if c.script == "" {
-			want = bin + "/" + c.want
+			want = bin + "/" + strings.ReplaceAll(c.want, "PRIVATE", got.Private)
 		}
 		if err != nil || strings.Join(got.Argv, "|") != want || got.Kernel != "julia" {
 			t.Errorf("%+v\n got %s (%v)\nwant %s", c.own, strings.Join(got.Argv, "|"), err, want)
 		}
 		if c.code != "" && string(got.Files["code.jl"]) != c.code {
 			t.Errorf("files %v", got.Files)
+		}
+		if again, err := prepare(t, r); err != nil || (again.Private == got.Private) != (c.script != "") {
+			t.Errorf("what stands for the private folder is %q, and again (%v)", got.Private, err)
 		}
 		if !slices.Contains(got.Visible, filepath.Dir(bin)) {
 			t.Errorf("what was found on the PATH is not shown: %v", got.Visible)

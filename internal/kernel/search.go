@@ -10,6 +10,9 @@ import (
 	"muster/engine"
 )
 
+// askedAtOnce is how many wrappers are asked at the same time, each with memory of its own beside that of the engines.
+const askedAtOnce = 4
+
 // maxResolved bounds what is remembered of wrappers: a server that runs for months sees many projects.
 const maxResolved = 1000
 
@@ -36,7 +39,7 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	if known := t.known(wrapperKey(command, r)); known != "" && (known == command || isBinary(known)) {
 		return known, nil
 	}
-	done, err := t.asking.begin(ctx, r.Project)
+	done, err := t.asking.Begin(ctx, r.Project)
 	if err != nil {
 		return "", err
 	}
@@ -50,7 +53,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 	if known := t.known(key); known != "" && (known == command || isBinary(known)) {
 		return known, nil
 	}
-	if err := t.asking.refused(key); err != nil {
+	if err := t.asking.Refused(key); err != nil {
 		return "", err
 	}
 	real, err := l.Resolve(ctx, command, append(l.visible(command), t.visible...), r)
@@ -61,7 +64,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 		err := engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
 			WithHint("put the interpreter itself first on the PATH")
 		if ctx.Err() == nil { // else its caller went away
-			t.asking.refuse(key, err)
+			t.asking.Refuse(key, err)
 		}
 		return "", err
 	}
@@ -133,9 +136,4 @@ func lookPath(commands []string, path string) string {
 		}
 	}
 	return ""
-}
-
-func isExecutable(file string) bool {
-	info, err := os.Stat(file)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }

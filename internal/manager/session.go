@@ -213,7 +213,7 @@ func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
 	b, c := w.batch, work.command
 	return driver.Spec{
 		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
-		Argv: c.Argv, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
+		Argv: c.Argv, Private: c.Private, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
 		Dir: s.project, Alias: s.alias(), Visible: append([]string{s.project}, c.Visible...), Shared: s.shared,
 		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU || s.settings.Limits.HardCPU, CPUSet: w.ticket.cores, GPUs: w.ticket.gpus,
 		UID: s.m.cfg.UID, GID: s.m.cfg.GID, Groups: s.m.cfg.Groups,

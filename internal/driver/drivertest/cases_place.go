@@ -27,7 +27,7 @@ func environment(w *world) {
 	p := w.open()
 	p.startMain()
 	spec := p.worker(PrintEnv{})
-	spec.Env = append(spec.Env, "CDSW_ENGINE_ID="+string(spec.ID), "EMPTY=", "TWO=a=b", "LINE=ünïcödé 'quoted' $HOME")
+	spec.Env = append(spec.Env, "CDSW_ENGINE_ID="+string(spec.ID), "EMPTY=", "TWO=a=b", "LINE=ünïcödé 'quoted' $HOME", "PLAIN="+Private)
 	want := slices.Clone(spec.Env)
 	slices.Sort(want)
 	p.start(spec)

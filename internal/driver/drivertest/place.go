@@ -174,7 +174,7 @@ func (p *place) make(role engine.Role, steps ...Step) driver.Spec {
 	}
 	spec := driver.Spec{
 		ID: id, Name: string(role), Role: role, Address: addrs[0], Master: master, Hostname: string(id),
-		Argv: prog.Argv, Files: prog.Files, Env: append([]string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, prog.Env...),
+		Argv: prog.Argv, Private: Private, Files: prog.Files, Env: append([]string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, prog.Env...),
 		Dir: p.project, Visible: append([]string{p.project}, prog.Visible...), Shared: append([]string{p.project}, prog.Visible...),
 		Resources: engine.Resources{CPU: 1, MemoryBytes: 500e6}, UID: p.w.f.UID, GID: p.w.f.GID, Groups: p.w.f.Groups,
 	}

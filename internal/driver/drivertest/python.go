@@ -19,7 +19,7 @@ func Python(interpreter string, visible ...string) func(steps ...Step) (Program,
 			b.WriteString(line + "\n")
 		}
 		return Program{
-			Argv:    []string{interpreter, "-I", "-u", "{private}/program.py"},
+			Argv:    []string{interpreter, "-I", "-u", Private + "/program.py"},
 			Files:   map[string][]byte{"program.py": []byte(b.String())},
 			Visible: visible,
 		}, nil

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// runPython runs steps as a plain process, as a driver does once it has replaced {private}.
+// runPython runs steps as a plain process, as a driver does once it has replaced Private.
 func runPython(t *testing.T, stdin string, steps ...Step) (stdout, stderr string, state *os.ProcessState) {
 	t.Helper()
 	python, err := exec.LookPath("python3")
@@ -29,7 +29,7 @@ func runPython(t *testing.T, stdin string, steps ...Step) (stdout, stderr string
 	}
 	var args []string
 	for _, a := range prog.Argv[1:] {
-		args = append(args, strings.ReplaceAll(a, "{private}", dir))
+		args = append(args, strings.ReplaceAll(a, Private, dir))
 	}
 	cmd := exec.CommandContext(t.Context(), prog.Argv[0], args...)
 	var out, errs bytes.Buffer

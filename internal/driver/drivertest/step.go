@@ -5,6 +5,9 @@ import "net/netip"
 // Step is one thing that a program does. A program passes its steps in order and ends with exit code 0.
 type Step interface{ step() }
 
+// Private is Spec.Private of all that the suite starts.
+const Private = "{private}"
+
 // Program is how steps are expressed: the fields of driver.Spec of the same names, Env in addition to a minimal one.
 type Program struct {
 	Argv    []string

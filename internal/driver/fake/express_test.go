@@ -18,7 +18,7 @@ func express(steps ...drivertest.Step) (drivertest.Program, error) {
 		b.WriteString(line + "\n")
 	}
 	return drivertest.Program{
-		Argv:  []string{"fake", "{private}/program"},
+		Argv:  []string{"fake", drivertest.Private + "/program"},
 		Files: map[string][]byte{"program": []byte(b.String())},
 	}, nil
 }

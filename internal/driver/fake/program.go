@@ -13,14 +13,11 @@ import (
 	"muster/internal/console"
 )
 
-// privateDir is what "{private}" becomes: no such folder exists, its files are in Spec.Files.
-const privateDir = "/run/fake"
-
 // play runs the program to its end.
 func (pr *proc) play() outcome {
 	pr.env = map[string]string{}
 	for _, kv := range pr.spec.Env {
-		k, v, _ := strings.Cut(strings.ReplaceAll(kv, "{private}", privateDir), "=")
+		k, v, _ := strings.Cut(kv, "=")
 		pr.env[k] = v
 	}
 	for _, line := range strings.Split(pr.text(), "\n") {
@@ -53,7 +50,7 @@ func (pr *proc) text() string {
 		return ""
 	}
 	word := pr.spec.Argv[len(pr.spec.Argv)-1]
-	if name, ok := strings.CutPrefix(word, "{private}/"); ok {
+	if name, ok := strings.CutPrefix(word, pr.spec.Private+"/"); ok && pr.spec.Private != "" {
 		return string(pr.spec.Files[name])
 	}
 	if filepath.IsAbs(word) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	"muster/engine"
 	"muster/internal/keeper/wire"
@@ -26,15 +25,11 @@ func (s *session) addSSH(ctx context.Context, w *wire.EngineSpec) error {
 		return err
 	}
 	g := openssh.Group{Key: key, Network: s.hub.Prefix(), Folder: sandbox.PrivateDir}
-	env := make([]string, len(w.Env))
-	for i, kv := range w.Env {
-		env[i] = strings.ReplaceAll(kv, "{private}", sandbox.PrivateDir)
-	}
 	files := maps.Clone(w.Files) // the caller's
 	if files == nil {
 		files = map[string][]byte{}
 	}
-	maps.Copy(files, g.Files(w.Dir, env))
+	maps.Copy(files, g.Files(w.Dir, w.Env))
 	w.Files = files
 	w.Covers = g.Covers(w.UID)
 	w.SSH = &wire.SSH{Port: openssh.Port, Programs: openssh.Programs(), Args: g.ServerArgs()}

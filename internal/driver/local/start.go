@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"muster/engine"
@@ -14,6 +16,7 @@ import (
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
 	"muster/internal/linux/netns"
+	"muster/internal/linux/sandbox"
 )
 
 // startTogether is how many engines of one call are made at the same time: enough to keep both the kernel's network lock and
@@ -269,7 +272,7 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 	w := wire.EngineSpec{
 		ID: string(spec.ID), Name: spec.Name, Role: string(spec.Role), Main: spec.Role == engine.RoleSession,
-		Argv: spec.Argv, Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Alias: spec.Alias, Hostname: spec.Hostname,
+		Argv: s.argv(spec), Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Alias: spec.Alias, Hostname: spec.Hostname,
 		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
 		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
@@ -294,6 +297,22 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		w.DeviceNodes = append(w.DeviceNodes, sharedGPUNodes()...)
 	}
 	return w
+}
+
+// argv is the command line with the engine's own folder in it.
+func (s *session) argv(spec driver.Spec) []string {
+	if spec.Private == "" {
+		return spec.Argv
+	}
+	folder := sandbox.PrivateDir
+	if s.driver.rung == Plain {
+		folder = filepath.Join(s.engineDir(spec.ID), wire.PlainFilesName)
+	}
+	out := make([]string, len(spec.Argv))
+	for i, a := range spec.Argv {
+		out[i] = strings.ReplaceAll(a, spec.Private, folder)
+	}
+	return out
 }
 
 // failedAt tells at which step a start failed; the manager makes the exit of it.

@@ -24,6 +24,10 @@ const (
 	LockName   = "lock"
 )
 
+// PlainFilesName is the folder in EngineSpec.PrivateDir with the engine's Files on the plain rung. Where there are mounts they
+// lie in sandbox.PrivateDir.
+const PlainFilesName = "files"
+
 // Descriptors that a keeper inherits from the server that starts it.
 const (
 	KeeperConnFD  = 3 // its first connection to a server
