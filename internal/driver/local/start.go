@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 
 	"muster/engine"
@@ -16,7 +14,6 @@ import (
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
 	"muster/internal/linux/netns"
-	"muster/internal/linux/sandbox"
 )
 
 // startTogether is how many engines of one call are made at the same time: enough to keep both the kernel's network lock and
@@ -26,9 +23,6 @@ const startTogether = 4
 // maxProcesses bounds the processes and threads of an engine: far above what work needs, far below what a fork bomb takes
 // from everybody else.
 const maxProcesses = 16384
-
-// defaultShmBytes is /dev/shm for engines without a memory limit.
-const defaultShmBytes = 8 << 30
 
 // attempt is one start and what is handed over in it.
 type attempt struct {
@@ -267,52 +261,6 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 		return nil, errors.Join(err, group.Remove())
 	}
 	return group, nil
-}
-
-func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
-	w := wire.EngineSpec{
-		ID: string(spec.ID), Name: spec.Name, Role: string(spec.Role), Main: spec.Role == engine.RoleSession,
-		Argv: s.argv(spec), Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Alias: spec.Alias, Hostname: spec.Hostname,
-		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
-		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
-		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
-		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes,
-	}
-	if spec.Resources.MemoryBytes > 0 {
-		w.ShmBytes = spec.Resources.MemoryBytes / 2
-	}
-	if s.driver.rung == Plain {
-		w.TmpDir = plainTmp(spec.ID)
-	}
-	if s.hub != nil {
-		w.Gateway = s.hub.Gateway().String()
-	}
-	if spec.Terminal != nil {
-		w.Terminal = &wire.TerminalSize{Rows: spec.Terminal.Rows, Cols: spec.Terminal.Cols}
-	}
-	for _, g := range spec.GPUs {
-		w.DeviceNodes = append(w.DeviceNodes, g.Nodes...)
-	}
-	if len(spec.GPUs) > 0 {
-		w.DeviceNodes = append(w.DeviceNodes, sharedGPUNodes()...)
-	}
-	return w
-}
-
-// argv is the command line with the engine's own folder in it.
-func (s *session) argv(spec driver.Spec) []string {
-	if spec.Private == "" {
-		return spec.Argv
-	}
-	folder := sandbox.PrivateDir
-	if s.driver.rung == Plain {
-		folder = filepath.Join(s.engineDir(spec.ID), wire.PlainFilesName)
-	}
-	out := make([]string, len(spec.Argv))
-	for i, a := range spec.Argv {
-		out[i] = strings.ReplaceAll(a, spec.Private, folder)
-	}
-	return out
 }
 
 // failedAt tells at which step a start failed; the manager makes the exit of it.

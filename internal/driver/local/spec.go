@@ -1,0 +1,61 @@
+package local
+
+import (
+	"path/filepath"
+	"strings"
+
+	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/keeper/wire"
+	"muster/internal/linux/sandbox"
+)
+
+// defaultShmBytes is /dev/shm for engines without a memory limit.
+const defaultShmBytes = 8 << 30
+
+// engineSpec is what keeper and init need to know of an engine.
+func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
+	w := wire.EngineSpec{
+		ID: string(spec.ID), Name: spec.Name, Role: string(spec.Role), Main: spec.Role == engine.RoleSession,
+		Argv: s.argv(spec), Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Alias: spec.Alias, Hostname: spec.Hostname,
+		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
+		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
+		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
+		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes,
+	}
+	if spec.Resources.MemoryBytes > 0 {
+		w.ShmBytes = spec.Resources.MemoryBytes / 2
+	}
+	if s.driver.rung == Plain {
+		w.TmpDir = plainTmp(spec.ID)
+	}
+	if s.hub != nil {
+		w.Gateway = s.hub.Gateway().String()
+	}
+	if spec.Terminal != nil {
+		w.Terminal = &wire.TerminalSize{Rows: spec.Terminal.Rows, Cols: spec.Terminal.Cols}
+	}
+	for _, g := range spec.GPUs {
+		w.DeviceNodes = append(w.DeviceNodes, g.Nodes...)
+	}
+	if len(spec.GPUs) > 0 {
+		w.DeviceNodes = append(w.DeviceNodes, sharedGPUNodes()...)
+	}
+	return w
+}
+
+// argv is the command line with the engine's own folder in it.
+func (s *session) argv(spec driver.Spec) []string {
+	if spec.Private == "" {
+		return spec.Argv
+	}
+	folder := sandbox.PrivateDir
+	if s.driver.rung == Plain {
+		folder = filepath.Join(s.engineDir(spec.ID), wire.PlainFilesName)
+	}
+	out := make([]string, len(spec.Argv))
+	for i, a := range spec.Argv {
+		out[i] = strings.ReplaceAll(a, spec.Private, folder)
+	}
+	return out
+}
