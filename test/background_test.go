@@ -34,7 +34,7 @@ func TestUpBackground(t *testing.T) {
 	w.serverEnds()
 
 	failed := w.muster("up", "--background", "--json", "--network", "10.0.0.0/33")
-	if failed.code != 1 || failed.out != "" || !strings.Contains(failed.err, "10.0.0.0/33") {
+	if failed.code != 2 || failed.out != "" || !strings.Contains(failed.err, "10.0.0.0/33") {
 		t.Errorf("a server that cannot start: %+v", failed)
 	}
 	os.Remove(filepath.Join(run, "server.log"))

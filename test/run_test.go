@@ -145,7 +145,7 @@ def refused(path, data):
     except OSError:
         return True
 print("ro", refused("/proc/sys/kernel/hostname", "x"), refused("/sys/kernel/mm/ksm/run", "0"), refused("/proc/sysrq-trigger", "h"))
-print("cgroup", os.listdir("/sys/fs/cgroup"))
+print("cgroup", [d for d, _, _ in os.walk("/sys/fs/cgroup") if os.access(d, os.W_OK)])
 print("dev", [d for d in os.listdir("/dev") if d in ("vda", "sda", "kvm", "mem", "loop0", "kmsg")])
 print("mknod", subprocess.call(["mknod", "/dev/shm/x", "b", "1", "1"], stderr=subprocess.DEVNULL) != 0)
 print("cache", refused(os.path.join(os.path.dirname(os.path.dirname(__import__("cdsw").__file__)), "planted.py"), "x"))

@@ -178,7 +178,29 @@ func (m *model) endSession(t *rapid.T) {
 			m.finish(a)
 		}
 	}
+	m.adopt(t)
+}
+
+// adopt takes over who got the room of a session that ended. Its engines end one after the other, in any order, and each end
+// serves the queue: which small requests were served before the room sufficed for a large one is not determined. But whoever
+// was served stays so, and nobody waits who could be served now.
+func (m *model) adopt(t *rapid.T) {
+	synctest.Wait()
+	for _, a := range m.asked {
+		if !a.over && !a.holds {
+			a.holds = m.b.engine(a.id).Status != "scheduling"
+		}
+	}
+	before := map[*asked]bool{}
+	for _, a := range m.asked {
+		before[a] = a.holds
+	}
 	m.settle()
+	for _, a := range m.asked {
+		if a.holds != before[a] {
+			t.Fatalf("%s waits, although there is room for it", a.id)
+		}
+	}
 }
 
 // check compares: whoever holds room runs, whoever waits is scheduling and says so, and no status ever went back.
