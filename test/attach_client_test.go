@@ -54,7 +54,9 @@ func (w *world) serverEnds() {
 }
 
 const clientScript = `
-import os
+import os, sys
+def print(*values):  # at one go: workers' lines may come at any time
+    sys.stdout.write(" ".join(map(str, values)) + "\n")
 early = os.environ.get("CDSW_IP_ADDRESS")
 import cdsw
 print("address", early, os.environ["CDSW_IP_ADDRESS"], int(os.environ["CDSW_APP_PORT"]), os.environ["CDSW_MASTER_ID"] == os.environ["CDSW_ENGINE_ID"])
@@ -273,7 +275,7 @@ open('printed', 'w').close()
 time.sleep(4321)")
 parallel::mclapply(1:2, function(i) NULL)
 while (!file.exists("printed")) sum(1:1000)
-cat("the end", list.workers()[[1]]$status, "\n")
+cat(paste("the end", list.workers()[[1]]$status, "\n"))
 `
 
 // A plain Rscript becomes a session by library(cdsw); so does R at a terminal, where lines appear while nobody types.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -8,6 +9,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/cli"
+	"muster/internal/linux/sandbox"
 )
 
 // paths are the folders of an installation.
@@ -22,6 +24,9 @@ type paths struct {
 
 // findPaths decides on the folders and makes them. MUSTER_STATE_DIR and MUSTER_CACHE_DIR move them.
 func findPaths(stateDir string) (paths, error) {
+	if _, err := os.Stat(sandbox.PrivateDir); err == nil && named() { // isolated: what is made here would be lost, or the host's
+		return paths{}, inEngine(errors.New("it has a session's network and none of the folders"))
+	}
 	for _, variable := range []string{"MUSTER_STATE_DIR", "MUSTER_CACHE_DIR", "MUSTER_RUNTIME_DIR"} {
 		if dir := os.Getenv(variable); dir != "" {
 			if err := cli.CheckAbsolute(variable, dir); err != nil {
@@ -56,11 +61,19 @@ func findPaths(stateDir string) (paths, error) {
 
 // noFolder says what to do where a server cannot have its folders, which engines do not see.
 func noFolder(err *engine.Error) error {
-	if os.Getenv("CDSW_ENGINE_ID") != "" && os.Getenv("MUSTER_URL") != "" {
-		return engine.Errorf(engine.Unavailable, "a server cannot run inside an engine, and this is one: %w", err).
-			WithHint("launch workers of this session: muster launch FILE, or cdsw.launch_workers() in the code")
+	if named() {
+		return inEngine(err)
 	}
 	return err.WithHint("set MUSTER_STATE_DIR and MUSTER_CACHE_DIR to folders that you may write to")
+}
+
+// named reports whether the environment is an engine's. Beside an attached session's process, and on the plain rung, a server has
+// the folders of the host, and works.
+func named() bool { return os.Getenv("CDSW_ENGINE_ID") != "" && os.Getenv("MUSTER_URL") != "" }
+
+func inEngine(why error) error {
+	return engine.Errorf(engine.Unavailable, "a server cannot run inside an engine, and this is one: %w", why).
+		WithHint("launch workers of this session: muster launch FILE, or cdsw.launch_workers() in the code")
 }
 
 // folder is the one that the variable names, else root's, else the user's.
