@@ -14,7 +14,7 @@ import (
 func TestPythonDirCanBeImported(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip("no python3 on the PATH")
+		t.Skip("capability python3: not on the PATH")
 	}
 	dir, err := PythonDir(t.TempDir())
 	if err != nil {

@@ -21,7 +21,7 @@ func requireR(t *testing.T) string {
 	t.Helper()
 	r, err := exec.LookPath("Rscript")
 	if err != nil {
-		t.Skip("no Rscript on the PATH")
+		t.Skip("capability R: no Rscript on the PATH")
 	}
 	return r
 }

@@ -268,10 +268,8 @@ func TestSessionPythonPlain(t *testing.T) {
 }
 
 func TestSessionIPython(t *testing.T) {
-	if exec.Command("python3", "-c", "import IPython").Run() != nil {
-		t.Skip("capability IPython: the first python3 on the PATH does not have it")
-	}
 	w := interactive(t)
+	w.env = append(w.env, "PATH="+filepath.Dir(jupyter(t))+":"+os.Getenv("PATH")) // an ipykernel brings IPython
 	before := w.count()
 	goFile := w.three("w")
 	x := w.terminal(40, 100, "session")

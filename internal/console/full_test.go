@@ -15,7 +15,7 @@ import (
 func tinyDisk(t *testing.T, options string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("skipped for lack of: root")
+		t.Skip("capability root: this test needs root to mount a small disk")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("console-test", dir, "tmpfs", 0, options); err != nil {

@@ -15,7 +15,7 @@ func runPython(t *testing.T, stdin string, steps ...Step) (stdout, stderr string
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
-		t.Skip("no python3 on this machine")
+		t.Skip("capability python3: not on the PATH")
 	}
 	prog, err := Python(python)(steps...)
 	if err != nil {

@@ -52,13 +52,13 @@ var numbers atomic.Int64
 func requireV1(t *testing.T) *Tree {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes control groups")
+		t.Skip("capability root: this test makes control groups")
 	}
 	tree, err := Detect("", "")
 	must(t, err)
 	for _, c := range []string{CPU, CPUAcct, CPUSet, Memory, Pids} {
 		if s := tree.support[c]; !s.Usable || s.Version != 1 {
-			t.Skipf("needs version 1 of %s: %s", c, s.Reason)
+			t.Skipf("capability cgroup v1: %s is not there: %s", c, s.Reason)
 		}
 	}
 	return tree

@@ -170,7 +170,7 @@ func TestOOMEventsV2(t *testing.T) {
 // controllers.
 func TestBornInV2(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes a control group")
+		t.Skip("capability root: this test makes a control group")
 	}
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	must(t, err)
@@ -181,7 +181,7 @@ func TestBornInV2(t *testing.T) {
 		}
 	}
 	if dir == "" {
-		t.Skip("no version 2 hierarchy is mounted")
+		t.Skip("capability cgroup v2: no hierarchy of version 2 is mounted")
 	}
 	must(t, os.MkdirAll(dir, 0o755))
 	g := Open(Paths{V2: dir})

@@ -83,7 +83,7 @@ func hostState() string {
 func requireRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes network namespaces")
+		t.Skip("capability root: this test makes network namespaces")
 	}
 }
 

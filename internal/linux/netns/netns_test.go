@@ -24,7 +24,7 @@ const deadline = 30 * time.Second
 func requireRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes network namespaces")
+		t.Skip("capability root: this test makes network namespaces")
 	}
 }
 
