@@ -9,11 +9,7 @@ import (
 // An alias beside what is there: all of that stays as it was, with what is hidden in it, and nothing comes out.
 func TestAlias(t *testing.T) {
 	for _, there := range []bool{false, true} {
-		base, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
-		if err != nil {
-			t.Skipf("capability root: %v", err)
-		}
-		t.Cleanup(func() { os.RemoveAll(base) })
+		base := rootTemp(t, "/var/lib")
 		home, project := filepath.Join(base, "home"), filepath.Join(base, "project")
 		for _, d := range []string{home + "/ada/secret", project + "/secret"} {
 			if err := os.MkdirAll(d, 0o755); err != nil {

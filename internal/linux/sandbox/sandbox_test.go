@@ -91,11 +91,7 @@ func TestNoWayOut(t *testing.T) {
 	if err := os.WriteFile(secret, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	elsewhere, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
-	if err != nil {
-		t.Skip("capability root: this test needs root to make a folder in /var/lib")
-	}
-	defer os.RemoveAll(elsewhere)
+	elsewhere := rootTemp(t, "/var/lib")
 	hidden := filepath.Join(elsewhere, "secret")
 	if err := os.WriteFile(hidden, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -166,11 +162,7 @@ func TestKernelMountsElsewhere(t *testing.T) {
 // TestVisible puts projects where private folders and covers lie.
 func TestVisible(t *testing.T) {
 	make := func(parent, name string) string {
-		dir, err := os.MkdirTemp(parent, "muster-sandbox-test-")
-		if err != nil {
-			t.Skipf("capability root: %v", err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		dir := rootTemp(t, parent)
 		for _, d := range []string{name, name + "/inner"} {
 			if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 				t.Fatal(err)
@@ -237,16 +229,8 @@ func errorsOf(errs ...error) error {
 // What an engine has turned into a link, after its session began, shows it nothing of what is covered.
 func TestTurned(t *testing.T) {
 	dir, elsewhere, program := realTemp(t), realTemp(t), buildInside(t, t.TempDir())
-	inRun, err := os.MkdirTemp("/run", "muster-sandbox-test-")
-	if err != nil {
-		t.Skipf("capability root: %v", err)
-	}
-	defer os.RemoveAll(inRun)
-	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
-	if err != nil {
-		t.Skipf("capability root: %v", err)
-	}
-	defer os.RemoveAll(state)
+	inRun := rootTemp(t, "/run")
+	state := rootTemp(t, "/var/lib")
 	project, inner := filepath.Join(state, "project"), filepath.Join(dir, "state")
 	secret := filepath.Join(state, "secret")
 	if err := errorsOf(os.MkdirAll(inner+"/other", 0o755), os.Mkdir(secret, 0o755), os.Mkdir(project+".before", 0o755)); err != nil {
@@ -291,11 +275,7 @@ func TestNotShared(t *testing.T) {
 // Turned to where nothing is covered, and within what is shared, links lead where they lead.
 func TestTurnedInTheOpen(t *testing.T) {
 	dir := realTemp(t)
-	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
-	if err != nil {
-		t.Skipf("capability root: %v", err)
-	}
-	defer os.RemoveAll(state)
+	state := rootTemp(t, "/var/lib")
 	if err := errorsOf(os.MkdirAll(dir+"/releases/two", 0o755), os.WriteFile(dir+"/releases/two/file", nil, 0o644),
 		os.Symlink("releases/two", dir+"/current"), os.WriteFile(state+"/file", nil, 0o644), os.Symlink(state, dir+"/open")); err != nil {
 		t.Fatal(err)
@@ -314,6 +294,20 @@ func realTemp(t *testing.T) string {
 	return dir
 }
 
+// rootTemp makes a folder in parent, which only root may write.
+func rootTemp(t *testing.T, parent string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: this test makes a folder in " + parent)
+	}
+	dir, err := os.MkdirTemp(parent, "muster-sandbox-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // A folder that is hidden in /tmp is not there, so that it has no cover: also when something in it is shown.
 func TestVisibleInHiddenInTmp(t *testing.T) {
 	dir := realTemp(t)
@@ -328,11 +322,7 @@ func TestVisibleInHiddenInTmp(t *testing.T) {
 
 // A cover that was made before what is inside of it is read-only in the end, and what is inside is not.
 func TestCoverIsReadOnly(t *testing.T) {
-	state, err := os.MkdirTemp("/var/lib", "muster-sandbox-test-")
-	if err != nil {
-		t.Skipf("capability root: %v", err)
-	}
-	defer os.RemoveAll(state)
+	state := rootTemp(t, "/var/lib")
 	project := filepath.Join(state, "project")
 	if err := os.Mkdir(project, 0o755); err != nil {
 		t.Fatal(err)
