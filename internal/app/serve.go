@@ -79,7 +79,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 			})
 		}
 		if o.Ready != nil {
-			o.Ready(o.Listen)
+			o.Ready(o.Listen, domain(o.Web, a.web))
 		}
 	})
 }

@@ -282,13 +282,13 @@ func TestUp(t *testing.T) {
 	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
 	var got UpOptions
 	w.deps.Serve = func(ctx context.Context, o UpOptions) error {
-		o.Ready(o.Listen)
+		o.Ready(o.Listen, "localhost:20202")
 		got = o
 		<-ctx.Done()
 		return nil
 	}
 	go func() { w.err.await(t, "answers"); w.signals <- syscall.SIGTERM }()
-	w.expect(0, "", "muster: the server answers at unix://"+dir+"/server.sock\n",
+	w.expect(0, "", "muster: the server answers at unix://"+dir+"/server.sock, and browsers find engines below http://localhost:20202\n",
 		"up", "--memory-capacity", "1.5", "--network", "10.9.0.0/16", "--hard-cpu", "--state-dir", "/s", "--rung", "plain", "--gpus", "[]")
 	if got.TokenFile != dir+"/token" || got.MemoryCapacityBytes != 1_500_000_000 || got.Network != "10.9.0.0/16" || !got.HardCPU ||
 		got.StateDir != "/s" || got.Rung != "plain" || got.GPUs != "[]" {

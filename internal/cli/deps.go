@@ -57,8 +57,8 @@ type UpOptions struct {
 	// UntilIdle ends the server by itself when no session has lived for so long; 0: never. Serve then waits for one that is
 	// just starting or ending, and returns a ServerRunsError when another answers at Listen.
 	UntilIdle time.Duration
-	// Ready is called once, when the server answers.
-	Ready func(address string)
+	// Ready is called once, when the server answers at address, and browsers find engines below web ("": they do not).
+	Ready func(address, web string)
 }
 
 // ServerRunsError says that another server is there already. It is of kind Conflict.

@@ -78,14 +78,22 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 		return o.detach(ctx, a, cmd)
 	}
 	o.serve.Log = a.Err
-	o.serve.Ready = func(address string) {
+	o.serve.Ready = func(address, web string) {
 		if o.readyFD != 0 {
 			o.tellReady(address)
 			return
 		}
-		fmt.Fprintf(a.Err, "muster: the server answers at %s\n", address)
+		fmt.Fprintf(a.Err, "muster: the server answers at %s%s\n", address, forBrowsers(web))
 	}
 	return o.harmless(a, badFlag(cmd, a.deps.Serve(ctx, o.serve)))
+}
+
+// forBrowsers says where people's browsers find engines: the port is another one where the usual one is taken.
+func forBrowsers(web string) string {
+	if web == "" {
+		return ""
+	}
+	return ", and browsers find engines below http://" + web
 }
 
 // harmless makes a server that is there already no error for whoever only wants one to be there.
