@@ -220,12 +220,7 @@ input()
 `)
 	cmd := w.cmd("run", "session.py")
 	in, _ := cmd.StdinPipe()
-	b := &background{t: t, cmd: cmd, done: make(chan struct{}), ping: make(chan struct{}, 1)}
-	cmd.Stdout, cmd.Stderr = b, b
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { cmd.Wait(); close(b.done) }()
+	b := w.begin(cmd)
 	b.await("no space left on device")
 	if err := syscall.Mount("", state, "", syscall.MS_REMOUNT, "size=100m"); err != nil {
 		t.Fatal(err)

@@ -35,12 +35,7 @@ print("launch %.0f ms, all running after %.0f ms, list %.0f ms, all ended %.0f m
 `)
 	cmd := w.cmd("run", "session.py")
 	in, _ := cmd.StdinPipe()
-	b := &background{t: t, cmd: cmd, done: make(chan struct{}), ping: make(chan struct{}, 1)}
-	cmd.Stdout, cmd.Stderr = b, b
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { cmd.Wait(); close(b.done) }()
+	b := w.begin(cmd)
 	b.await("200 up")
 	live := memoryNow(up.cmd.Process.Pid)
 	t.Logf("server memory: %.1f MB idle, %.1f MB with 200 workers: %.0f kB each", idle, live, (live-idle)*1000/200)

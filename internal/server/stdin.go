@@ -30,7 +30,7 @@ func (s *Server) stdin(ctx context.Context, in *SessionPath) (*huma.StreamRespon
 	}
 	return plain(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
-		control.EnableFullDuplex() // the reply may come before the body ends: net/http would wait for the rest first
+		control.EnableFullDuplex()            // the reply may come before the body ends: net/http would wait for the rest first
 		w.Header().Set("Connection", "close") // what was not read of the body would be taken for the next request
 		pipe, err := s.manager.Stdin(id)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"muster/api"
@@ -219,23 +220,13 @@ func attachedListener(w *world) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("from the server\n"))
-			c.Close()
-		}
-	}()
+	var server sync.WaitGroup
+	server.Go(func() { say(l, "from the server\n") })
 	if got := o.tell("connect %s %d", at.Addr(), at.Port()); !strings.HasPrefix(got, "got from the server") {
 		w.t.Errorf("the process got %q", got)
 	}
 	l.Close()
-	<-done
+	server.Wait()
 }
 
 func attachedRecovered(w *world) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 
 	"muster/engine"
@@ -95,18 +96,8 @@ func listener(w *world) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("from the server\n"))
-			c.Close()
-		}
-	}()
+	var server sync.WaitGroup
+	server.Go(func() { say(l, "from the server\n") })
 	spec, _ := p.run(Connect{at.Addr(), int(at.Port())})
 	p.expectStdout(spec.ID, "got from the server\n")
 	q := w.open()
@@ -116,19 +107,23 @@ func listener(w *world) {
 		w.t.Errorf("another session's engine reached the listener: %q", got)
 	}
 	l.Close()
-	<-done
+	server.Wait()
 }
 
 // insidePort is the port of driver.Inside in all places of the suite.
 const insidePort = 20202
 
-func sayInside(l net.Listener) {
+// sayInside is what every engine's loopback answers at insidePort.
+func sayInside(l net.Listener) { say(l, "from inside\n") }
+
+// say tells it to whoever connects, until the listener is closed.
+func say(l net.Listener, text string) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		c.Write([]byte("from inside\n"))
+		c.Write([]byte(text))
 		c.Close()
 	}
 }
