@@ -50,10 +50,10 @@ type envInput struct {
 	Wait      bool // the driver makes an early connect to the master wait
 }
 
-// threadVars say how many threads numeric libraries start: their share, not the machine's cores.
+// threadVars say how many threads, or processes, libraries start: their share, not the machine's cores.
 var threadVars = []string{
 	"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-	"PYTHON_CPU_COUNT", "R_PARALLELLY_AVAILABLECORES_FALLBACK",
+	"PYTHON_CPU_COUNT", "LOKY_MAX_CPU_COUNT", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "R_PARALLELLY_AVAILABLECORES_FALLBACK",
 }
 
 // sshSwitch, set to "off" by a session's caller or for one worker, leaves port 2222 to the engine's own code.

@@ -40,6 +40,7 @@ func TestWorkerEnvironment(t *testing.T) {
 		"CDSW_API_KEY":     "secret", "CDSW_APIV2_KEY": "secret", "CDSW_CPU_MILLICORES": "1500", "CDSW_MEMORY_MB": "500",
 		"MUSTER_URL": "http://100.100.0.1:8088", "PYTHONUNBUFFERED": "1",
 		"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "NUMEXPR_NUM_THREADS": "2",
+		"LOKY_MAX_CPU_COUNT": "2", "POLARS_MAX_THREADS": "2", "RAYON_NUM_THREADS": "2",
 		"VECLIB_MAXIMUM_THREADS": "2", "PYTHON_CPU_COUNT": "2", "R_PARALLELLY_AVAILABLECORES_FALLBACK": "2",
 		"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void",
 		"HOME": "/home/ada", "USER": "ada", "LOGNAME": "ada", "PATH": "/venv/bin:/usr/bin:/home/ada/.local/bin",
