@@ -25,6 +25,7 @@ import (
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/peer"
+	"muster/internal/linux/pidfd"
 )
 
 // endGrace is how long engines have between SIGTERM and SIGKILL when their session ends by itself. The promise is that
@@ -155,13 +156,8 @@ func (k *Keeper) accept(listener *net.UnixListener) {
 }
 
 // watchLease waits for the end of the process that holds the session.
-func (k *Keeper) watchLease(pidfd *os.File) {
-	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
-			break
-		}
-	}
+func (k *Keeper) watchLease(holder *os.File) {
+	pidfd.Ended(int(holder.Fd()), -1)
 	k.end(endGrace, "the end of the process that held the session")
 }
 

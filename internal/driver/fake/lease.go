@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/engine"
+	"muster/internal/linux/pidfd"
 )
 
 // lease watches the process whose end is the session's end.
@@ -44,9 +45,7 @@ func (p *place) holdLease(owner *os.File) error {
 
 // ended reports whether the process behind a pidfd is gone; false makes the poller wait.
 func ended(fd uintptr) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n == 1
+	return pidfd.Ended(int(fd), 0)
 }
 
 func (p *place) dropLease() {

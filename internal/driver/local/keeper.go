@@ -15,6 +15,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/pidfd"
 )
 
 // errEnded answers whoever wants something of a session that is gone.
@@ -260,16 +261,7 @@ func awaitEnd(pid int, limit time.Duration) {
 		return
 	}
 	defer unix.Close(fd)
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for until := time.Now().Add(limit); ; {
-		left := time.Until(until).Milliseconds()
-		if left <= 0 {
-			return
-		}
-		if _, err := unix.Poll(fds, int(left)); err != unix.EINTR {
-			return
-		}
-	}
+	pidfd.Ended(fd, limit)
 }
 
 func groupName(session, id engine.ID) string { return string(session) + "-" + string(id) }

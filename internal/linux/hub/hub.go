@@ -21,7 +21,7 @@
 //   - Each engine has a routed link of its own (/32, no bridge): fixed hardware addresses and permanent neighbour entries
 //     make ARP unnecessary, and strict reverse path filtering makes false sender addresses impossible.
 //
-// Packages driver/* use it. It looks at package engine for error kinds and at linux/netns.
+// Packages driver/* use it. It looks at package engine for error kinds and at linux/netns, linux/peer and linux/pidfd.
 package hub
 
 import (

@@ -201,6 +201,7 @@ type hostRules struct {
 	arrive  [][]expr.Any // before anything else
 	tracked []expr.Any   // what is not remembered has neither this sender nor this destination
 	forward [][]expr.Any
+	input   [][]expr.Any // after what is known
 }
 
 func (h *Hub) hostRules() hostRules {
@@ -217,6 +218,8 @@ func (h *Hub) hostRules() hostRules {
 			join(toLink(hostLink), rejectTCP()),
 			join(toLink(hostLink), rejectOther()),
 		},
+		// The names of engines are for the session, and the host's users all come by this link.
+		input: [][]expr.Any{join(fromLink(hostLink), protocol(unix.IPPROTO_UDP), rejectOther())},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,7 +97,7 @@ func TestLinked(t *testing.T) {
 		if !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("to the process that nobody serves: %v, %v", c, err)
 		}
-		must(t, netns.Do(a.ns, func() error { return refusesUDP(hubs[0].Own()) }))
+		must(t, netns.Do(a.ns, func() error { return refusesUDP(netip.AddrPortFrom(hubs[0].Own(), 5353)) }))
 		if p, err := PickRange(""); err != nil || p.String() != "100.100.0.0/16" {
 			t.Errorf("for hubs without a link: %s, %v", p, err)
 		}
@@ -106,8 +107,8 @@ func TestLinked(t *testing.T) {
 	}
 }
 
-func refusesUDP(to netip.Addr) error {
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 5353)))
+func refusesUDP(to netip.AddrPort) error {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func refusesUDP(to netip.Addr) error {
 	c.SetDeadline(time.Now().Add(deadline))
 	c.Write([]byte("x"))
 	if _, err = c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("UDP to the host: %w, want that it is refused", err)
+		return fmt.Errorf("UDP to %s: %w, want that it is refused", to, err)
 	}
 	return nil
 }
@@ -157,6 +158,32 @@ func TestLinkedForwardsNothing(t *testing.T) {
 		cancel()
 	}
 	hostHears(t, e.addr, 6000, "secret") // still
+}
+
+// The way to the hub's own services is there for every user of the host, who is turned away, and learns no names.
+func TestLinkedServesItsUserAlone(t *testing.T) {
+	if !inFakeHost(t) {
+		return
+	}
+	makeHost(t)
+	h := newLinkedHub(t, "aaaaaaaaaaaaaaaa")
+	must(t, h.ServeDNS(DNSOptions{}))
+	l, err := h.Listen(0)
+	must(t, err)
+	serve(t, l, func(c net.Conn) { io.WriteString(c, "gateway") })
+	as := func(uid uint32) string {
+		cmd := exec.Command("bash", "-c", fmt.Sprintf("cat < /dev/tcp/%s/%d", h.Gateway(), l.(*listener).port()))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid, NoSetGroups: true}}
+		out, _ := cmd.CombinedOutput() // being cut off may be an error, or an end without a word
+		return string(out)
+	}
+	if got := as(uint32(os.Geteuid())); got != "gateway" {
+		t.Errorf("its user reads %q", got)
+	}
+	if got := as(65534); strings.Contains(got, "gateway") {
+		t.Errorf("another user reads %q", got)
+	}
+	must(t, refusesUDP(netip.AddrPortFrom(h.Gateway(), dnsPort)))
 }
 
 // Many that begin at the same time get ranges of their own; one whose last step fails leaves nothing.

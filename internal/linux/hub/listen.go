@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 
 	"muster/internal/linux/netns"
+	"muster/internal/linux/peer"
 )
 
 // listener is a listener on the gateway whose port is open to the engines while it lives.
@@ -20,7 +22,8 @@ type listener struct {
 }
 
 // Listen listens on a TCP port of the gateway (0: any), which the engines of this session can reach, and no other
-// engine. It lives until it is closed or the hub is.
+// engine; of a linked hub the processes of this process's user on the host can, and no other user. It lives until it is
+// closed or the hub is.
 func (h *Hub) Listen(port int) (net.Listener, error) {
 	if port < 0 || port > 65535 {
 		return nil, fmt.Errorf("listen on the gateway: there is no port %d", port)
@@ -42,6 +45,31 @@ func (h *Hub) Listen(port int) (net.Listener, error) {
 	}
 	h.listeners[l] = true
 	return l, nil
+}
+
+// Accept passes over who may not come.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptTCP()
+		if err != nil {
+			return nil, err
+		}
+		if l.hub.welcome(c) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// welcome reports whether a connection comes from an engine, or over the host's link from a program of this process's user:
+// the link is a route, and routes are every user's.
+func (h *Hub) welcome(c *net.TCPConn) bool {
+	from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	if from.Addr() != h.own {
+		return true
+	}
+	uid, err := peer.TCPUser(c.LocalAddr().(*net.TCPAddr).AddrPort(), from)
+	return err == nil && (uid == os.Geteuid() || uid == 0)
 }
 
 func (l *listener) port() uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }

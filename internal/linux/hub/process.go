@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/linux/pidfd"
 )
 
 // ProcessOptions say whose sockets engines reach at a linked hub's own address.
@@ -175,12 +177,7 @@ func (p *process) close() error {
 func (p *process) alive() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pidfd < 0 { // which poll would skip
-		return false
-	}
-	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n == 0
+	return p.pidfd >= 0 && !pidfd.Ended(p.pidfd, 0)
 }
 
 func (p *process) foreign(port uint16, holder string) {

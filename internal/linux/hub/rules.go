@@ -27,6 +27,7 @@ import (
 //	    #     and its rule has also: ip saddr != OWN ip daddr != OWN
 //	    #   chain process { type nat hook prerouting priority dstnat; }    # filled by ServeProcess
 //	    #   forward begins with: oif host ct state established,related accept; oif host reject
+//	    #   input has before its third rule: iif host udp reject
 //	    chain outbound { type nat hook prerouting priority dstnat; }       # filled by ServeOutbound
 //	    chain forward { type filter hook forward priority filter; policy drop;
 //	        tcp flags & (fin|syn|rst|ack) == (rst|ack) tcp sequence 0 ip saddr . ip daddr @young counter drop
@@ -205,12 +206,14 @@ func (h *Hub) addRules() error {
 		chain(outChain.Name, nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, accept)
 		chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter, drop,
 			append(host.forward, youngRefusal(), join(between, verdict(expr.VerdictAccept)), rejectTCP(), rejectOther())...)
-		chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter, drop,
+		chain("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter, drop, slices.Concat([][]expr.Any{
 			join(fromLink("lo"), verdict(expr.VerdictAccept)),
 			join(known(), verdict(expr.VerdictAccept)),
+		}, host.input, [][]expr.Any{
 			join(in(daddr, gateway), protocol(unix.IPPROTO_UDP), port(53), verdict(expr.VerdictAccept)),
 			join(in(daddr, gateway), protocol(unix.IPPROTO_TCP), openPorts(), verdict(expr.VerdictAccept)),
-			rejectTCP(), rejectOther())
+			rejectTCP(), rejectOther(),
+		})...)
 		return nil
 	})
 }

@@ -1,7 +1,7 @@
 // Package peer tells who is at the other end of a socket. The keeper and the server ask it of unix sockets before they listen to
 // anybody, because engines run under the same user as they: an engine that finds their socket in the file system shares the
 // user, and mostly the path, but not the process namespace. The web listener asks it of TCP connections within this machine,
-// to know the browser of the person who runs it. Linux mechanics only, standard library and x/sys; everybody may import it.
+// to know the browser of the person who runs it. Linux mechanics only; it looks at linux/pidfd, and everybody may import it.
 package peer
 
 import (
@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/linux/pidfd"
 )
 
 // User is the user id of whoever connected.
@@ -42,11 +44,11 @@ func Here(c *net.UnixConn) (bool, error) {
 	pid := int(cred.Pid)
 	// What is looked at has the number of whoever connected, and that may be another's by now.
 	same := func() error { return beganBefore(pid, time.Duration(accepted.Nano())) }
-	pidfd, err := peerPidfd(c)
+	fd, err := peerPidfd(c)
 	switch {
 	case err == nil:
-		defer unix.Close(pidfd)
-		same = func() error { return alive(pidfd) }
+		defer unix.Close(fd)
+		same = func() error { return alive(fd) }
 	case !errors.Is(err, unix.ENOPROTOOPT): // that is Linux before 6.5
 		return false, fmt.Errorf("look at process %d, which connected: %w", pid, err)
 	}
@@ -66,16 +68,11 @@ func inOurs(pid int) (bool, error) {
 	return err == nil && theirs == ours, err
 }
 
-func alive(pidfd int) error {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	for err == unix.EINTR {
-		n, err = unix.Poll(fds, 0)
+func alive(fd int) error {
+	if pidfd.Ended(fd, 0) {
+		return errors.New("the process that connected has ended")
 	}
-	if err == nil && n != 0 {
-		err = errors.New("the process that connected has ended")
-	}
-	return err
+	return nil
 }
 
 // tick is the kernel's unit in what it tells of processes: USER_HZ, the same on all architectures of ours.
