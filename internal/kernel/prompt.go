@@ -48,7 +48,7 @@ func pythonPath(c Config, r Request) map[string]string {
 }
 
 // rPrompt starts R itself, which lies beside Rscript. The workspace is not saved and not asked about at the end, which is also
-// that of the workers; R's package keeps the history of commands (RHistory).
+// that of the workers; R's package keeps the history of commands (history.R).
 func rPrompt(c Config) func(context.Context, string, Request) ([]string, map[string]string, error) {
 	return func(ctx context.Context, rscript string, q Request) ([]string, map[string]string, error) {
 		command := filepath.Join(filepath.Dir(rscript), "R")

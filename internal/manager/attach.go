@@ -50,7 +50,7 @@ func checkAttached(req *api.CreateSession) error {
 		return err
 	}
 	const cores = 1 // any that is valid
-	return checkCommon(req.Name, req.Kernel, cores, 0, "", "", nil)
+	return checkCommon(readable(req.Name), req.Kernel, cores, 0, "", "", nil)
 }
 
 // checkInterpreter checks what the owner says that workers of its language run on; "" lets it be searched.

@@ -94,6 +94,19 @@ func TestEndOfAttached(t *testing.T) {
 	}
 }
 
+// A process is called by its file's name, whatever that is.
+func TestAttachedIsCalledByItsFile(t *testing.T) {
+	b := newBench(t)
+	for name, want := range map[string]string{
+		"a\tb\x00.py": "a b .py", strings.Repeat("数", 70) + ".py": strings.Repeat("数", 65) + "…", "caf\xe9": "caf?", "": "session",
+	} {
+		s, err := b.CreateSession(t.Context(), api.CreateSession{Kind: "attached", Name: name, Project: b.project, OwnerPID: sleeper(t).Process.Pid})
+		if err != nil || s.Name != want {
+			t.Errorf("%q is called %q, %v; want %q", name, s.Name, err, want)
+		}
+	}
+}
+
 func TestBadAttached(t *testing.T) {
 	b := newBench(t)
 	pid := os.Getpid()

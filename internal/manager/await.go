@@ -9,6 +9,10 @@ import (
 	"muster/engine"
 )
 
+// maxAwaited bounds what engines make the server keep by waiting: workers, each for every Await that covers it. It is some
+// 60 MB, and forty times what the largest session needs that waits once.
+const maxAwaited = 2_000_000
+
 // waiter is one Await. The workers that it covers count themselves off it as they change: nobody polls, and a change costs
 // the same however many are awaited.
 type waiter struct {
@@ -82,7 +86,10 @@ func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progre
 		return nil, err
 	}
 	a := &waiter{completion: req.Completion, news: make(chan struct{}, 1)}
-	targets, strangers := s.join(a, req)
+	targets, strangers, err := s.join(a, req)
+	if err != nil {
+		return nil, err
+	}
 	defer s.leave(a, targets)
 	if err := s.wait(ctx, a, targets, timeout(req.Timeout), progress); err != nil {
 		return nil, err
@@ -92,7 +99,7 @@ func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progre
 
 // join finds the workers, each once, in the order asked or in launch order, and enters the waiter with those that are not
 // decided yet.
-func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers []string) {
+func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ws []*worker
@@ -112,6 +119,12 @@ func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers [
 			}
 		}
 	}
+	if s.awaited += len(ws); s.awaited > maxAwaited {
+		s.awaited -= len(ws)
+		return nil, nil, engine.Errorf(engine.Unavailable, "too many waits at once for the workers of session %s", s.id.Short()).
+			WithHint("let one of its engines wait for them")
+	}
+	targets = make([]awaited, 0, len(ws))
 	for _, w := range ws {
 		targets = append(targets, awaited{w, w.status != engine.Stopping && !w.status.Final()})
 		if w.decidedLocked(a.completion) {
@@ -120,13 +133,14 @@ func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers [
 			w.waiters = append(w.waiters, a)
 		}
 	}
-	return targets, strangers
+	return targets, strangers, nil
 }
 
 // leave takes the waiter out of the workers that it still waits for.
 func (s *session) leave(a *waiter, targets []awaited) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.awaited -= len(targets)
 	if a.done == len(targets) {
 		return
 	}

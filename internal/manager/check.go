@@ -273,11 +273,23 @@ func shorten(s string) string {
 
 func sessionName(req api.CreateSession) string {
 	switch {
+	case kindOf(req) == kindAttached && req.Name != "":
+		return readable(req.Name)
 	case req.Name != "":
 		return req.Name
 	case req.Script != "":
-		return filepath.Base(req.Script)
+		return readable(filepath.Base(req.Script))
 	default:
 		return "session"
 	}
+}
+
+// readable makes a name of a file's, which may be long and hold any characters.
+func readable(file string) string {
+	return cut(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(file, "?")), maxName-len("…"))
 }

@@ -2,6 +2,7 @@ package manager_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/manager"
 )
 
 // A reply describes each id asked for, so that a request of megabytes would be answered with hundreds of them.
@@ -82,6 +84,50 @@ func TestWorkersOfASessionAreBounded(t *testing.T) {
 	}
 	b.refusedWith(id, worker(1, "exit 0"), "the session has launched 50000 workers, and 1 more would be over 50000, the most that a session may "+
 		"(start another session)")
+}
+
+// Engines make the server hold only so much by waiting, and what one wait lets go of another may have.
+func TestWaitsOfASessionAreBounded(t *testing.T) {
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 2e9, CPU: 4}))
+	id := b.session()
+	b.launch(id, worker(10_000, "hang"))
+	all := api.Await{Completion: true, All: true}
+	begun, over := make(chan struct{}), make(chan error, 200)
+	var stops []context.CancelFunc
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		stops = append(stops, cancel)
+		go func() {
+			_, err := b.Await(ctx, id, all, func(api.AwaitProgress) {
+				select {
+				case begun <- struct{}{}:
+				case <-ctx.Done():
+				}
+			})
+			over <- err
+		}()
+		<-begun
+	}
+	refused := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := b.Await(ctx, id, all, nil)
+		return err
+	}
+	if err := refused(); engine.KindOf(err) != engine.Unavailable || !strings.Contains(err.Error(), "too many waits at once") {
+		t.Errorf("the 201st: %v", err)
+	}
+	stops[0]()
+	<-over
+	if err := refused(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("when one has ended: %v", err)
+	}
+	for _, stop := range stops {
+		stop()
+	}
+	for range stops[1:] {
+		<-over
+	}
 }
 
 // A server does not grow with all sessions that it ever had: the oldest that have ended are forgotten, those that run are not.

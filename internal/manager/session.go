@@ -48,6 +48,7 @@ type session struct {
 	workers    []*worker // in launch order
 	byID       map[engine.ID]*worker
 	work       int64     // bytes of the batches' works
+	awaited    int       // workers, each for every Await that covers it
 	pending    []*worker // admitted and released: to be started
 	ending     bool      // nothing is launched any more
 	ended      bool

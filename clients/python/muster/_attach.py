@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 from . import _errors, _follow, _http, _screen, _session
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 # How long a server that this process started outlives the last session.
 _IDLE = "10s"
-# A server that is just ending lets a session in no more; the next one does.
-_ATTEMPTS = 4
+# A server that is just ending lets a session in no more; the next one does. Seconds before each further attempt.
+_PAUSES = (0.2, 0.4, 0.8, 1.6)
 _START_SECONDS = 120.0
 _CREATE_SECONDS = 60.0
 
@@ -45,13 +46,14 @@ def attach() -> None:
             )
         request = _request()
         program = _program()
-        for attempt in range(_ATTEMPTS):
+        for pause in (*_PAUSES, None):
             try:
                 reply = _create(_server(program), request)
                 break
             except (OSError, http.client.HTTPException, _errors.UnavailableError) as e:
-                if attempt == _ATTEMPTS - 1:
+                if pause is None:
                     raise _no_session(e) from e
+                time.sleep(pause)
             except _errors.NoSessionError:
                 raise
             except _errors.MusterError as e:
@@ -63,7 +65,18 @@ def _become(reply: Dict[str, Any]) -> None:
     for name, value in reply["env"].items():
         os.environ[name] = value
     os.environ[_session.OWNER] = str(os.getpid())
-    follower = _follow.Follower(reply["id"], _screen.screen())
+    _follow_console(reply["id"])
+
+
+def resume() -> None:
+    """Show the console again in a process that became a session and then another program (exec), with all there is in it."""
+    with _lock:
+        if _session.follower is None and not any(t.name == _follow.THREAD for t in threading.enumerate()):
+            _follow_console(os.environ["CDSW_ENGINE_ID"])
+
+
+def _follow_console(session: str) -> None:
+    follower = _follow.Follower(session, _screen.screen())
     _session.follower = follower
     follower.start()
     # From 3.12 on Python warns of a fork beside threads, and ours are no danger to the child.

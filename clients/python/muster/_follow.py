@@ -43,6 +43,10 @@ _REPLY_SECONDS = 5.0
 _RETRIES = 3
 
 
+# The name of the threads.
+THREAD = "muster-console"
+
+
 class launch:
     """Context manager around a request that launches workers: they belong where it is made. Called with its reply."""
 
@@ -85,7 +89,7 @@ class Follower:
 
     def start(self) -> None:
         for target in (self._read, self._show):
-            threading.Thread(target=target, name="muster-console", daemon=True).start()
+            threading.Thread(target=target, name=THREAD, daemon=True).start()
 
     # What the calls tell.
 
@@ -131,7 +135,12 @@ class Follower:
             self._ask("DELETE", "/sessions/self")
         except (OSError, http.client.HTTPException):
             return  # without a server the end of the process is the session's too
-        self._shown.wait(_END_SECONDS)
+        # What reads our output may take its time (less, a slow pipe): it holds up the end, as it does for any print.
+        while not self._shown.wait(_END_SECONDS) and self._held_up():
+            pass
+
+    def _held_up(self) -> bool:
+        return self._writing.locked() or not self._records.empty()
 
     def _ask(self, method: str, path: str, body: Optional[str] = None) -> None:
         conn = http.client.HTTPConnection(*_http.address(self._url), timeout=_END_SECONDS)

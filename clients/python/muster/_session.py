@@ -39,17 +39,26 @@ def belongs() -> bool:
     return True
 
 
+def silent() -> bool:
+    """Report whether this process is a session, and nobody in it shows the console: it was another program until now."""
+    return follower is None and os.environ.get(OWNER) == str(os.getpid())
+
+
 def ready() -> None:
     """Make this process a session if it belongs to none. Raises NoSessionError."""
     if not belongs():
         from . import _attach
 
         _attach.attach()
+    elif silent():
+        from . import _attach
+
+        _attach.resume()
 
 
 def at_import() -> None:
     """Be ready, but let the first call raise what goes wrong: libraries import ``cdsw`` only to see whether it is there."""
-    if belongs() or os.environ.get("MUSTER_ATTACH") == "off":
+    if belongs() and not silent() or os.environ.get("MUSTER_ATTACH") == "off":
         return
     from . import _errors
 

@@ -73,6 +73,7 @@ class Attach(unittest.TestCase):
         if self.refuse:
             return h.reply(*self.refuse.pop(0))
         env = {"MUSTER_URL": self.server.url, "CDSW_API_KEY": "key", "CDSW_IP_ADDRESS": "100.100.0.2", "CDSW_APP_PORT": "8090"}
+        env["CDSW_ENGINE_ID"] = SESSION
         h.reply({"id": SESSION, "env": env}, 201)
 
     def read(self, h, body):
@@ -162,6 +163,18 @@ class Attach(unittest.TestCase):
         self.assertEqual(len(self.deletes()), 1)
         awaited = [r["body"] for r in self.server.requests if r["path"].endswith("/await")]
         self.assertEqual([b["timeout_seconds"] for b in awaited], [0.5])  # the last words of a script's workers
+
+    def test_a_process_that_executes_another_program(self):
+        """It is the same process, and so the same session: what its workers print is shown on, once."""
+        self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
+        again = "import cdsw, importlib, muster._session; cdsw.launch_workers(1, 1, 1); " + (
+            "del sys.modules['muster._session'], sys.modules['muster._attach'];"
+            "importlib.import_module('muster._session').ready(); print('over')"
+        )
+        done = self.run_python("import cdsw, os, sys; os.execv(sys.executable, [sys.executable, '-c', 'import sys;' + %r])" % again)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(sorted(done.stdout.split("\n")), ["", "[w0000000] one", "over"])
+        self.assertEqual((len(self.created), len(self.deletes())), (1, 1))
 
     def test_a_console_that_is_lost(self):
         self.server.answers[("GET", "/sessions/self/console?follow=true&from=")] = lambda h, body: h.hang_up()

@@ -62,6 +62,30 @@ class Fork(unittest.TestCase):
         self.assertTrue(self.follower._shown.wait(DEADLINE))
         self.assertEqual(self.screen.shown, "[worker1w] one\n[worker1w] two\n")
 
+    def test_the_end_waits_for_who_reads_slowly(self):
+        self.follower._records.put(line("one\n"))
+        self.assertTrue(self.screen.writes.wait(DEADLINE))
+        self.follower._records.put(None)
+        self.follower._ask = lambda *request: None
+        with mock.patch.object(_follow, "_END_SECONDS", 0.02):
+            end = threading.Thread(target=self.follower.end)
+            end.start()
+            end.join(0.5)
+            self.assertTrue(end.is_alive())
+            self.screen.go_on.set()
+            end.join(DEADLINE)
+        self.assertFalse(end.is_alive())
+        self.assertEqual(self.screen.shown, "[worker1w] one\n")
+
+    def test_the_end_does_not_wait_for_a_server_that_is_silent(self):
+        self.screen.go_on.set()
+        self.follower._records.put(line("one\n"))
+        self.assertTrue(self.screen.writes.wait(DEADLINE))
+        self.follower._ask = lambda *request: None
+        with mock.patch.object(_follow, "_END_SECONDS", 0.02):
+            self.follower.end()
+        self.assertFalse(self.follower._shown.is_set())
+
     def test_a_child_inherits_no_lock(self):
         self.follower._records.put(line("one\n"))
         self.assertTrue(self.screen.writes.wait(DEADLINE))

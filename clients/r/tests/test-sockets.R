@@ -71,6 +71,16 @@ stopifnot(readLines(con, 1) == "hello 0")
 writeLines("bye", con)
 close(con)
 
+# A forked child serves a port that its parent has served, as with base R.
+job <- parallel::mcparallel({
+  con <- socketConnection(port = port, server = TRUE, blocking = TRUE, open = "r+", timeout = 30)
+  heard <- readLines(con, 1)
+  close(con)
+  heard
+})
+clients(1, port, out)
+stopifnot(identical(parallel::mccollect(job)[[1]], "hello 0"))
+
 # Modes, defaults and other arguments reach the connection: as base R's own, which p2 is served by.
 p1 <- free_port()
 p2 <- free_port()

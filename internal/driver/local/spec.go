@@ -10,6 +10,9 @@ import (
 	"muster/internal/linux/sandbox"
 )
 
+// minShmBytes is more than the 64 MB that the original had, and containers have. What is in it counts as the engine's memory.
+const minShmBytes = 128e6
+
 // defaultShmBytes is /dev/shm for engines without a memory limit.
 const defaultShmBytes = 8 << 30
 
@@ -24,7 +27,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes,
 	}
 	if spec.Resources.MemoryBytes > 0 {
-		w.ShmBytes = spec.Resources.MemoryBytes / 2
+		w.ShmBytes = max(spec.Resources.MemoryBytes/2, minShmBytes)
 	}
 	if s.driver.rung == Plain {
 		w.TmpDir = plainTmp(spec.ID)

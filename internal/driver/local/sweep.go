@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func (d *Driver) Sweep() error {
 
 func (d *Driver) sweepSession(id engine.ID) error {
 	dir := d.sessionDir(id)
-	if !abandoned(dir) {
+	if swept(dir) || !abandoned(dir) {
 		return nil
 	}
 	lock, err := takeLock(filepath.Join(dir, wire.LockName))
@@ -101,11 +102,20 @@ func (d *Driver) sweepSession(id engine.ID) error {
 	return errors.Join(append(errs, d.removeOwn(id))...)
 }
 
+// ownNames is what driver and keeper make in a session's folder. The lock goes last: what has none is swept.
+var ownNames = []string{"engines", wire.SocketName, wire.ConfigName, keeperLogName, newLockName, wire.LockName}
+
+// swept reports whether only a console is in a session's folder. There may be thousands.
+func swept(dir string) bool {
+	names, err := os.ReadDir(dir)
+	return err == nil && len(names) > 0 && !slices.ContainsFunc(names, func(e os.DirEntry) bool { return slices.Contains(ownNames, e.Name()) })
+}
+
 // removeOwn removes what driver and keeper have made in a session's folder, and the folder if nothing else is in it.
 func (d *Driver) removeOwn(id engine.ID) error {
 	dir := d.sessionDir(id)
 	var errs []error
-	for _, name := range []string{"engines", wire.SocketName, wire.ConfigName, keeperLogName, newLockName, wire.LockName} {
+	for _, name := range ownNames {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	os.Remove(dir) // not empty if the console is in it

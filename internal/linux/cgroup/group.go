@@ -146,7 +146,6 @@ func (t *Tree) mkdir(dir string) error {
 	return err
 }
 
-// dirs are the group's folders, each once: controllers of version 1 may share a hierarchy.
 // Hold tells others that the group is in use, although it may have no process, until the file is closed; nil for an
 // empty group.
 func (g *Group) Hold() (*os.File, error) {
@@ -185,6 +184,7 @@ func (g *Group) lock(how int) (*os.File, error) {
 	return f, nil
 }
 
+// dirs are the group's folders, each once: controllers of version 1 may share a hierarchy.
 func (g *Group) dirs() []string {
 	var dirs []string
 	for _, d := range g.paths.V1 {

@@ -34,7 +34,7 @@ func TestEveryPortFree(t *testing.T) {
 		engines[(i+1)%len(engines)].hears(e.addr, 80, fmt.Sprint("low ", i))
 		e.hears(e.addr, 6000, text)
 		e.hears(netip.MustParseAddr("127.0.0.1"), 6000, text)
-		c, err := h.Dial(t.Context(), netip.AddrPortFrom(e.addr, 6000))
+		c, err := netns.DialTCP(t.Context(), h.ns, netip.AddrPortFrom(e.addr, 6000))
 		must(t, err)
 		if from := c.LocalAddr().(*net.TCPAddr).AddrPort().Addr(); from != h.Gateway() {
 			t.Errorf("the hub dialled from %s, want the gateway %s", from, h.Gateway())

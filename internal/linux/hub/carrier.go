@@ -86,7 +86,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// carry connects one connection of an engine with where it leads and copies until both directions have ended.
+// connect joins one connection of an engine with where it leads and copies until both directions have ended.
 func (o *carrier) connect(ctx context.Context, in *net.TCPConn) {
 	if !o.conns.add(in) {
 		return

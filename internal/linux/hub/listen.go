@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -100,13 +99,4 @@ func (h *Hub) closed() bool {
 func (l *listener) end() error {
 	l.once.Do(func() { l.err = l.TCPListener.Close() })
 	return l.err
-}
-
-// Dial connects from the hub to a TCP port of an engine.
-func (h *Hub) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	c, err := netns.DialTCP(ctx, h.ns, addr)
-	if err != nil {
-		return nil, err // not c: a nil *net.TCPConn in the interface
-	}
-	return c, nil
 }

@@ -10,7 +10,8 @@ self <- new.env(parent = emptyenv())
 
 owner_variable <- "MUSTER_ATTACHED"
 idle_time <- "10s" # for which a server that was started here outlives the last session
-attach_attempts <- 4L # a server that is just ending lets a session in no more; the next one does
+# A server that is just ending lets a session in no more; the next one does. Seconds before each further attempt.
+attach_pauses <- c(0.2, 0.4, 0.8, 1.6)
 
 # Of this R, and wrong in a worker's.
 own_variables <- c("MUSTER_TOKEN", "MUSTER_HOST", "R_SESSION_TMPDIR", "R_HOME", "R_ARCH", "JPY_PARENT_PID", "JPY_SESSION_NAME")
@@ -43,15 +44,16 @@ attach_process <- function() {
     )
   }
   program <- muster_program()
-  for (attempt in seq_len(attach_attempts)) {
+  for (pause in c(attach_pauses, NA)) {
     reply <- tryCatch(create_session(running_server(program)), muster_error = function(e) e)
     if (!inherits(reply, "muster_error")) {
       break
     }
-    if (attempt == attach_attempts || !reply$kind %in% c("server_down", "unavailable")) {
+    if (is.na(pause) || !reply$kind %in% c("server_down", "unavailable")) {
       if (reply$kind == "no_session") stop(reply)
       muster_stop("no_session", paste("this process could not become a Muster session:", reply$text), reply$hint)
     }
+    Sys.sleep(pause)
   }
   do.call(Sys.setenv, c(reply$env, structure(list(as.character(Sys.getpid())), names = owner_variable)))
   self$pid <- Sys.getpid()

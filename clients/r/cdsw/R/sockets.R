@@ -7,13 +7,14 @@
 #
 # All else is base R's: the formals and the body are taken from the running R when the package is loaded, and whatever is
 # not claimed here (other ports, open = "", arguments that are no good) runs that body, in a call of the same name, so that
-# results, warnings, errors and their texts stay what they are. One difference remains: once a port was served, a client
-# may connect to it while nobody accepts; it then waits for the next socketConnection() instead of being refused.
+# results, warnings, errors and their texts stay what they are. What remains: once a port was served it stays taken by this
+# process. A client that connects while nobody accepts waits for the next socketConnection(), of this process or of one that it
+# forks, instead of being refused; and another program in the engine cannot bind that port.
 
 # Replaced in .onLoad; here so that the package can export it.
 socketConnection <- function(...) NULL
 
-# The listeners by process and port.
+# The listeners by port.
 state <- new.env(parent = emptyenv())
 state$listeners <- list()
 
@@ -87,7 +88,7 @@ kept_listener <- function(host, port, open) {
   if (is.na(number) || number < 1L || number > 65535L || !is_string(open) || !nzchar(open) || !is_string(host)) {
     return(NULL)
   }
-  key <- paste(Sys.getpid(), number) # a forked child must not accept what its parent waits for
+  key <- as.character(number) # a forked child has its parent's: the port is taken, and whichever accepts is served
   kept <- state$listeners[[key]]
   if (!is_listener(kept)) {
     kept <- tryCatch(suppressWarnings(base::serverSocket(number)), error = function(e) NULL)
