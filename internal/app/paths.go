@@ -16,7 +16,7 @@ import (
 type paths struct {
 	state    string
 	sessions string // in state, a folder for each session: engines must not see it
-	cache    string // keeper, clients, R library: engines need it, and it can be deleted at any time
+	cache    string // keeper, clients, R library: engines need it, and it can be deleted while no server runs
 	runtime  string // socket and token: engines must not see it
 	// others is where sessions lie if nobody says otherwise: those of the user's other servers, which engines must not see.
 	others string

@@ -114,14 +114,6 @@ func (s *Screen) Lines() []string {
 // Cursor is where the next character goes: row and column, from 0.
 func (s *Screen) Cursor() (row, col int) { return s.y, s.x }
 
-// Column is the column in which the next character goes, the width of the screen if it goes into the next row.
-func (s *Screen) Column() int {
-	if s.wrap {
-		return s.cols
-	}
-	return s.x
-}
-
 // FullScreen reports whether a program has the screen for itself.
 func (s *Screen) FullScreen() bool { return s.main != nil || s.margins }
 
