@@ -20,14 +20,14 @@ func TestPythonDirCanBeImported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(python, "-c", "import cdsw, cml, muster, cml.workers_v1, cml.utils_v1, muster._http, muster._progress; print(muster.__file__)")
+	cmd := exec.Command(python, "-c", "import cdsw, cml, muster, cml.workers_v1, cml.utils_v1, _muster._http, _muster._progress; print(muster.__file__)")
 	cmd.Env = append(os.Environ(), "PYTHONPATH="+dir, noAttach)
 	cmd.Dir = t.TempDir()
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), dir) {
 		t.Fatalf("%v: %s", err, out)
 	}
-	runner := filepath.Join(dir, "muster", "_runner.py")
+	runner := filepath.Join(dir, "_muster", "_runner.py")
 	code := filepath.Join(t.TempDir(), "code")
 	if err := os.WriteFile(code, []byte("  print('ran', __name__)"), 0o644); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestPythonDirIsWholeWithoutTests(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is in the source folders is carried, whoever adds a file.
-	for _, p := range []string{"muster", "cdsw", "cml"} {
+	for _, p := range []string{"muster", "cdsw", "cml", "_muster"} {
 		entries, err := os.ReadDir(filepath.Join("python", p))
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func TestPythonDirAtOnce(t *testing.T) {
 			dir, err := PythonDir(cache)
 			if err != nil {
 				t.Error(err)
-			} else if _, err := os.Stat(filepath.Join(dir, "muster", "_runner.py")); err != nil {
+			} else if _, err := os.Stat(filepath.Join(dir, "_muster", "_runner.py")); err != nil {
 				t.Error(err)
 			}
 		})

@@ -19,7 +19,7 @@ type Interpreter struct {
 	Binary  string   // the program muster, which the packages start; it is written beside them
 }
 
-// binaryFile holds Interpreter.Binary, in the package muster of Python and in both of R. It also tells our packages from
+// binaryFile holds Interpreter.Binary, in the package _muster of Python and in both of R. It also tells our packages from
 // others of the same name.
 const binaryFile = "binary"
 

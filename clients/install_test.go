@@ -89,8 +89,8 @@ func TestInstallPython(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	out := run(t, i, `
-import cdsw, cml.workers_v1, cml.utils_v1, muster, os, importlib.metadata as m
-print(os.path.dirname(cdsw.__file__), open(os.path.join(os.path.dirname(muster.__file__), "binary")).read(), m.version("muster-clients"))
+import cdsw, cml.workers_v1, cml.utils_v1, muster, _muster, os, importlib.metadata as m
+print(os.path.dirname(cdsw.__file__), open(os.path.join(os.path.dirname(_muster.__file__), "binary")).read(), m.version("muster-clients"))
 for f in m.files("muster-clients"):
     if f.name != "RECORD": assert f.hash.value and f.size == f.locate().stat().st_size, f`)
 	if want := r.Folder + "/cdsw /opt/muster\n 0."; !strings.HasPrefix(out, want) {
@@ -101,13 +101,13 @@ for f in m.files("muster-clients"):
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	// Another release: a file that is no more, a file that is another.
-	old := filepath.Join(r.Folder, "muster", "_old.py")
+	old := filepath.Join(r.Folder, "_muster", "_old.py")
 	record, _ := filepath.Glob(filepath.Join(globQuote(r.Folder), "muster_clients-*", "RECORD"))
 	f, err := os.OpenFile(record[0], os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.WriteString("muster/_old.py,,\n")
+	f.WriteString("_muster/_old.py,,\n")
 	f.Close()
 	os.WriteFile(old, nil, 0o644)
 	os.WriteFile(filepath.Join(r.Folder, "cdsw", "__init__.py"), []byte("old = 1\n"), 0o644)

@@ -29,7 +29,7 @@ const (
 	noAttach     = "MUSTER_ATTACH=off" // an import is only to tell where the package is
 )
 
-var pythonPackages = []string{"cdsw", "cml", "muster"}
+var pythonPackages = []string{"cdsw", "cml", "muster", "_muster"}
 
 // askPython prints what decides where packages go. It runs in every Python, to be able to say which is too old.
 const askPython = `import sys
@@ -225,7 +225,7 @@ func (i Interpreter) pythonFiles() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string][]byte{"muster/" + binaryFile: []byte(i.Binary + "\n")}
+	wanted := map[string][]byte{"_muster/" + binaryFile: []byte(i.Binary + "\n")}
 	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			wanted[name], err = fs.ReadFile(tree, name)
@@ -235,7 +235,7 @@ func (i Interpreter) pythonFiles() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	version := pythonVersion.FindSubmatch(wanted["muster/_version.py"])
+	version := pythonVersion.FindSubmatch(wanted["_muster/_version.py"])
 	if version == nil {
 		return nil, errors.New("the Python packages do not tell their version")
 	}

@@ -210,3 +210,21 @@ func TestScalaThatDoesNotCompile(t *testing.T) {
 		t.Errorf("exit code %d", r.code)
 	}
 }
+
+// Our packages need Python 3.8. An older one says so by the error that scripts expect of a package that is not there.
+func TestOldPython(t *testing.T) {
+	w := kernelWorld(t)
+	w.write("old.py", `
+import os, sys
+sys.path[:0] = os.environ["PYTHONPATH"].split(":")  # Jython reads it from another variable
+for package in "cdsw", "cml", "muster":
+    try:
+        __import__(package)
+    except ImportError as e:
+        print(package + ": " + str(e))
+`)
+	r := w.muster("run", "--kernel", "python2", "old.py").ok(t)
+	for _, name := range []string{"cdsw", "cml", "muster"} {
+		r.has(t, name+": Muster's packages (muster, cdsw, cml) need Python 3.8 or newer, and this is Python 2.7")
+	}
+}

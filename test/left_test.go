@@ -26,7 +26,7 @@ func (w *world) count() left {
 			continue
 		}
 		cmdline, _ := os.ReadFile(d + "/cmdline")
-		if bytes.Contains(comm, []byte("muster")) || bytes.Contains(cmdline, []byte(w.root)) || bytes.Contains(cmdline, []byte("/muster/_runner.py")) {
+		if bytes.Contains(comm, []byte("muster")) || bytes.Contains(cmdline, []byte(w.root)) || bytes.Contains(cmdline, []byte("/_muster/_runner.py")) {
 			l["processes"]++
 		}
 		for _, ns := range []string{"net", "pid", "mnt", "ipc", "uts"} {

@@ -27,14 +27,15 @@ import (
 // doctor examines what this machine can isolate and limit, and what is missing for each language.
 func doctor(ctx context.Context) cli.Report {
 	var rows []cli.Row
-	rows = append(rows, systemRow(), rightsRow(), networkRow())
+	rung := rightsRow()
+	rows = append(rows, systemRow(), rung, networkRow())
 	rows = append(rows, cgroupRows()...)
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/"
 	}
 	settings, row := settingsRow(dir)
-	rows = append(rows, gpuRow(), sshRow(), webRow(ctx), foldersRow(), row)
+	rows = append(rows, gpuRow(), sshRow(rung.OK), webRow(ctx), foldersRow(), row)
 	return cli.Report{Rows: append(rows, languageRows(ctx, dir, settings.Kernels)...)}
 }
 
@@ -112,8 +113,12 @@ func gpuRow() cli.Row {
 }
 
 // sshRow looks for OpenSSH's server, and for its client by what engines cover of it.
-func sshRow() cli.Row {
+func sshRow(isolated bool) cli.Row {
 	row := cli.Row{What: "ssh", Optional: true}
+	if !isolated {
+		row.Detail = "not on the plain rung, where port 2222 would be this machine's: MPI and DeepSpeed reach no workers by it"
+		return row
+	}
 	server := openssh.Server()
 	_, err := os.Stat(openssh.ClientFile)
 	switch {

@@ -52,6 +52,7 @@ type Language struct {
 	Endings  []string // of script names, with the dot, lower case
 	Commands []string // looked for on PATH, the first one that is there is taken
 	Missing  string   // what to do when there is none
+	Several  bool     // Commands are different programs: where a wrapper stands for none, the next one is taken
 	CodeFile string   // name of the file that holds code
 	// Resolve asks a wrapper script (such as a version manager's shim), which sees what is visible, which interpreter it stands
 	// for; nil: taken as it is.
@@ -193,7 +194,7 @@ func (ls languages) noEnding(r Request) error {
 func (ls languages) offer(r Request) string {
 	var here, missing []string
 	for _, name := range ls.names() {
-		if command, err := ls[engine.Kernel(name)].find(r); command != "" && err == nil {
+		if command, _, err := ls[engine.Kernel(name)].find(r); command != "" && err == nil {
 			here = append(here, name)
 		} else {
 			missing = append(missing, name)

@@ -126,7 +126,7 @@ func TestCommands(t *testing.T) {
 	c, err := table(t).Prepare(context.Background(), Request{Script: "link.py", Args: []string{"a b"}, Project: dir, Env: env, SearchEnv: env})
 	must(t, err)
 	got := strings.Join(c.Argv, "|")
-	if want := py + "/python3|-u|/clients/python/muster/_runner.py|script|" + dir + "/link.py|a b"; got != want {
+	if want := py + "/python3|-u|/clients/python/_muster/_runner.py|script|" + dir + "/link.py|a b"; got != want {
 		t.Errorf("argv\n got %s\nwant %s", got, want)
 	}
 	if c.Env["PYTHONPATH"] != "/clients/python:/mine" || len(c.Files) != 0 {
@@ -149,6 +149,31 @@ func TestCommands(t *testing.T) {
 	must(t, err)
 	if c.Argv[0] != "/bin/sleep" {
 		t.Errorf("an idle worker runs %v", c.Argv)
+	}
+}
+
+// A version manager leaves wrappers of versions that are not chosen. Where another program for the language is there, that is
+// taken; Python 3's two names are of one program.
+func TestWrapperThatStandsForNothing(t *testing.T) {
+	dir, bin := project(t), t.TempDir()
+	for _, name := range []string{"python2", "python3"} {
+		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho no such version >&2\nexit 127\n"), 0o700))
+	}
+	pypy, python := fakeBinary(t, "pypy"), fakeBinary(t, "python")
+	r := Request{Kernel: engine.Python2, Code: "1", Project: dir, SearchEnv: map[string]string{"PATH": bin + ":" + pypy + ":/bin"}}
+	tab := table(t)
+	for range 2 { // the second time it is known that the wrapper stands for none
+		c, err := tab.Prepare(t.Context(), r)
+		must(t, err)
+		if c.Interpreter != filepath.Join(pypy, "pypy") {
+			t.Errorf("Python 2 is %s", c.Interpreter)
+		}
+	}
+	for kernel, path := range map[engine.Kernel]string{engine.Python2: t.TempDir(), engine.Python3: python} {
+		r.Kernel, r.SearchEnv = kernel, map[string]string{"PATH": bin + ":" + path}
+		if c, err := tab.Prepare(t.Context(), r); err == nil || !strings.Contains(err.Error(), bin) || !strings.Contains(err.Error(), "no such version") {
+			t.Errorf("%s is %v, %v", kernel, c.Argv, err)
+		}
 	}
 }
 

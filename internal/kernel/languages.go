@@ -21,7 +21,7 @@ func python3(c Config) Language {
 
 func python2(c Config) Language {
 	return Language{
-		Kernel: engine.Python2, Commands: []string{"python2", "python2.7", "pypy", "jython"}, CodeFile: "code.py",
+		Kernel: engine.Python2, Commands: []string{"python2", "python2.7", "pypy", "jython"}, Several: true, CodeFile: "code.py",
 		Missing: "install Python 2, PyPy or Jython (Debian: apt-get install jython)",
 		Resolve: askPython(c), Command: pythonCommand(c), Prompt: pythonPrompt(c),
 	}
@@ -35,7 +35,7 @@ func pythonCommand(c Config) func(context.Context, string, string, bool, Request
 		if isCode {
 			mode = "code"
 		}
-		runner := filepath.Join(c.PythonPath, "muster", "_runner.py")
+		runner := filepath.Join(c.PythonPath, "_muster", "_runner.py")
 		argv := append([]string{interpreter, "-u", runner, mode, file}, r.Args...)
 		return argv, pythonPath(c, r), nil
 	}

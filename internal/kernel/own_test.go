@@ -78,7 +78,7 @@ func TestOwnEntryOfABuiltInKernel(t *testing.T) {
 	r := Request{Script: "good.py", Project: dir, Own: []Own{{Kernel: engine.Python3, Commands: []string{".venv/bin/python"}}}}
 	got, err := prepare(t, r)
 	must(t, err)
-	if want := venv + "|-u|/clients/python/muster/_runner.py|script|" + dir + "/good.py"; strings.Join(got.Argv, "|") != want || got.Env["PYTHONPATH"] == "" {
+	if want := venv + "|-u|/clients/python/_muster/_runner.py|script|" + dir + "/good.py"; strings.Join(got.Argv, "|") != want || got.Env["PYTHONPATH"] == "" {
 		t.Errorf("%v, %v", got.Argv, got.Env)
 	}
 	r.Own[0].Script = []string{"-X", "dev", "{file}"}

@@ -21,7 +21,7 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	if known := r.Interpreter[l.Kernel]; known != "" {
 		return known, nil
 	}
-	command, err := l.find(r)
+	command, rest, err := l.find(r)
 	if err != nil {
 		return "", err
 	}
@@ -39,6 +39,19 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	if known := t.known(wrapperKey(command, r)); known != "" && (known == command || isBinary(known)) {
 		return known, nil
 	}
+	real, err := t.inTurn(ctx, l, command, r)
+	if err == nil || !l.Several || len(rest) == 0 {
+		return real, err
+	}
+	l.Commands = rest
+	if real, other := t.interpreter(ctx, l, r); other == nil {
+		return real, nil
+	}
+	return "", err // of the command that is preferred
+}
+
+// inTurn asks a wrapper when it is the request's turn.
+func (t *Table) inTurn(ctx context.Context, l Language, command string, r Request) (string, error) {
 	done, err := t.asking.Begin(ctx, r.Project)
 	if err != nil {
 		return "", err
@@ -106,23 +119,21 @@ func (t *Table) know(key, interpreter string) {
 	t.resolved[key] = interpreter
 }
 
-// find returns the first of the language's commands that is there, "" if none is.
-func (l Language) find(r Request) (string, error) {
-	for _, c := range l.Commands {
-		file := ""
+// find returns the first of the language's commands that is there, "" if none is, and those that come after it.
+func (l Language) find(r Request) (file string, rest []string, err error) {
+	for i, c := range l.Commands {
 		if strings.Contains(c, "/") {
-			var err error
 			if file, err = commandAt(l, c, r); err != nil {
-				return "", err
+				return "", nil, err
 			}
 		} else {
 			file = lookPath([]string{c}, r.SearchEnv["PATH"])
 		}
 		if file != "" {
-			return file, nil
+			return file, l.Commands[i+1:], nil
 		}
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 // lookPath finds the first of the commands in path. The session's PATH counts, not ours.

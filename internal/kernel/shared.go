@@ -16,7 +16,7 @@ func (t *Table) shared(r Request) []string {
 		paths = append(paths, installation(interpreter)...)
 	}
 	for _, l := range t.languages.with(r.Own) {
-		if command, err := l.find(r); err == nil && command != "" {
+		if command, _, err := l.find(r); err == nil && command != "" {
 			paths = append(paths, l.visible(command)...)
 		}
 	}

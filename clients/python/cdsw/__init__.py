@@ -1,7 +1,8 @@
 """The functions of ``muster`` under the name that scripts for Cloudera Data Science Workbench import."""
 
-from muster import (
-    __version__,
+from _muster._session import at_import
+from _muster._version import __version__
+from _muster._workers import (
     await_workers,
     get_auth,
     launch_workers,
@@ -10,7 +11,6 @@ from muster import (
     track_file,
     track_metric,
 )
-from muster._session import at_import
 
 __all__ = [
     "__version__",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muster import get_auth
+from _muster._workers import get_auth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

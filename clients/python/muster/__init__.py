@@ -7,10 +7,8 @@ Importing this package must stay cheap (every ``import cdsw`` pays for it): it l
 the calls need, ``http.client`` and ``json`` among it, is loaded by the first call, the exceptions when they are named.
 """
 
-from __future__ import annotations
-
-from ._version import __version__
-from ._workers import (
+from _muster._version import __version__
+from _muster._workers import (
     await_workers,
     get_auth,
     launch_workers,
@@ -22,7 +20,7 @@ from ._workers import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._errors import (
+    from _muster._errors import (
         BadReplyError,
         ConflictError,
         InternalError,
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
         UnavailableError,
         VersionError,
     )
-    from ._stopped import StopResponse
+    from _muster._stopped import StopResponse
 
 __all__ = [
     "BadReplyError",
@@ -63,13 +61,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name):  # type: (str) -> object  # this file is valid in every Python, as _muster is
     if name == "StopResponse":
-        from ._stopped import StopResponse
+        from _muster._stopped import StopResponse
 
         return StopResponse
     if name in __all__:
-        from . import _errors
+        from _muster import _errors
 
         return getattr(_errors, name)
     raise AttributeError("module 'muster' has no attribute %r" % name)

@@ -28,7 +28,7 @@ class ServerCase(unittest.TestCase):
 
 def forget():
     """Close the connection that this thread kept to the server of one test."""
-    from muster import _http
+    from _muster import _http
 
     conn = getattr(_http._kept, "conn", None)
     if conn is not None:

@@ -142,7 +142,7 @@ class Attach(unittest.TestCase):
         done = self.run_python(
             """
             import cdsw, contextlib, io, multiprocessing, os, sys, time
-            from muster import _session
+            from _muster import _session
             caught = io.StringIO()
             with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
                 cdsw.launch_workers(2, 1, 1)
@@ -167,9 +167,9 @@ class Attach(unittest.TestCase):
     def test_a_process_that_executes_another_program(self):
         """It is the same process, and so the same session: what its workers print is shown on, once."""
         self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
-        again = "import cdsw, importlib, muster._session; cdsw.launch_workers(1, 1, 1); " + (
-            "del sys.modules['muster._session'], sys.modules['muster._attach'];"
-            "importlib.import_module('muster._session').ready(); print('over')"
+        again = "import cdsw, importlib, _muster._session; cdsw.launch_workers(1, 1, 1); " + (
+            "del sys.modules['_muster._session'], sys.modules['_muster._attach'];"
+            "importlib.import_module('_muster._session').ready(); print('over')"
         )
         done = self.run_python("import cdsw, os, sys; os.execv(sys.executable, [sys.executable, '-c', 'import sys;' + %r])" % again)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -181,7 +181,7 @@ class Attach(unittest.TestCase):
         done = self.run_python(
             """
             import cdsw
-            from muster import _session
+            from _muster import _session
             cdsw.launch_workers(1, 1, 1)
             _session.follower._shown.wait(30)
             """

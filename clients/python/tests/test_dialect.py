@@ -7,7 +7,7 @@ import subprocess
 import sys
 import unittest
 
-from muster import _shell
+from _muster import _shell
 
 from .dialect_table import ENDS, LINES, MAGIC_ENDS, MAGICS, SAYS, WRONG
 from .test_runner import DEADLINE, PYTHON2, RUNNER, Folder
@@ -61,7 +61,7 @@ class Dialect(Both):
                 with self.subTest(name, kind=kind):
                     self.assertEqual((code, out), (1, ""))
                     self.assertIn(words, err)
-                    self.assertNotIn("__muster_shell__", err)
+                    self.assertNotIn("_muster_shell__", err)
                     self.assertNotIn("Traceback", err)
 
     def test_marks_of_a_traceback(self):

@@ -5,7 +5,7 @@ import threading
 import unittest
 from unittest import mock
 
-from muster import _follow
+from _muster import _follow
 
 DEADLINE = 30
 OWN, WORKER = "session0session0", "worker1worker1wo"

@@ -3,7 +3,7 @@
 import json
 import unittest
 
-from muster import _labels
+from _muster import _labels
 
 OWN, W1, W2 = "session0session0", "worker1worker1wo", "another2another2"
 

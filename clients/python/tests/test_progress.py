@@ -8,7 +8,7 @@ import threading
 import unittest
 
 import cdsw
-from muster import _progress
+from _muster import _progress
 
 from .case import ServerCase
 

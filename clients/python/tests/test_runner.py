@@ -10,7 +10,7 @@ import tempfile
 import threading
 import unittest
 
-RUNNER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "muster", "_runner.py")
+RUNNER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_muster", "_runner.py")
 DEADLINE = 60
 PYTHON2 = next(iter(glob.glob(os.path.expanduser("~/.pyenv/versions/2.7.*/bin/python"))), None) or shutil.which("python2.7")
 
@@ -95,7 +95,7 @@ class Script(Folder):
         self.assertIn("'sub/a.py', '1'", out)
 
     def test_the_runners_folder_is_not_on_the_path(self):
-        self.write("a.py", b"import sys\nprint([p for p in sys.path if p.endswith('muster')])\n")
+        self.write("a.py", b"import sys\nprint([p for p in sys.path if p.endswith('_muster')])\n")
         self.assertEqual(self.run_(RUNNER, "script", "a.py"), (0, "[]\n", ""))
 
     def test_missing(self):

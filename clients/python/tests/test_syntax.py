@@ -10,7 +10,7 @@ import sys
 import unittest
 import warnings
 
-from muster import _shell, _syntax
+from _muster import _shell, _syntax
 
 from .dialect_table import LINES
 from .test_dialect import NEEDS_IPYTHON

@@ -43,7 +43,7 @@ class Names(unittest.TestCase):
     def test_nothing_else_is_needed(self):
         """No package of anybody's: the modules import in an interpreter that sees none. One import of cml is enough."""
         folder = os.path.dirname(os.path.dirname(os.path.abspath(muster.__file__)))
-        code = "import sys; sys.path.insert(0, %r); import cml, cdsw, muster._http, muster._progress; " % folder
+        code = "import sys; sys.path.insert(0, %r); import cml, cdsw, _muster._http, _muster._progress; " % folder
         code += "print(cml.workers_v1.launch_workers is cdsw.launch_workers, cml.utils_v1._emulate_cdsw() is cdsw)"
         out = subprocess.check_output([sys.executable, "-I", "-S", "-c", code])
         self.assertEqual(out, b"True True\n")
@@ -168,6 +168,7 @@ class Launch(ServerCase):
             ({"code": b"\xff"}, "code is not UTF-8"),
             ({"env": {"A": "\udc80"}}, "env: A is not UTF-8"),
             ({"kernel": 3}, "kernel must be text"),
+            ({"code": "#" + "x" * (50 << 20)}, "the request has 50 MB: at most 4 MB are taken"),
         ):
             with self.stderr() as err:
                 got = cdsw.launch_workers(1, 1, 1, **kwargs)
@@ -218,6 +219,13 @@ class Ids(ServerCase):
         for bad, error in ((-1, ValueError), (float("nan"), ValueError), ("soon", ValueError), (True, TypeError)):
             with self.assertRaises(error):
                 cdsw.await_workers(self.ids, timeout_seconds=bad)
+
+    def test_a_column_of_a_table_is_a_list_of_ids(self):
+        class Series(list):  # as pandas has it: beside the values it has keys and can be indexed by them
+            keys = lambda self: range(len(self))
+
+        got = cdsw.await_workers(Series(self.ids))
+        self.assertEqual([w["id"] for w in got["workers"]], self.ids)
 
     def test_await_of_refused_workers(self):
         refused = {"message": "no", "k8sMessage": "no", "engineId": ""}

@@ -63,7 +63,7 @@ def again(names):
 def _let_children_import(module, kind, path):
     os.environ[MAIN_VARIABLE] = kind + ":" + os.path.abspath(path)
     if hasattr(sys, "__spec__"):  # Python 3
-        module.__spec__ = type(sys.__spec__)("muster._main", None)
+        module.__spec__ = type(sys.__spec__)("_muster._main", None)
 
 
 def _read(kind, path):
@@ -175,7 +175,7 @@ _loaded = {}
 def _load(name):
     """Return a file of this folder as a module. Not by import: a script may have a module of the same name."""
     if name not in _loaded:
-        module = type(os)("muster" + name)
+        module = type(os)("_muster" + name)
         module.__file__ = os.path.join(HERE, name + ".py")
         with open(module.__file__, "rb") as f:
             exec(compile(f.read(), module.__file__, "exec", 0, True), module.__dict__)

@@ -16,7 +16,7 @@ import time
 from urllib.parse import urlsplit
 
 from . import _session
-from ._errors import BadReplyError, MusterError, NoSessionError, ServerDownError, VersionError, of_kind
+from ._errors import BadReplyError, InvalidError, MusterError, NoSessionError, ServerDownError, VersionError, of_kind
 from ._version import API_VERSION, __version__
 
 TYPE_CHECKING = False
@@ -32,7 +32,11 @@ _CONNECT_SECONDS = 10.0
 # Launching thousands of workers on a busy machine takes its time; a server that is silent for longer is broken.
 _REPLY_SECONDS = 300.0
 
+# What the server takes of a session at most. A client that still sends when it is refused may not see why.
+_MAX_BODY_BYTES = 4 << 20
+
 _LINES = "application/x-ndjson"
+
 
 class _Connection(http.client.HTTPConnection):
     """A connection that knows who made it, for whom, and when it was last used."""
@@ -134,6 +138,11 @@ def _send(
     if body is not None:
         payload = json.dumps(body, allow_nan=False).encode("ascii")
         headers["Content-Type"] = "application/json"
+        if len(payload) > _MAX_BODY_BYTES:
+            raise InvalidError(
+                "the request has %d MB: at most %d MB are taken" % (len(payload) >> 20, _MAX_BODY_BYTES >> 20),
+                "put what is large into files of the project, which all engines see",
+            )
     wait = _REPLY_SECONDS if seconds < 0 else (seconds + 60 if seconds else None)
     while True:
         conn, fresh = _connection(url, careful=not repeatable)
@@ -164,12 +173,19 @@ def _connection(url: str, careful: bool) -> Tuple[_Connection, bool]:
     try:
         conn.connect()
     except OSError as e:
-        raise ServerDownError(
-            "the Muster server at %s cannot be reached: %s" % (url, e.strerror or e),
-            "it has probably ended; start a new session with muster run, or the server with muster up",
-        ) from e
+        raise _unreachable(url, e) from e
     _kept.conn = conn
     return conn, True
+
+
+def _unreachable(url: str, e: OSError) -> MusterError:
+    what = "the Muster server at %s cannot be reached: %s" % (url, e.strerror or e)
+    if _session.follower is None:
+        return ServerDownError(what, "it has probably ended; start a new session with muster run, or the server with muster up")
+    again = "start this process again: it is then a new one"
+    if _session.follower.session_over:
+        return NoSessionError("the session that this process was has ended, and its workers with it", again)
+    return ServerDownError(what, "the session that this process was has probably ended with it; " + again)
 
 
 def address(url: str) -> Tuple[str, int]:

@@ -8,6 +8,7 @@ refusal by the server.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _collect(item: Any, found: List[str], refused: List[Dict[str, Any]]) -> None
         raise TypeError("a worker is named by its id or description, not %r" % item)
     elif isinstance(item, int):  # the manual says ids are ints
         found.append(str(item))
-    elif is_mapping(item):
+    elif isinstance(item, Mapping):  # and no Series of ids, which has keys too
         if item.get("id"):
             _collect(item["id"], found, refused)
         else:

@@ -4,6 +4,6 @@ A child of spawn or forkserver runs the file of the script again, as plain Pytho
 code, which has no file, the runner names this module instead.
 """
 
-from muster import _runner
+from _muster import _runner
 
 _runner.again(globals())

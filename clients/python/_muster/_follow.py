@@ -78,6 +78,7 @@ class Follower:
         self._records: queue.Queue[Any] = queue.Queue(_QUEUED)
         self._shown = threading.Event()  # all of it, to the end
         self._ending = False
+        self.session_over = False  # the session, although this process lives
         self._known = threading.Condition()  # guards what follows
         self._launching = 0
         self._places: Dict[str, Any] = {}
@@ -171,6 +172,9 @@ class Follower:
                 for record in self._stream(position):
                     position, tries = record.get("position") or position, 0
                     self._records.put(record)
+                if not self._ending:
+                    self.session_over = True
+                    self._records.put({"over": True})
                 break
             except (OSError, http.client.HTTPException, ValueError) as e:
                 tries += 1
@@ -229,6 +233,8 @@ class Follower:
             labeler.close()
         elif not record:
             labeler.expire(time.monotonic())
+        elif "over" in record:
+            labeler.note(None, "this session was ended, and its workers with it; start this process again for a new one")
         elif "lost" in record:
             labeler.note(
                 None, "the console of this session is lost (%s): what its workers print from now on is not shown" % record["lost"]
