@@ -179,7 +179,10 @@ func forward(ctx context.Context, next func() (console.Record, console.Position,
 
 // showAll shows records as they come. What workers print is put above the prompt when no more is there for the moment.
 func (r *runner) showAll(d *display, records <-chan console.Record) error {
-	labels := view.NewLabeler(d, d, view.Options{Color: r.a.color(r.a.OutTerminal), Session: r.engine, Partial: wholeLines})
+	labels := view.NewLabeler(d, d, view.Options{
+		Color: r.a.color(r.a.OutTerminal), Session: r.engine, Above: true,
+		Shown: func() { d.flush() }, // its error comes again with the next record, or at the end
+	})
 	for record := range records {
 		var err error
 		switch {

@@ -6,14 +6,10 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"time"
 
 	"muster/api"
 	"muster/internal/console/screen"
 )
-
-// wholeLines is how long workers' half lines are held back: above a prompt there are whole lines only.
-const wholeLines = 24 * time.Hour
 
 const (
 	// maxWaiting bounds the bytes of lines that wait for the end of a full-screen program. They are all in the log.

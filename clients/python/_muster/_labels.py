@@ -3,7 +3,7 @@
 A line is held back until its newline comes, but only for a moment and 64 kB. The moment is a second for a worker, which may
 have to wait so long for a CPU between two pieces, and shorter where a person looks on: for the session's own lines, which have
 no label, and for those that paint themselves anew. Then its beginning is shown, and what follows continues it if nothing else
-was written meanwhile, or else begins a line of its own.
+was written meanwhile, or else begins a line of its own. A worker's last line is ended with it: the script that awaited it prints next, past this.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ class Labeler:
             for line in of.lines.values():
                 if line.held:
                     self._release(line)
+                if self._open.get(self._cursor(line)) is line:
+                    self._separate(self._cursor(line))
             if e.get("status") == "failed" and message:
                 self.note(of.place, "worker %s %s" % (of.name, message))
             return engine

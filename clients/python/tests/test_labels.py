@@ -30,7 +30,7 @@ def labeler(screen, place=lambda engine: None):
     return _labels.Labeler(OWN, place, screen)
 
 
-def play(steps, screen):
+def play(steps, screen, close=True):
     """steps: (engine, stream, text), or a number of seconds in which nothing comes."""
     now, lines = 100.0, labeler(screen)
     for step in steps:
@@ -43,8 +43,9 @@ def play(steps, screen):
             data = step[2] if isinstance(step[2], bytes) else step[2].encode()
             lines.text(step[0], step[1], data, now)
         lines.send()
-    lines.close()
-    lines.send()
+    if close:
+        lines.close()
+        lines.send()
     return screen.text()
 
 
@@ -116,6 +117,20 @@ class Lines(unittest.TestCase):
                 if name == "of a newer version":
                     steps = steps[:1]
                 self.assertEqual(play(steps, Screen()), want)
+
+    def test_a_last_line_is_a_whole_one_when_its_end_is_known(self):
+        exit = event(W1, type="exit", status="succeeded")
+        for name, steps, want in [
+            ("held", [out(W1, "last"), exit], "[worker1w] last\n"),
+            ("shown", [out(W1, "last"), 1.001, exit], "[worker1w] last\n"),
+            ("interrupted", [out(W1, "last"), 1.001, out(W2, "x\n"), exit], "[worker1w] last\n[another2] x\n"),
+            ("another's", [out(W1, "last"), out(W2, "x"), 1.001, exit], "[worker1w] last\n[another2] x"),
+            ("both streams", [out(W1, "a"), err(W1, "b"), exit], "[worker1w] a\n[worker1w] b\n"),
+        ]:
+            with self.subTest(name):
+                screen = Screen()
+                play(steps, screen, close=False)
+                self.assertEqual(screen.text(), want)
 
     def test_a_very_long_line_is_shown(self):
         screen = Screen()

@@ -34,11 +34,7 @@ func (l *Labeler) event(r console.Record) {
 		l.rename(e.Engine, e.Name)
 		return
 	case "exit":
-		for i := range l.engine(e.Engine).lines { // nothing will follow
-			if ln := &l.engine(e.Engine).lines[i]; len(ln.held) > 0 {
-				l.release(ln)
-			}
-		}
+		l.finish(l.engine(e.Engine))
 		if e.Status != "failed" {
 			return
 		}
@@ -53,6 +49,19 @@ func (l *Labeler) event(r console.Record) {
 		e.Message = "worker " + of.name + " " + e.Message
 	}
 	l.note(e.Message)
+}
+
+// finish shows what an engine printed last: nothing will follow. The session's own half line is left as it is.
+func (l *Labeler) finish(e *engine) {
+	for i := range e.lines {
+		ln := &e.lines[i]
+		if len(ln.held) > 0 {
+			l.release(ln, nil)
+		}
+		if !e.session && ln.to.last.open == ln {
+			l.separate(ln.to)
+		}
+	}
 }
 
 // engine returns what is known of an engine; one that is new gets a label.

@@ -7,8 +7,13 @@
 // paint themselves anew, which the other stream of the same engine does not overtake either. Then its beginning is shown
 // (a prompt, for instance), and
 // what follows continues it if nothing else was printed meanwhile, or else begins a line of its own. No label is ever put
-// behind somebody's half line: a newline is inserted, the session's own output is no exception. Nothing that an engine
-// printed is changed or left out; the newline of a line that was ended so is shown once.
+// behind somebody's half line: a newline is inserted, the session's own output is no exception. One is inserted too when a
+// worker ends in a half line: whoever prints next, not through a Labeler perhaps, begins a line of its own. Nothing that an
+// engine printed is changed or left out; the newline of a line that was ended so is shown once.
+//
+// Above a prompt nothing can be continued: there a half line is ended as soon as it is shown, and what follows gets a label
+// of its own. A line that paints itself anew waits there until it is whole or its worker ends, because each of its states
+// would stay as a line.
 //
 // The CLI imports it. It looks at package console only.
 package view
@@ -30,11 +35,16 @@ type Options struct {
 	Color   bool          // the output is a terminal: coloured labels, and a label again after each \r
 	Partial time.Duration // how long the beginning of a line is held back; 0: 100 ms, for workers ten times that
 	Whole   bool          // nobody waits for what is shown: lines are held back until they are whole
+	Above   bool          // it is shown above a prompt: whole lines only are written there
+	Shown   func()        // called when a moment is over and something was written outside of Write; not to call the Labeler
 	Session string        // the session's own engine: its output is not labelled
 }
 
 // maxHeld is how much of a line is held back at most.
 const maxHeld = 64 << 10
+
+// never is longer than anybody watches for a half line.
+const never = 24 * time.Hour
 
 // Labeler writes records as lines. Its methods may be called at the same time.
 type Labeler struct {
@@ -93,7 +103,7 @@ func NewLabeler(stdout, stderr io.Writer, opts Options) *Labeler {
 		opts.Partial = 100 * time.Millisecond
 	}
 	if opts.Whole {
-		opts.Partial = 24 * time.Hour
+		opts.Partial = never
 	}
 	l := &Labeler{opts: opts, newline: "\n", engines: map[string]*engine{}}
 	l.out = target{w: stdout, last: &cursor{}}
@@ -139,7 +149,7 @@ func (l *Labeler) Write(r console.Record) error {
 // flush shows everything that is held back, and ends a worker's half line.
 func (l *Labeler) flush() error {
 	for len(l.waiting) > 0 {
-		l.release(l.waiting[0])
+		l.release(l.waiting[0], nil)
 	}
 	for _, t := range []*target{&l.out, &l.err} {
 		if t.last.open != nil && !t.last.open.of.session {
@@ -178,7 +188,9 @@ func (l *Labeler) hold(ln *line, b []byte) {
 		}
 	}
 	ln.held = append(ln.held, b...)
-	if soon.Before(ln.due) && ln.paints() {
+	if paints := ln.paints(); paints && l.opts.Above {
+		ln.due = soon.Add(never)
+	} else if paints && soon.Before(ln.due) {
 		ln.due = soon
 	}
 	l.arm()
@@ -215,10 +227,13 @@ func (l *Labeler) expire() {
 	}
 	for _, ln := range slices.Clone(l.waiting) {
 		if !time.Now().Before(ln.due) {
-			l.release(ln)
+			l.release(ln, nil)
 		}
 	}
 	l.send()
+	if l.opts.Shown != nil {
+		l.opts.Shown()
+	}
 	l.arm()
 }
 

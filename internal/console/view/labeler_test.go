@@ -120,6 +120,12 @@ func TestLabels(t *testing.T) {
 		{"an exit shows what was held back", Options{}, []step{out(w1, "last words"),
 			ev(w1, `{"type":"exit","status":"failed","message":"ended with exit code 1"}`)},
 			"[worker1w] last words\nmuster: worker worker1w ended with exit code 1\n"},
+		{"above a prompt a half line is ended when it is shown", Options{Above: true},
+			[]step{out(w1, "load"), wait(999), out(w1, "ing"), wait(2), out(w1, " more\n"), out(w1, "at"), wait(1001), out(w1, "\n"), out(w1, "x\n")},
+			"[worker1w] loading\n[worker1w]  more\n[worker1w] at\n[worker1w] x\n"},
+		{"above a prompt a line that paints itself is shown when it is whole", Options{Above: true},
+			[]step{out(w1, "0%"), wait(10), out(w1, "\r1%"), wait(9000), out(w2, "hello\n"), out(w1, "\r2%"), wait(9000), out(w1, "\n")},
+			"[another2] hello\n[worker1w] 0%\r[worker1w] 1%\r[worker1w] 2%\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -142,6 +148,63 @@ func TestLabels(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a worker printed last is a whole line as soon as its end is known, whoever prints next.
+func TestLastLine(t *testing.T) {
+	exit := ev(w1, `{"type":"exit","status":"succeeded"}`)
+	for _, c := range []struct {
+		name  string
+		opts  Options
+		steps []step
+		want  string
+	}{
+		{"held back", Options{}, []step{out(w1, "last"), exit}, "[worker1w] last\n"},
+		{"shown already", Options{}, []step{out(w1, "last"), wait(1001), exit}, "[worker1w] last\n"},
+		{"shown, and then more of it", Options{}, []step{out(w1, "la"), wait(1001), out(w1, "st"), exit}, "[worker1w] last\n"},
+		{"interrupted already", Options{}, []step{out(w1, "last"), wait(1001), out(w2, "x\n"), exit}, "[worker1w] last\n[another2] x\n"},
+		{"another's half line", Options{}, []step{out(w1, "last"), out(w2, "x"), wait(1001), exit}, "[worker1w] last\n[another2] x"},
+		{"of both streams", Options{}, []step{out(w1, "a"), err(w1, "b"), exit}, "[worker1w] a\n[worker1w] b\n"},
+		{"the session's own", Options{Session: w1}, []step{out(w1, "bye"), exit}, "bye"},
+		{"above a prompt", Options{Above: true}, []step{out(w1, "la"), wait(1001), out(w1, "st"), exit}, "[worker1w] la\n[worker1w] st\n"},
+		{"above a prompt, of a line that paints itself", Options{Above: true}, []step{out(w1, "\r1%"), wait(9000), exit},
+			"[worker1w] \r[worker1w] 1%\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var got bytes.Buffer
+				l := NewLabeler(&got, &got, c.opts)
+				defer l.Close()
+				for _, s := range c.steps {
+					if s.wait > 0 {
+						time.Sleep(s.wait)
+						synctest.Wait()
+						continue
+					}
+					write(t, l, s)
+				}
+				if got.String() != c.want {
+					t.Errorf("before Close there is\n%q, want\n%q", got.String(), c.want)
+				}
+			})
+		})
+	}
+}
+
+// Above a prompt somebody is told when lines came up without a record: else they would wait for the next one.
+func TestShownIsCalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got bytes.Buffer
+		var then []string
+		l := NewLabeler(&got, &got, Options{Above: true, Shown: func() { then = append(then, got.String()) }})
+		defer l.Close()
+		write(t, l, out(w1, "half"))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(then) != 1 || then[0] != "[worker1w] half\n" {
+			t.Errorf("told of %q", then)
+		}
+	})
 }
 
 func TestTwoTargets(t *testing.T) {

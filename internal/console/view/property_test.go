@@ -33,7 +33,7 @@ func TestNothingIsLost(t *testing.T) {
 			if n == 4 { // the moment is over
 				l.mu.Lock()
 				if len(l.waiting) > 0 {
-					l.release(l.waiting[0])
+					l.release(l.waiting[0], nil)
 				}
 				l.mu.Unlock()
 				continue

@@ -21,7 +21,7 @@ func (l *Labeler) text(ln *line, b []byte) {
 		other = &ln.of.lines[1]
 	}
 	if other.paints() && other.to.last == ln.to.last {
-		l.release(other) // on one screen what it paints belongs before this
+		l.release(other, nil) // on one screen what it paints belongs before this
 	}
 	if ln.of.session {
 		l.own(ln, b)
@@ -55,14 +55,19 @@ func (l *Labeler) begin(ln *line, b []byte) {
 	switch {
 	case len(b) == 0:
 	case len(ln.held)+len(b) > maxHeld:
-		l.show(ln, l.taken(ln), b)
+		l.release(ln, b)
 	default:
 		l.hold(ln, b)
 	}
 }
 
-// release shows what is held back of a line.
-func (l *Labeler) release(ln *line) { l.show(ln, l.taken(ln), nil) }
+// release shows what is held back of a line, and b after it.
+func (l *Labeler) release(ln *line, b []byte) {
+	l.show(ln, l.taken(ln), b)
+	if l.opts.Above {
+		l.separate(ln.to)
+	}
+}
 
 // show continues a line if it was the last thing written, or else begins it, with its label if it has one.
 func (l *Labeler) show(ln *line, parts ...[]byte) {
@@ -82,7 +87,7 @@ func (l *Labeler) show(ln *line, parts ...[]byte) {
 		ln.to.last.open, ln.cr = ln, false
 	}
 	for _, b := range parts {
-		if l.opts.Color {
+		if l.opts.Color || l.opts.Above { // above a prompt what a line painted last is left of it
 			l.putRepainted(ln, b)
 		} else {
 			l.put(ln.to, b)
