@@ -53,6 +53,8 @@ for command in (f"ssh {ip}", f"ssh -p 2222 {ip}", f"ssh {a['id']}", f"ssh root@{
     want(sh(command + " hostname"), (0, (a["id"] + "\n").encode(), ""))
 want(sh(f"ssh {ip} ssh {other} hostname"), (0, (b["id"] + "\n").encode(), ""))
 want(sh(f"ssh {ip} ssh {b['id']} hostname"), (0, (b["id"] + "\n").encode(), ""))
+for command in "ssh localhost", "ssh -p 2222 127.0.0.1":
+    want(sh(command + " hostname"), (0, (os.environ["CDSW_ENGINE_ID"] + "\n").encode(), ""))
 want(sh(f"ssh {ip} ssh {own} hostname"), (0, (os.environ["CDSW_ENGINE_ID"] + "\n").encode(), ""))
 want(sh(f"ssh {ip} 'echo out; echo err >&2; exit 7'"), (7, b"out\n", "err\n"))
 want(sh(f"ssh {ip} 'kill -9 \\$\\$'")[0] != 0, True)

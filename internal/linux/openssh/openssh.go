@@ -117,7 +117,7 @@ func (g Group) ClientConfig(host []byte) []byte {
 			b.WriteString("  " + line + "\n")
 		}
 	}
-	block("host " + strings.Join(prefixes, "*,") + "*")
+	block("host localhost,127.0.0.1," + strings.Join(prefixes, "*,") + "*") // the machine itself has a server as well
 	// Names of machines are 16 letters and digits. Others have such names too: the address decides. The name cannot break out
 	// of the quotes, as it has none, and is no option, as it has no dash.
 	block(fmt.Sprintf(`host "????????????????,!*.*,!*-*,!*'*" exec "getent ahostsv4 '%%h' | grep -Eq '^(%s)'"`,

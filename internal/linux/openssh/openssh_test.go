@@ -71,7 +71,7 @@ func TestClientConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for host, want := range map[string]string{
-		"127.8.0.7": "2222", "127.9.1.2": "2222", "127.10.1.2": "22", "far": "99", "a.example": "22",
+		"localhost": "2222", "127.8.0.7": "2222", "127.9.1.2": "2222", "127.10.1.2": "22", "far": "99", "a.example": "22",
 		"nosuchmachine123": "22", // 16 letters and digits, no address of ours
 	} {
 		out, err := exec.Command("ssh", "-G", "-F", file, host).CombinedOutput()
