@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import time
 
 from . import _progress
 
@@ -12,6 +14,35 @@ if TYPE_CHECKING:
     from typing import Any, Union
 
     Screen = Union["Terminal", "Notebook"]
+
+# How long a line of the script's own may take to be written: a print writes its arguments and the newline one by one.
+_LINE_SECONDS = 0.05
+
+
+class _Script:
+    """What the script itself wrote last to a file: whether it stands in the middle of a line."""
+
+    def __init__(self, f: Any) -> None:
+        self.in_a_line = False
+        self._write = f.write
+        if type(f) is io.TextIOWrapper:  # what others put in its place knows its own ways
+            f.write = self._and_note  # an attribute of this one object, which stays what it is
+
+    def _and_note(self, text: str) -> int:
+        if text:
+            self.in_a_line = not text.endswith("\n")  # before: while it is written, other threads run
+        return self._write(text)
+
+    def write(self, text: str) -> None:
+        """Write for the workers, in a line of its own if the script's does not end soon."""
+        if self.in_a_line:
+            until = time.monotonic() + _LINE_SECONDS
+            while self.in_a_line and time.monotonic() < until:
+                time.sleep(0.0005)
+            if self.in_a_line:
+                self.in_a_line = False
+                text = "\n" + text
+        self._write(text)
 
 
 class Terminal:
@@ -23,6 +54,7 @@ class Terminal:
         self.color = terminals["stdout"] and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         self.together = self.color or _identity(self.files["stdout"]) == _identity(self.files["stderr"])
+        self._scripts = {name: _Script(f) for name, f in self.files.items() if f is not None}
 
     def place(self) -> Any:
         """Return where the output of what is launched now belongs."""
@@ -37,10 +69,11 @@ class Terminal:
         if f is None:
             return
         _progress.hide()
+        script = self._scripts[stream]
         try:
-            f.write(text)
+            script.write(text)
         except UnicodeEncodeError as e:
-            f.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
+            script.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
         f.flush()
 
 

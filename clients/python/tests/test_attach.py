@@ -164,6 +164,23 @@ class Attach(unittest.TestCase):
         awaited = [r["body"] for r in self.server.requests if r["path"].endswith("/await")]
         self.assertEqual([b["timeout_seconds"] for b in awaited], [0.5])  # the last words of a script's workers
 
+    def test_lines_of_the_script_stay_whole(self):
+        """A print is several writes: a worker's line waits for the last one, and begins a new line if there is none."""
+        self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
+        code = """
+            import cdsw, sys, time
+            from _muster import _session
+            print("half", end="", flush=True)
+            cdsw.launch_workers(1, 1, 1)
+            while _session.follower._screen._scripts["stdout"].in_a_line: time.sleep(0.001)
+            print("over")
+        """
+        for unbuffered in "", "1":
+            done = self.run_python(code, PYTHONUNBUFFERED=unbuffered)
+            self.assertEqual((done.stdout, done.stderr), ("half\n[w0000000] one\nover\n", ""))
+            self.ended.clear()
+            self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
+
     def test_a_process_that_executes_another_program(self):
         """It is the same process, and so the same session: what its workers print is shown on, once."""
         self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
