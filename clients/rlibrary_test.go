@@ -84,7 +84,7 @@ func asKernel(t *testing.T, rscript, library string) {
 	}
 	cmd := exec.Command(rscript, "-e", `
 stopifnot(identical(.libPaths(), c("`+own+`", setdiff(.libPaths(), c("`+own+`", "`+library+`")), "`+library+`")))
-stopifnot(!anyNA(match(c("package:cdsw", "package:graphics"), search())), !"package:cml" %in% search())
+stopifnot(!anyNA(match(c("package:graphics", "package:cdsw", "package:cml"), search())))
 cat(environmentName(environment(socketConnection)), "")
 .libPaths(character())
 stopifnot(identical(tail(.libPaths(), 1L), "`+library+`"), .libPaths()[1L] != "`+library+`")
