@@ -23,7 +23,7 @@ import (
 // Named file by file: a folder's name would leave out __init__.py and _runner.py, and take in what tests leave behind.
 //
 //go:embed python/cdsw/*.py python/cdsw/py.typed python/cml/*.py python/cml/py.typed python/muster/*.py python/muster/py.typed python/_muster/*.py python/_muster/py.typed
-//go:embed r/cdsw/DESCRIPTION r/cdsw/NAMESPACE r/cdsw/R/*.R r/cml/DESCRIPTION r/cml/NAMESPACE r/cml/R/*.R
+//go:embed r/muster.Rprofile r/cdsw/DESCRIPTION r/cdsw/NAMESPACE r/cdsw/R/*.R r/cml/DESCRIPTION r/cml/NAMESPACE r/cml/R/*.R
 var files embed.FS
 
 // PythonDir makes sure that the Python packages lie in a folder under cacheDir and returns it: the entry for PYTHONPATH. The

@@ -44,6 +44,9 @@ type rIdentity struct {
 	changed                 time.Time
 }
 
+// rProfile lies in the library: an R whose R_PROFILE names it finds both packages.
+const rProfile = "muster.Rprofile"
+
 // RLibrary returns a library folder under cacheDir in which the R packages cdsw and cml are installed, made by the R that
 // rBin (the path of R or Rscript) belongs to, which run runs: engines can write to where it lies. The first call for a version
 // of R takes seconds, others a few microseconds. project is the one whose own settings, which engines may have written, say
@@ -147,6 +150,16 @@ func makeLibrary(ctx context.Context, run engine.RunProbe, lane, rBin, cacheDir 
 	if err := take(tmp, "library", made); err != nil {
 		return "", engine.Errorf(engine.Unavailable, "what R CMD INSTALL made: %v", err)
 	}
+	profile, err := fs.ReadFile(tree, rProfile)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(made, rProfile), profile, 0o644)
+	}
+	if err == nil {
+		err = os.Chmod(filepath.Join(made, rProfile), 0o644) // whatever the umask
+	}
+	if err != nil {
+		return "", engine.Errorf(engine.Unavailable, "write R's startup file: %v", err)
+	}
 	if !installed(made) {
 		return "", engine.Errorf(engine.Unavailable, "R CMD INSTALL did not install the packages cdsw and cml (%s)", rBin)
 	}
@@ -182,8 +195,11 @@ func keepNewest(dir, prefix string, n int) error {
 	return err
 }
 
-// installed reports whether both packages are in the library: somebody may have cleaned up in the cache.
+// installed reports whether both packages and the startup file are in the library: somebody may have cleaned up in the cache.
 func installed(library string) bool {
+	if _, err := os.Stat(filepath.Join(library, rProfile)); err != nil {
+		return false
+	}
 	for _, p := range []string{"cdsw", "cml"} {
 		for _, f := range []string{"DESCRIPTION", "NAMESPACE", "R/" + p + ".rdb", "R/" + p + ".rdx", "Meta/package.rds"} {
 			if _, err := os.Stat(filepath.Join(library, p, f)); err != nil {

@@ -44,19 +44,8 @@ func TestRLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("installed in %v", time.Since(begun).Round(time.Millisecond))
-	cmd := exec.Command(rscript, "-e", `library(cml); stopifnot(identical(cml::launch.workers, cdsw::launch_workers)); cat(.libPaths()[1])`)
-	cmd.Env = append(os.Environ(), noAttach, "R_LIBS="+dir)
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != dir {
-		t.Fatalf("%v: %s", err, out)
-	}
 	onlyEntry(t, cache, filepath.Base(dir))
-
-	// As the kernel does it: attached without library() in the script.
-	cmd = exec.Command(rscript, "-e", `cat(environmentName(environment(socketConnection)))`)
-	cmd.Env = append(os.Environ(), noAttach, "R_LIBS="+dir, "R_DEFAULT_PACKAGES=datasets,utils,grDevices,graphics,stats,methods,cdsw")
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "cdsw" {
-		t.Fatalf("%v: %s", err, out)
-	}
+	asKernel(t, rscript, dir)
 
 	filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		info, statErr := os.Stat(name)
@@ -83,6 +72,28 @@ func TestRLibrary(t *testing.T) {
 		t.Errorf("not repaired: %q, %v", again, err)
 	}
 	onlyEntry(t, cache, filepath.Base(dir))
+}
+
+// asKernel looks at R as kernels start it: both packages are there without library(), from the last of R's libraries.
+func asKernel(t *testing.T, rscript, library string) {
+	t.Helper()
+	home, own := t.TempDir(), t.TempDir()
+	profile := filepath.Join(home, ".Rprofile")
+	if err := os.WriteFile(profile, []byte("cat('hooks in time:', !any(c('graphics', 'grDevices') %in% loadedNamespaces()), '\n')\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(rscript, "-e", `
+stopifnot(identical(.libPaths(), c("`+own+`", setdiff(.libPaths(), c("`+own+`", "`+library+`")), "`+library+`")))
+stopifnot(!anyNA(match(c("package:graphics", "package:cdsw", "package:cml"), search())))
+cat(environmentName(environment(socketConnection)), "")
+.libPaths(character())
+stopifnot(identical(tail(.libPaths(), 1L), "`+library+`"), .libPaths()[1L] != "`+library+`")
+library(cml)
+stopifnot(identical(cml::launch.workers, cdsw::launch_workers), identical(image, graphics::image), identical(cml::image, image))`)
+	cmd.Env = append(os.Environ(), noAttach, "R_PROFILE="+filepath.Join(library, rProfile), "R_PROFILE_USER="+profile, "R_LIBS="+own)
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "hooks in time: TRUE \ncdsw " {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // Two processes at once: makeLibrary is what each of them runs, without the lock that one process has.

@@ -86,7 +86,7 @@ type Config struct {
 	PythonPath string
 	// Run runs a wrapper that is asked.
 	Run engine.RunProbe
-	// RLibrary returns the R library with the packages cdsw and cml, made for that R by what run runs. It may take seconds the
+	// RLibrary returns the R library with the packages cdsw and cml, and the startup file muster.Rprofile for them, made for that R by what run runs. It may take seconds the
 	// first time. project is the one whose own settings say where that R lies, "" if it was found on the session's PATH.
 	RLibrary func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error)
 }

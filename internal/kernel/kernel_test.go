@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,8 +138,20 @@ func TestCommands(t *testing.T) {
 	if got := strings.Join(c.Argv, "|"); c.Private == "" || got != rs+"/Rscript|"+c.Private+"/code.R" || string(c.Files["code.R"]) != "cat(1)" {
 		t.Errorf("argv %s, files %v", got, c.Files)
 	}
-	if !strings.HasSuffix(c.Env["R_DEFAULT_PACKAGES"], ",methods,cdsw") || c.Env["R_LIBS"] != "/clients/r" {
-		t.Errorf("env %v", c.Env)
+	if want := map[string]string{"R_PROFILE": "/clients/r/muster.Rprofile"}; !maps.Equal(c.Env, want) {
+		t.Errorf("env %v, want %v", c.Env, want)
+	}
+	for theirs, read := range map[string]string{"": "", "/etc/mine.R": "/etc/mine.R", "/elsewhere/muster.Rprofile": "not set"} {
+		env := map[string]string{"PATH": rs, "R_PROFILE": theirs}
+		c, err := table(t).Prepare(context.Background(), Request{Kernel: engine.R, Code: "cat(1)", Project: dir, Env: env, SearchEnv: env})
+		must(t, err)
+		got, set := c.Env["MUSTER_R_PROFILE"]
+		if !set {
+			got = "not set"
+		}
+		if got != read || c.Env["R_PROFILE"] != "/clients/r/muster.Rprofile" {
+			t.Errorf("with R_PROFILE=%q: env %v", theirs, c.Env)
+		}
 	}
 	c, err = table(t).Prepare(context.Background(), Request{Script: "good.R", Project: dir, Env: env, SearchEnv: env})
 	must(t, err)

@@ -95,6 +95,10 @@ func r(c Config) Language {
 	}
 }
 
+const rProfile = "muster.Rprofile" // a name that nobody else gives to such a file
+
+// rEnv makes R read our startup file instead of the site-wide one, which ours reads. A library named by R_LIBS would be the first one,
+// to which install.packages() writes, and go unseen where a project has its own libraries.
 func rEnv(ctx context.Context, c Config, rscript string, q Request) (map[string]string, error) {
 	project := ""
 	if q.ownPath(engine.R) {
@@ -104,14 +108,12 @@ func rEnv(ctx context.Context, c Config, rscript string, q Request) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	packages := q.Env["R_DEFAULT_PACKAGES"]
-	if packages == "" || packages == "NULL" {
-		packages = "datasets,utils,grDevices,graphics,stats,methods"
+	env := map[string]string{"R_PROFILE": filepath.Join(library, rProfile)}
+	theirs, set := q.Env["R_PROFILE"]
+	if set && filepath.Base(theirs) != rProfile { // else it comes from an engine, and so does the variable below
+		env["MUSTER_R_PROFILE"] = theirs
 	}
-	return map[string]string{
-		"R_LIBS":             joinPath(library, q.Env["R_LIBS"]),
-		"R_DEFAULT_PACKAGES": packages + ",cdsw",
-	}, nil
+	return env, nil
 }
 
 // scala uses -nc: without it the runner starts a compile daemon, which outlives the engine's code and fails on Java 17.

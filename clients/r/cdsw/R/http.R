@@ -99,7 +99,8 @@ workers_of <- function(reply, key) {
 
 need_packages <- function() {
   for (package in c("curl", "jsonlite")) {
-    if (!requireNamespace(package, quietly = TRUE)) {
+    # Also from where they were at the start: a .Rprofile may have hidden the machine's libraries, as renv does.
+    if (!requireNamespace(package, quietly = TRUE) && !requireNamespace(package, lib.loc = state$libraries, quietly = TRUE)) {
       muster_stop(
         "unavailable", sprintf("R package %s is not installed", package),
         "install it, on Debian: apt-get install r-cran-jsonlite r-cran-curl"

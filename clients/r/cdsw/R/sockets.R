@@ -11,8 +11,9 @@
 # process. A client that connects while nobody accepts waits for the next socketConnection(), of this process or of one that it
 # forks, instead of being refused; and another program in the engine cannot bind that port.
 
-# Replaced in .onLoad; here so that the package can export it.
+# Replaced in .onLoad; here so that the package can export them.
 socketConnection <- function(...) NULL
+image <- function(x, ...) NULL
 
 # The listeners by port.
 state <- new.env(parent = emptyenv())
@@ -45,6 +46,12 @@ retry_pause <- 0.02
   )
   environment(f) <- ns
   assign("socketConnection", f, envir = ns)
+
+  # Imported, graphics would be loaded with this package: in engines before a .Rprofile, whose hooks for that come to nothing.
+  rm("image", envir = ns)
+  makeActiveBinding("image", function() graphics::image, ns)
+
+  state$libraries <- .libPaths()
 }
 
 # The body of base R's socketAccept with our variable as its socket.
