@@ -20,7 +20,7 @@ func TestEnginesDoNotChooseInterpreters(t *testing.T) {
 	before := w.count()
 	r := w.script(`
 import cdsw, os
-for name in ("Rscript", "R", "python2"):
+for name in ("Rscript", "R", "python2", "python2.7", "pypy", "jython"):
     with open("bin/" + name, "w") as f:
         f.write("""#!/bin/sh
 { echo "program $(basename $0) $1 $2"
@@ -45,8 +45,8 @@ for kernel in ("r", "python2"):
 		t.Fatal(err)
 	}
 	runs := strings.Split(string(b), "program ")[1:]
-	if len(runs) != 3 || !strings.HasPrefix(runs[0], "Rscript --version") || !strings.HasPrefix(runs[1], "R CMD INSTALL") ||
-		!strings.HasPrefix(runs[2], "python2 -c") {
+	if len(runs) != 6 || !strings.HasPrefix(runs[0], "Rscript --version") || !strings.HasPrefix(runs[1], "R CMD INSTALL") ||
+		!strings.HasPrefix(runs[2], "python2 -c") || !strings.HasPrefix(runs[5], "jython -c") {
 		t.Fatalf("the server ran %q", runs)
 	}
 	comm, err := os.ReadFile("/proc/self/comm")

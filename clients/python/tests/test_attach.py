@@ -166,7 +166,13 @@ class Attach(unittest.TestCase):
 
     def test_lines_of_the_script_stay_whole(self):
         """A print is several writes: a worker's line waits for the last one, and begins a new line if there is none."""
-        self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
+
+        def read(h, body):
+            while not any(r["path"].endswith("/workers") for r in self.server.requests):
+                time.sleep(0.001)
+            self.read(h, body)
+
+        self.server.answers[("GET", "/sessions/self/console?follow=true&from=")] = read
         code = """
             import cdsw, sys, time
             from _muster import _session
@@ -176,10 +182,11 @@ class Attach(unittest.TestCase):
             print("over")
         """
         for unbuffered in "", "1":
-            done = self.run_python(code, PYTHONUNBUFFERED=unbuffered)
-            self.assertEqual((done.stdout, done.stderr), ("half\n[w0000000] one\nover\n", ""))
+            self.server.requests.clear()
             self.ended.clear()
             self.console = [[record(fakeserver.worker_id(0), "stdout", "one\n")]]
+            done = self.run_python(code, PYTHONUNBUFFERED=unbuffered)
+            self.assertEqual((done.stdout, done.stderr), ("half\n[w0000000] one\nover\n", ""))
 
     def test_a_process_that_executes_another_program(self):
         """It is the same process, and so the same session: what its workers print is shown on."""
