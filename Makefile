@@ -19,7 +19,7 @@ demo: build ## the main job: a Python and an R session, two workers each, talkin
 	@scripts/demo
 
 test: build ## all tests; root adds the isolated rung
-	@scripts/need python3 venv r scala python2 gcc ip ssh mpi
+	@scripts/need python3 venv r scala python2 gcc ip ssh mpi less
 	@scripts/test
 
 examples: build ## all examples, with real frameworks (Dask, Ray, MPI, …), as their READMEs say; NAMES="dask ray" for some

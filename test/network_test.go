@@ -255,21 +255,23 @@ func TestOutsideIsReached(t *testing.T) {
 func outside(t *testing.T) (space, address string) {
 	t.Helper()
 	space = fmt.Sprintf("outside-%d", os.Getpid())
-	ip := func(args string) {
+	run := func(command string) {
 		t.Helper()
-		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", args, err, out)
+		args := strings.Fields(command)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
 		}
 	}
 	link := fmt.Sprintf("mo%d", os.Getpid())
-	ip("netns add " + space)
-	t.Cleanup(func() { ip("netns del " + space) })
-	ip("link add " + link + " type veth peer name eth0 netns " + space)
-	t.Cleanup(func() { ip("link del " + link) }) // the namespace's end would do it too, but later
-	ip("addr add 198.19.77.1/30 dev " + link)
-	ip("link set " + link + " up")
-	ip("-n " + space + " addr add 198.19.77.2/30 dev eth0")
-	ip("-n " + space + " link set eth0 up")
+	inside := "nsenter --net=/run/netns/" + space + " ip " // ip -n needs mounts that no chroot allows
+	run("ip netns add " + space)
+	t.Cleanup(func() { run("ip netns del " + space) })
+	run("ip link add " + link + " type veth peer name eth0 netns " + space)
+	t.Cleanup(func() { run("ip link del " + link) }) // the namespace's end would do it too, but later
+	run("ip addr add 198.19.77.1/30 dev " + link)
+	run("ip link set " + link + " up")
+	run(inside + "addr add 198.19.77.2/30 dev eth0")
+	run(inside + "link set eth0 up")
 	return space, "198.19.77.2"
 }
 
