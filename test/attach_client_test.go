@@ -24,6 +24,19 @@ func (w *world) outsider() (python string) {
 	return python
 }
 
+// outsiderR gives R a library with nothing in it but what "muster clients install" puts there.
+func (w *world) outsiderR() (library string) {
+	w.t.Helper()
+	requireR(w.t)
+	library = filepath.Join(w.root, "library")
+	if err := os.Mkdir(library, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	w.env = append(w.env, "R_LIBS="+library)
+	w.finish(w.cmd("clients", "install", "--r"), 4*deadline).ok(w.t).has(w.t, "cdsw and cml are in "+library)
+	return library
+}
+
 // plain prepares a program that knows of no session and no server.
 func (w *world) plain(name string, args ...string) *exec.Cmd {
 	w.t.Helper()
@@ -174,19 +187,10 @@ func TestClientPythonKillNine(t *testing.T) {
 
 // The manual's network examples as plain scripts.
 func TestClientNetworkExample(t *testing.T) {
-	requireR(t)
 	w := newWorld(t)
 	python := w.outsider()
+	w.outsiderR()
 	w.copyExample("network")
-	library := filepath.Join(w.root, "library")
-	w.env = append(w.env, "R_LIBS_USER="+library)
-	if err := os.Mkdir(library, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	install := w.cmd("clients", "install", "--r")
-	install.Env = append(install.Env, "R_LIBS="+library)
-	w.finish(install, 4*deadline).ok(t).has(t, "cdsw and cml are in "+library)
-	w.env = append(w.env, "R_LIBS="+library)
 	before := w.count()
 	for range 3 {
 		out := w.finish(w.plain(python, "master.py"), 2*deadline).ok(t).out
@@ -280,14 +284,8 @@ cat(paste("the end", list.workers()[[1]]$status, "\n"))
 
 // A plain Rscript becomes a session by library(cdsw); so does R at a terminal, where lines appear while nobody types.
 func TestClientR(t *testing.T) {
-	requireR(t)
 	w := newWorld(t)
-	library := filepath.Join(w.root, "library")
-	if err := os.Mkdir(library, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	w.env = append(w.env, "R_LIBS="+library)
-	w.muster("clients", "install", "--r").ok(t).has(t, "cdsw and cml are in "+library)
+	library := w.outsiderR()
 	w.write("script.R", clientR)
 	before := w.count()
 	b := w.begin(w.plain("Rscript", "script.R"))

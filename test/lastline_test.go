@@ -105,14 +105,8 @@ print("M: after the long one")
 
 // In R another process shows the lines. It may be later than what R prints next, and both are lines of their own.
 func TestClientLastLineR(t *testing.T) {
-	requireR(t)
 	w := newWorld(t)
-	library := filepath.Join(w.root, "library")
-	if err := os.Mkdir(library, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	w.env = append(w.env, "R_LIBS="+library)
-	w.muster("clients", "install", "--r").ok(t)
+	w.outsiderR()
 	w.write("script.R", `
 library(cdsw)
 done <- await.workers(launch.workers(n = 1, cpu = 0.2, memory = 0.5, name = "s", code = "cat(99*99)"))

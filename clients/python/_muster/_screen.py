@@ -19,30 +19,39 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 0.05
 
 
-class _Script:
-    """What the script itself wrote last to a file: whether it stands in the middle of a line."""
+class _Line:
+    """Whether the script stands in the middle of a line."""
 
-    def __init__(self, f: Any) -> None:
-        self.in_a_line = False
+    open = False
+
+
+class _Script:
+    """A file as the script writes to it, which is noted, and as it is written to for the workers."""
+
+    def __init__(self, f: Any, line: _Line) -> None:
+        self.line = line
         self._write = f.write
         if type(f) is io.TextIOWrapper:  # what others put in its place knows its own ways
             f.write = self._and_note  # an attribute of this one object, which stays what it is
 
     def _and_note(self, text: str) -> int:
         if text:
-            self.in_a_line = not text.endswith("\n")  # before: while it is written, other threads run
+            self.line.open = not text.endswith("\n")  # before: while it is written, other threads run
         return self._write(text)
 
     def write(self, text: str) -> None:
         """Write for the workers, in a line of its own if the script's does not end soon."""
-        if self.in_a_line:
+        if self.line.open:
             until = time.monotonic() + _LINE_SECONDS
-            while self.in_a_line and time.monotonic() < until:
+            while self.line.open and time.monotonic() < until:
                 time.sleep(0.0005)
-            if self.in_a_line:
-                self.in_a_line = False
+            if self.line.open:
+                self.line.open = False
                 text = "\n" + text
-        self._write(text)
+        try:
+            self._write(text)
+        except UnicodeEncodeError as e:
+            self._write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
 
 
 class Terminal:
@@ -54,7 +63,10 @@ class Terminal:
         self.color = terminals["stdout"] and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
         self.together = self.color or _identity(self.files["stdout"]) == _identity(self.files["stderr"])
-        self._scripts = {name: _Script(f) for name, f in self.files.items() if f is not None}
+        line = _Line()  # on one terminal there is one cursor
+        self._scripts = {
+            name: _Script(f, line if self.together else _Line()) for name, f in self.files.items() if f is not None
+        }
 
     def place(self) -> Any:
         """Return where the output of what is launched now belongs."""
@@ -69,11 +81,7 @@ class Terminal:
         if f is None:
             return
         _progress.hide()
-        script = self._scripts[stream]
-        try:
-            script.write(text)
-        except UnicodeEncodeError as e:
-            script.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
+        self._scripts[stream].write(text)
         f.flush()
 
 

@@ -178,7 +178,7 @@ class Attach(unittest.TestCase):
             from _muster import _session
             print("half", end="", flush=True)
             cdsw.launch_workers(1, 1, 1)
-            while _session.follower._screen._scripts["stdout"].in_a_line: time.sleep(0.001)
+            while _session.follower._screen._scripts["stdout"].line.open: time.sleep(0.001)
             print("over")
         """
         for unbuffered in "", "1":

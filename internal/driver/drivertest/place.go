@@ -158,7 +158,7 @@ func (p *place) make(role engine.Role, steps ...Step) driver.Spec {
 	p.t.Helper()
 	prog, err := p.w.f.Express(steps...)
 	if errors.Is(err, ErrCannot) {
-		p.t.Skipf("%s: %v", p.w.d.Capabilities().Name, err)
+		p.t.Skipf("capability steps: %s: %v", p.w.d.Capabilities().Name, err)
 	}
 	if err != nil {
 		p.t.Fatal(err)
