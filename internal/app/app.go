@@ -5,7 +5,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ import (
 	"muster/internal/kernel"
 	"muster/internal/manager"
 	"muster/internal/server"
+	"muster/internal/store"
 	"muster/internal/web"
 )
 
@@ -39,6 +39,8 @@ type config struct {
 	ephemeral           bool // sessions leave nothing behind
 	memoryCapacityBytes int64
 	gpus                string
+	tokenFile           string // of an earlier server, perhaps
+	salvage             bool   // of damaged records what can be read
 	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
 }
@@ -48,6 +50,8 @@ type app struct {
 	token   string
 	driver  driver.Driver
 	manager *manager.Manager
+	records *store.Store // nil: nothing outlives this process
+	keep    bool         // sessions go on when this process ends
 	server  *server.Server
 	http    *http.Server
 	gateway *web.Gateway
@@ -92,7 +96,17 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{token: rand.Text(), driver: drv}
+	a := &app{token: ownerToken(c.tokenFile), driver: drv}
+	if !c.ephemeral {
+		if a.records, err = openRecords(paths.state, c); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, a.records.Close())
+			}
+		}()
+	}
 	if a.web, err = listenWeb(c.web); err != nil {
 		return nil, err
 	}
@@ -106,7 +120,7 @@ func open(c config) (_ *app, err error) {
 	a.manager, err = manager.New(manager.Config{
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
-		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
+		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(),
 	})
 	if err != nil {
 		return nil, err
@@ -137,7 +151,14 @@ func (a *app) abandon(ctx context.Context) error {
 	if a.web != nil {
 		a.web.Close()
 	}
-	return errors.Join(a.manager.Close(ctx), a.driver.Close())
+	return errors.Join(a.manager.Close(ctx), a.driver.Close(), a.closeRecords())
+}
+
+func (a *app) closeRecords() error {
+	if a.records == nil {
+		return nil
+	}
+	return a.records.Close()
 }
 
 func newDriver(p paths, c config) (*local.Driver, error) {
@@ -173,10 +194,12 @@ func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	// Sessions first: whoever follows a console sees its end before the streams are closed.
-	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
+	if !a.keep {
+		// Sessions first: whoever follows a console sees its end before the streams are closed.
+		err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
+	}
 	a.gateway.Close()
-	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close())
+	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close(), a.closeRecords())
 	<-served
 	browsers.Wait()
 	return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -71,8 +72,17 @@ func (a *app) connect() (*client.Client, place, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	c, err := client.New(client.Config{Address: p.address, Token: p.token})
+	c, err := client.New(client.Config{Address: p.address, Token: p.token, Away: a.away})
 	return c, p, err
+}
+
+// away tells whoever follows a console that the server went away, and that it is back: what it shows goes on without it.
+func (a *app) away(err error) {
+	if err == nil {
+		fmt.Fprintln(a.Err, "muster: the server is back")
+		return
+	}
+	fmt.Fprintf(a.Err, "muster: %v; sessions go on, and this command waits for a server\n", err)
 }
 
 // clientAddress completes what people write: /path for a socket, host:port for TCP.

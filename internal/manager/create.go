@@ -59,6 +59,10 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	if err := m.openPlace(ctx, s, req, &back); err != nil {
 		return api.Session{}, err
 	}
+	if err := s.record(ctx, req.Lease, req.OwnerPID); err != nil {
+		return api.Session{}, err
+	}
+	back.add(func() { m.unrecord(s.id) })
 	if s.kind == kindAttached {
 		err = m.startAttached(s)
 	} else {
@@ -330,4 +334,6 @@ func (m *Manager) Stdin(id engine.ID) (io.WriteCloser, error) {
 	return w, nil
 }
 
-func (s *session) consoleDir() string { return filepath.Join(s.dir, "console") }
+func (s *session) consoleDir() string { return filepath.Join(s.dir, consoleName) }
+
+const consoleName = "console"

@@ -43,6 +43,19 @@ func (r *room) count(q quota, ts []*ticket) error {
 	return nil
 }
 
+// countLocked adds an engine without looking at the quota.
+func (r *room) countLocked(t *ticket) {
+	folder := t.worker.session.project
+	h := r.projects[folder]
+	h.engines++
+	if t.worker != t.worker.session.main {
+		h.workers++
+	}
+	h.amount = h.plus(t.want)
+	t.counted = true
+	r.projects[folder] = h
+}
+
 // uncountLocked takes an engine back that count has added.
 func (r *room) uncountLocked(t *ticket) {
 	if !t.counted {
