@@ -115,7 +115,7 @@ class Labeler:
                     self._release(line)
                 if self._open.get(self._cursor(line)) is line:
                     self._separate(self._cursor(line))
-            if e.get("status") == "failed" and message:
+            if e.get("status") in ("failed", "timedout") and message:
                 self.note(of.place, "worker %s %s" % (of.name, message))
             return engine
         elif kind in ("notice", "refused", "waiting") and message:

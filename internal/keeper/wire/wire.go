@@ -144,6 +144,7 @@ type Exit struct {
 	MemoryLimitBytes int64     `json:"memory_limit_bytes,omitempty"`
 	MemoryPeakBytes  int64     `json:"memory_peak_bytes,omitempty"`
 	CPUNanos         int64     `json:"cpu_nanos,omitempty"`
+	TimeLimitNanos   int64     `json:"time_limit_nanos,omitempty"`
 	At               time.Time `json:"at"`
 }
 
@@ -175,6 +176,7 @@ type EngineSpec struct {
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	TimeLimit   time.Duration     `json:"time_limit,omitempty"`   // nanoseconds, from Started on; 0: none
 	Cgroup      *cgroup.Paths     `json:"cgroup,omitempty"`       // the engine's own groups, to be seen by it
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
