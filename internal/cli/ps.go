@@ -84,7 +84,7 @@ func (o *psOptions) list(ctx context.Context, c *client.Client, p place) ([]sess
 		if s.Ended && !o.all {
 			continue
 		}
-		workers, err := c.Workers(ctx, s.ID)
+		workers, err := c.Workers(ctx, s.ID, "")
 		if engine.KindOf(err) == engine.NotFound && err != nil {
 			continue
 		}

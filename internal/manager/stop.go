@@ -23,6 +23,9 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	if err := checkIDs(req.IDs); err != nil {
 		return api.Stopped{}, err
 	}
+	if err := checkWhom(req.IDs, req.Group); err != nil {
+		return api.Stopped{}, err
+	}
 	reply := api.Stopped{Results: []api.StopResult{}}
 	var ask []*worker
 	var dropped []*worker
@@ -45,9 +48,9 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 // stopTargetsLocked finds the workers and writes a result for each id.
 func (s *session) stopTargetsLocked(req api.Stop, reply *api.Stopped) []*worker {
 	var ws []*worker
-	if req.All {
+	if req.All || req.Group != "" {
 		for _, w := range s.workers {
-			if !w.status.Final() {
+			if w.isIn(req.Group) && w.retriedAs == "" && !w.overLocked() {
 				ws = append(ws, w)
 				reply.Results = append(reply.Results, api.StopResult{ID: string(w.id), Status: http.StatusNoContent})
 			}
@@ -59,6 +62,7 @@ func (s *session) stopTargetsLocked(req api.Stop, reply *api.Stopped) []*worker 
 		status := http.StatusNotFound
 		if w := s.byID[engine.ID(id)]; w != nil {
 			status = http.StatusNoContent
+			w = w.lastLocked()
 			if !seen[w] {
 				seen[w] = true
 				ws = append(ws, w)
@@ -82,6 +86,7 @@ func (s *session) stopLocked(w *worker, by string, fx *effects) stopStep {
 	now := s.m.now()
 	switch {
 	case w.status.Final():
+		w.giveUpLocked()
 		return nothingToDo
 	case w.status == engine.Scheduling:
 		w.finishLocked(engine.Exit{Reason: engine.ReasonStopped, By: by, Message: "stopped by " + by + " before it started", At: now}, now)

@@ -30,8 +30,10 @@ type Manager interface {
 	// Launch validates, admits and answers at once; one description for each worker asked, refused ones without id.
 	// The workers begin when release is called, which the caller must do exactly once, after the reply was written.
 	Launch(ctx context.Context, session engine.ID, req api.LaunchWorkers) (reply api.Workers, release func(), err error)
-	// Workers lists the session's workers, newest first.
-	Workers(session engine.ID) (api.Workers, error)
+	// Workers lists the session's workers, newest first: all, or those of a group.
+	Workers(session engine.ID, group string) (api.Workers, error)
+	// Restart starts the work of workers again, as Launch does; those that have not ended are stopped first.
+	Restart(ctx context.Context, session engine.ID, req api.Restart, by string) (reply api.Workers, release func(), err error)
 	// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx
 	// ended. progress (may be nil) is called at every change of the counts. The descriptions, which may be many, are made when
 	// result is called.

@@ -135,7 +135,11 @@ func (m *stub) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) 
 	return api.Workers{}, func() {}, nil
 }
 
-func (m *stub) Workers(id engine.ID) (api.Workers, error) {
+func (m *stub) Restart(ctx context.Context, id engine.ID, req api.Restart, by string) (api.Workers, func(), error) {
+	return m.Launch(ctx, id, api.LaunchWorkers{N: len(req.IDs)})
+}
+
+func (m *stub) Workers(id engine.ID, _ string) (api.Workers, error) {
 	if id == sessionA && m.many > 0 {
 		return api.Workers{Workers: slices.Repeat([]api.Worker{worker(workerA)}, m.many)}, nil
 	}
