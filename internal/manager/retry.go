@@ -164,7 +164,10 @@ func (s *session) followLocked(next *worker) {
 	next.nudgeLocked()
 	next.released, next.paused = true, true
 	next.notBefore = s.m.now().Add(pauseBefore(next.attempt))
-	i, _ := slices.BinarySearchFunc(s.paused, next, func(a, b *worker) int { return a.notBefore.Compare(b.notBefore) })
+	i := len(s.paused)
+	for i > 0 && s.paused[i-1].notBefore.After(next.notBefore) {
+		i--
+	}
 	s.paused = slices.Insert(s.paused, i, next)
 }
 
