@@ -91,7 +91,8 @@ func TestMethodsAndRoutes(t *testing.T) {
 			_, err := readAll(c.LogBytes(ctx, "e", LogOptions{Stream: "stderr"}))
 			return err
 		},
-		"GET /engines/e/log": func() error { _, err := readAll(c.LogLines(ctx, "e", LogOptions{})); return err },
+		"GET /engines/e/log?tail=3": func() error { _, err := readAll(c.LogLines(ctx, "e", LogOptions{Tail: 3})); return err },
+		"GET /engines/e/log":        func() error { _, err := readAll(c.LogLines(ctx, "e", LogOptions{})); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", want, err)
