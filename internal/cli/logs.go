@@ -24,7 +24,8 @@ func newLogs(a *app) *cobra.Command {
 		Use:   "logs [flags] [ID]",
 		Short: "Show what a session or a worker printed",
 		Long: `Show what was printed. Of a session: its console, with the lines of its workers labelled. Of a worker: the bytes as it
-printed them; each attempt of a worker with retries has a log of its own. What was printed to stderr goes to stderr. In an engine, the session may be left out.`,
+printed them, also when it has ended; each attempt of a worker with retries has a log of its own. What was printed to stderr
+goes to stderr. In an engine, the session may be left out.`,
 		Example: `  muster logs -f c4nrrt7q0wmarcvx
   muster logs c4nrr > session.txt
   muster logs --stream stderr --tail 20 w8kd`,

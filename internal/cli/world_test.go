@@ -300,6 +300,8 @@ func (m *manager) Workers(id engine.ID, group string) (api.Workers, error) {
 	return api.Workers{Workers: slices.DeleteFunc(slices.Clone(m.workers), func(w api.Worker) bool { return group != "" && w.Group != group })}, nil
 }
 
+func (m *manager) Ended(_, _ engine.ID) (<-chan struct{}, error) { return m.done, nil }
+
 func (m *manager) Restart(_ context.Context, id engine.ID, req api.Restart, _ string) (api.Workers, func(), error) {
 	m.called(fmt.Sprintf("restart %v in %s", req.IDs, id))
 	w, err := m.launch(api.LaunchWorkers{N: len(req.IDs)})

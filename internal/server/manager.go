@@ -39,6 +39,9 @@ type Manager interface {
 	// result is called.
 	Await(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (result func() api.Awaited, err error)
 	Stop(ctx context.Context, session engine.ID, req api.Stop, by string) (api.Stopped, error)
+	// Ended returns a channel that is closed when an engine, whose whole id is given, has ended: its output is then complete. To
+	// Await it is not over while it is tried again.
+	Ended(session, id engine.ID) (<-chan struct{}, error)
 	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session:
 	// in one session, or in all if session is "".
 	Engine(session engine.ID, id string) (api.Worker, engine.ID, error)

@@ -101,15 +101,9 @@ func (s *Server) engineLog(ctx context.Context, in *logInput) (*huma.StreamRespo
 		}
 	}
 	if in.Follow && engine.ID(w.ID) != session {
-		st.end = func(ctx context.Context) { // a worker's output is complete when it has its final status
-			_, err := s.manager.Await(ctx, session, api.Await{IDs: []string{w.ID}, Completion: true}, nil)
-			if err == nil {
-				return
-			}
-			select {
-			case <-done:
-			case <-ctx.Done():
-			}
+		if st.done, err = s.manager.Ended(session, engine.ID(w.ID)); err != nil {
+			st.cursor.Close()
+			return nil, err
 		}
 	}
 	return s.stream(st), nil
@@ -128,8 +122,7 @@ type stream struct {
 	cursor  *console.Cursor
 	bell    *console.Bell
 	done    <-chan struct{}
-	end     func(context.Context) // if set: returns when nothing follows, or ctx ended
-	release func()                // if set: called when the reply is over
+	release func() // if set: called when the reply is over
 	follow  bool
 	only    []console.Stream // empty: all
 	skip    int              // bytes of the first record
@@ -179,15 +172,6 @@ func (s *Server) stream(st stream) *huma.StreamResponse {
 		unhurried(w)
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
-		if st.end != nil {
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				st.end(ctx)
-			}()
-			defer func() { cancel(); <-ended }()
-			st.done = ended
-		}
 		defer endWrites(ctx, w)() // after the others: it is to run before them
 		w.Header().Set("Content-Type", st.format.mediaType)
 		if err := st.copy(ctx, w); err != nil {
