@@ -33,7 +33,7 @@ func (w *worker) isIn(group string) bool { return group == "" || w.batch.group =
 func (s *session) lastOfLocked(group string) []*worker {
 	ws := make([]*worker, 0, len(s.workers))
 	for _, w := range s.workers {
-		if w.attempt == 1 && w.isIn(group) {
+		if w.previous == "" && w.isIn(group) {
 			ws = append(ws, w.lastLocked())
 		}
 	}

@@ -49,7 +49,7 @@ func termsOf(req api.LaunchWorkers) (terms, error) {
 
 // lineage says which other workers did, or do, the same work as this one.
 type lineage struct {
-	attempt   int       // from 1 on; 0: a session's own engine
+	attempt   int       // from 1 on
 	first     engine.ID // the first attempt; "": this is it
 	previous  engine.ID // the attempt before; "": there is none
 	restartOf engine.ID // the worker that somebody restarted as this one; "": nobody did
@@ -77,7 +77,7 @@ func (w *worker) pauseText() string {
 
 // retryLocked reports whether an engine that ended so is to be tried again.
 func (w *worker) retryLocked(why engine.Reason) bool {
-	if w.attempt == 0 || w.attempt > w.batch.retries || w.session.ending || w.stopBy != "" || !w.stopping.IsZero() {
+	if w.batch.retries == 0 || w.attempt > w.batch.retries || w.session.ending || w.stopBy != "" || !w.stopping.IsZero() {
 		return false
 	}
 	switch why {
