@@ -123,7 +123,7 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
 	}
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
-	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1}
+	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1, held: true}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
 	if !m.cfg.HardCPU {
 		s.main.ticket.want.cpu = 0 // a session mostly waits for its workers: the sum that is told is theirs

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"muster/api"
 	"muster/engine"
@@ -217,6 +218,72 @@ func TestLostSessions(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 	}
+}
+
+// Attempts go on after a restart, until they are used up; a chain that was stopped stays so; what ended can be started again.
+func TestRetriesSurvive(t *testing.T) {
+	l := newLives(t)
+	id := l.session()
+	req := worker(1, "exit 7")
+	req.Retries, req.Group, req.Env = 3, "chain", map[string]string{"A": "from the launch"}
+	chain := l.launch(id, req)[0]
+	req.Retries = 1000
+	stopped := l.launch(id, req)[0]
+	long := worker(1, "hang")
+	long.TimeLimit = 3600
+	l.launch(id, long)
+	over := l.launch(id, api.LaunchWorkers{N: 1, CPU: 1, Memory: 1, Env: req.Env, Code: "print $A\nexit 0"})[0]
+	l.awaitEnd(id, over.ID)
+	for l.engine(chain.ID).Status != "failed" || l.engine(stopped.ID).Status != "failed" {
+		time.Sleep(time.Millisecond) // the fake's program is that short
+	}
+	l.stop(id, stopped.ID)
+	l.restart()
+	if w := l.awaitEnd(id, chain.ID).Failures[0]; w.Attempt != 4 || w.RetryOf != chain.ID || w.Group != "chain" || w.ExitCode == nil || *w.ExitCode != 7 {
+		t.Errorf("%+v", w)
+	}
+	if w := l.awaitEnd(id, stopped.ID).Failures[0]; w.Attempt == 1001 {
+		t.Errorf("%+v", w)
+	}
+	attempts := 0
+	for _, w := range l.Workers(t, id) {
+		if w.RetryOf == stopped.ID {
+			attempts++
+		}
+	}
+	reply, release, err := l.Restart(t.Context(), id, api.Restart{IDs: []string{over.ID}}, "session")
+	if err != nil || reply.Workers[0].ID == "" {
+		t.Fatalf("%+v, %v", reply, err)
+	}
+	release()
+	again := reply.Workers[0].ID
+	l.awaitEnd(id, again)
+	if got := l.output(id, again, console.Stdout); got != "from the launch\n" {
+		t.Errorf("started again it printed %q", got)
+	}
+	l.restart()
+	if w := l.engine(again); w.RestartOf != over.ID || w.Status != "succeeded" {
+		t.Errorf("%+v", w)
+	}
+	now := 0
+	for _, w := range l.Workers(t, id) {
+		if w.RetryOf == stopped.ID {
+			now++
+		}
+	}
+	if now != attempts {
+		t.Errorf("%d attempts of what was stopped, then %d", attempts, now)
+	}
+}
+
+// Workers lists a session's workers.
+func (l *lives) Workers(t *testing.T, id engine.ID) []api.Worker {
+	t.Helper()
+	list, err := l.Manager.Workers(id, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Workers
 }
 
 func TestOrphansAreEnded(t *testing.T) {

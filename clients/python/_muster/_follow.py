@@ -240,10 +240,21 @@ class Follower:
                 None, "the console of this session is lost (%s): what its workers print from now on is not shown" % record["lost"]
             )
         elif record["stream"] == "event":
-            ended = labeler.event(record["engine"], _payload(record))
+            payload = _payload(record)
+            self._tried_again(payload)
+            ended = labeler.event(record["engine"], payload)
         elif record["stream"] in ("stdout", "stderr"):
             labeler.text(record["engine"], record["stream"], _payload(record), time.monotonic())
         return ended
+
+    def _tried_again(self, payload: bytes) -> None:
+        """A further attempt of a worker belongs where its first one does."""
+        if b'"retry_of"' not in payload:
+            return
+        event = json.loads(payload.decode("utf-8"))
+        with self._known:
+            if event.get("retry_of") in self._places:
+                self._places[event.get("engine")] = self._places[event["retry_of"]]
 
     def _place(self, engine: str) -> Any:
         """Return where an engine's output belongs. One that no reply has told yet belongs to the launch that is made."""

@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from . import _session
 from ._errors import BadReplyError, InvalidError, MusterError, NoSessionError, ServerDownError, VersionError, of_kind
@@ -36,6 +36,7 @@ _REPLY_SECONDS = 300.0
 _MAX_BODY_BYTES = 4 << 20
 
 _LINES = "application/x-ndjson"
+_BYTES = "application/octet-stream"
 
 
 class _Connection(http.client.HTTPConnection):
@@ -87,6 +88,26 @@ def call(method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
         raise _broken(conn.url, e, method == "GET") from e
     _done(conn, response)
     return decode(conn.url, response, payload)
+
+
+def read(path: str) -> bytes:
+    """Return what a reply holds that is bytes and not JSON."""
+    conn, response = _send("GET", path, None, _BYTES + ", application/json", True, 0)
+    try:
+        payload = response.read()
+    except (OSError, http.client.HTTPException) as e:
+        _forget(conn)
+        raise _broken(conn.url, e, True) from e
+    _done(conn, response)
+    if response.status != 200 or response.getheader("Content-Type", "") != _BYTES:
+        decode(conn.url, response, payload)  # tells the error
+        raise _rubbish(conn.url, "JSON in place of bytes")
+    _check_version(conn.url, response)
+    return payload
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 def stream(
