@@ -98,6 +98,7 @@ type LaunchWorkers struct {
 	// Retries and TimeLimit hold for each worker.
 	Retries   int     `json:"retries,omitempty" doc:"how often a worker that failed is started again, as another engine; at most 1000"`
 	TimeLimit float64 `json:"timeout_seconds,omitempty" doc:"how long an attempt may run: SIGTERM, after 2 s SIGKILL; 0: as long as it likes"`
+	Key       string  `json:"key,omitempty" doc:"the caller's, at most 64 bytes: the same key is the same launch, whose answer is given again"`
 	// OrElse is for callers that name no sizes. Sizes that are 0 are the project's default in any case.
 	OrElse bool `json:"or_else,omitempty" doc:"cpu and memory of 0, where the project has no default, are 1 core and 1 GB"`
 }

@@ -28,13 +28,20 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 	if req.N == 0 {
 		return api.Workers{Workers: []api.Worker{}}, nothing, nil
 	}
+	ws, err := s.claimKey(req.Key)
+	if err != nil {
+		return api.Workers{}, nothing, wrap("launch workers", err)
+	}
+	if ws != nil {
+		return api.Workers{Workers: m.describe(ws)}, sync.OnceFunc(func() { s.release(ws) }), nil
+	}
+	defer func() { s.nameLaunch(req.Key, ws) }()
 	b, err := m.prepare(ctx, s, req)
 	if err == nil {
 		if never := neverFits(b.amount(), s.main.ticket.want, m.room.all, m.cfg.HardCPU); never != "" {
 			err = engine.Errorf(engine.NoCapacity, "%s", never)
 		}
 	}
-	var ws []*worker
 	if err == nil {
 		ws, err = s.accept(b, req.N, lineage{attempt: 1})
 	}
@@ -66,7 +73,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	if req.OrElse {
 		fill(&req.CPU, &req.Memory, &req.GPUs, project.Size{CPU: 1, Memory: 1})
 	}
-	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, group: req.Group}
+	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, group: req.Group, key: req.Key}
 	if b.name == "" {
 		b.name = defaultWorkerName
 	}
@@ -269,7 +276,9 @@ func (s *session) release(ws []*worker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range ws {
-		w.released = true
-		s.readyLocked(w)
+		if !w.released { // an answer that is given again releases again
+			w.released = true
+			s.readyLocked(w)
+		}
 	}
 }

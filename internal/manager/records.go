@@ -73,7 +73,7 @@ func (s *session) recordBatch(b *batch, ws []*worker) (drop func(), err error) {
 		return nil, errForgotten
 	}
 	drop = func() { s.m.logged("forget a launch", s.m.cfg.Records.DropBatch(s.id, number)) }
-	r := store.Batch{Number: number, Of: of, Created: now, Key: b.key}
+	r := store.Batch{Number: number, Of: of, Created: now}
 	for _, w := range ws {
 		r.Workers = append(r.Workers, store.Worker{
 			ID: w.id, Address: w.addr, Attempt: w.attempt, First: w.first, Previous: w.previous, RestartOf: w.restartOf,
@@ -83,7 +83,7 @@ func (s *session) recordBatch(b *batch, ws []*worker) (drop func(), err error) {
 		return drop, s.m.cfg.Records.AddBatch(s.id, r, nil)
 	}
 	r.Name, r.Kernel, r.CPU, r.Memory, r.GPUs = b.name, b.kernel, b.cpu, b.memory, b.gpus
-	r.Group, r.Retries, r.TimeLimit = b.group, b.retries, b.timeLimit
+	r.Key, r.Group, r.Retries, r.TimeLimit = b.key, b.group, b.retries, b.timeLimit
 	command, err := json.Marshal(work.command)
 	if err != nil {
 		return nil, err

@@ -82,7 +82,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 	s := &session{
 		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: k.Shared, created: k.Created, terminal: k.Terminal,
 		interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
-		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
+		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
 	}
 	s.settings.Name, s.settings.Owner = k.ProjectName, k.Owner
 	if k.TTY {
@@ -133,6 +133,9 @@ func (s *session) rememberBatch(r store.LaunchedBatch, numbers map[int]*batch) {
 		s.workers = append(s.workers, made)
 		s.byID[w.ID] = made
 		b.live++
+		if r.Key != "" {
+			s.keys[r.Key] = append(s.keys[r.Key], made)
+		}
 	}
 }
 

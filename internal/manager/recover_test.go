@@ -105,6 +105,9 @@ func TestSessionsAreAdopted(t *testing.T) {
 	waits := l.launch(id, api.LaunchWorkers{N: 2, CPU: 1, Memory: 2, Name: "large", Code: "print $TOKEN $SECRET\nexit 0", Env: req.Env})
 	l.awaitRunning(id, ws[0].ID, ws[1].ID, ws[2].ID)
 	l.stop(id, waits[1].ID)
+	keyed := worker(1, "exit 0")
+	keyed.Key = "the same launch"
+	first := l.launch(id, keyed)[0]
 	l.kill()
 	canaries(t, l.config.StateDir, "canary-of-base", "canary-of-env")
 	// While nobody looks one ends.
@@ -117,7 +120,7 @@ func TestSessionsAreAdopted(t *testing.T) {
 		t.Fatalf("%+v", found)
 	}
 	again, err := l.Session(id)
-	if err != nil || again.Name != session.Name || again.Workers != 6 || again.Ended || again.Engine.Status != "running" ||
+	if err != nil || again.Name != session.Name || again.Workers != 7 || again.Ended || again.Engine.Status != "running" ||
 		!again.CreatedAt.Equal(session.CreatedAt) || again.Engine.IPAddress != session.Engine.IPAddress {
 		t.Errorf("%+v, %v; it was %+v", again, err, session)
 	}
@@ -139,6 +142,9 @@ func TestSessionsAreAdopted(t *testing.T) {
 	}
 	if got := l.output(id, waits[0].ID, console.Stdout); got != "canary-of-env canary-of-base\n" {
 		t.Errorf("what waited printed %q", got)
+	}
+	if again := l.launch(id, keyed); len(again) != 1 || again[0].ID != first.ID {
+		t.Errorf("asked again: %+v", again)
 	}
 	next := l.launch(id, worker(1, "exit 0"))[0]
 	if slices.ContainsFunc(append(ws, over), func(w api.Worker) bool { return w.IPAddress == next.IPAddress }) {

@@ -139,12 +139,15 @@ def _started(path: str, body: Dict[str, Any]) -> List[Worker]:
     from . import _http, _session
 
     _session.ready()
+    repeatable = path.endswith("/workers")
+    if repeatable:
+        body["key"] = os.urandom(16).hex()  # sent twice, it is one launch
     if _session.follower is None:
-        return _http.workers_of(_http.call("POST", path, body), "workers")
+        return _http.workers_of(_http.call("POST", path, body, repeatable), "workers")
     from . import _follow
 
     with _follow.launch(_session.follower) as launched:
-        workers = _http.workers_of(_http.call("POST", path, body), "workers")
+        workers = _http.workers_of(_http.call("POST", path, body, repeatable), "workers")
         launched(workers)
     return workers
 
@@ -307,7 +310,8 @@ def stop_workers(
 def _stop(body: Dict[str, Any]) -> List[Tuple[str, int]]:
     from . import _http
 
-    reply = _http.call("POST", "/sessions/self/stop", body)
+    # Sent twice, "all" might stop what was launched in between.
+    reply = _http.call("POST", "/sessions/self/stop", body, "ids" in body)
     return [(r.get("id", ""), r.get("status", 0)) for r in _http.workers_of(reply, "results")]
 
 
