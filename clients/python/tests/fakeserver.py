@@ -72,8 +72,10 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path
         with self.server.lock:
             self.server.requests.append({"method": self.command, "path": path, "body": body, "headers": dict(self.headers)})
-        path = path[len("/muster/v1"):].partition("?")[0]
-        answer = self.server.answers.get((self.command, path)) or USUAL.get((self.command, path))
+        path = path[len("/muster/v1"):]
+        bare = path.partition("?")[0]
+        answer = self.server.answers.get((self.command, path)) or self.server.answers.get((self.command, bare))
+        answer = answer or USUAL.get((self.command, bare))
         if answer is None:
             return self.reply({"kind": "not_found", "message": "no such route", "hint": ""}, 404)
         answer(self, body)
