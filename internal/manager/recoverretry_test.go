@@ -1,7 +1,6 @@
 package manager_test
 
 import (
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -154,24 +153,4 @@ func TestStopBetweenAttemptsOutlivesTheServer(t *testing.T) {
 	if s, _ := l.Session(id); s.Workers != 1 {
 		t.Errorf("%d workers", s.Workers)
 	}
-}
-
-// What earlier servers recorded is held within the same bounds.
-func TestOldWorkOfEarlierServers(t *testing.T) {
-	l := newLives(t)
-	id := l.session()
-	var old []string
-	for range 17 {
-		ws := l.launch(id, worker(1, "exit 0\n# "+strings.Repeat("x", 3_900_000)))
-		l.awaitEnd(id, ws[0].ID)
-		old = append(old, ws[0].ID)
-	}
-	l.restart()
-	if _, works := l.Holds(id); works > 17 {
-		t.Errorf("%d works are held", works)
-	}
-	if w := l.bench.restart(id, old[16])[0]; w.ID == "" || engine.Status(w.Status).Final() {
-		t.Errorf("the newest: %+v", w)
-	}
-	l.awaitEnd(id)
 }
