@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,7 +44,7 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 		}
 	}
 	if err == nil {
-		ws, err = s.accept(b, req.N, lineage{attempt: 1})
+		ws, err = s.accept(b, slices.Repeat([]lineage{{attempt: 1}}, req.N))
 	}
 	switch kind := engine.KindOf(err); {
 	case err == nil:
@@ -160,19 +161,19 @@ func cut(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// accept gives the workers ids and addresses and enters them.
-func (s *session) accept(b *batch, n int, from lineage) ([]*worker, error) {
-	addrs, err := s.place.Reserve(n)
+// accept gives workers ids and addresses and enters them, one for each lineage.
+func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
+	addrs, err := s.place.Reserve(len(from))
 	if err != nil {
 		return nil, err
 	}
 	now := s.m.now()
-	ws := make([]*worker, n)
+	ws := make([]*worker, len(from))
 	for i := range ws {
 		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
-		ws[i].lineage = from
+		ws[i].lineage = from[i]
 	}
-	ts := make([]*ticket, n)
+	ts := make([]*ticket, len(ws))
 	for i, w := range ws {
 		ts[i] = &w.ticket
 	}
@@ -214,7 +215,7 @@ func (s *session) add(b *batch, ws []*worker) error {
 		return engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
 	case b.work == nil:
 		return errForgotten
-	case ws[0].previous != "" && !s.byID[ws[0].previous].retrying:
+	case slices.ContainsFunc(ws, func(w *worker) bool { return w.previous != "" && !s.byID[w.previous].retrying }):
 		return engine.Errorf(engine.Conflict, "it was stopped")
 	case len(s.workers)+len(ws) > maxWorkers:
 		return engine.Errorf(engine.NoCapacity, "the session has launched %d workers, and %d more would be over %d, the most that a session may",
@@ -231,8 +232,10 @@ func (s *session) add(b *batch, ws []*worker) error {
 		s.byID[w.id] = w
 	}
 	s.workers = append(s.workers, ws...)
-	if ws[0].previous != "" {
-		s.followLocked(ws[0])
+	for _, w := range ws {
+		if w.previous != "" {
+			s.followLocked(w)
+		}
 	}
 	return nil
 }

@@ -77,6 +77,7 @@ func (s *session) recordBatch(b *batch, ws []*worker) (drop func(), err error) {
 	for _, w := range ws {
 		r.Workers = append(r.Workers, store.Worker{
 			ID: w.id, Address: w.addr, Attempt: w.attempt, First: w.first, Previous: w.previous, RestartOf: w.restartOf,
+			NotBefore: w.notBefore,
 		})
 	}
 	if of != 0 {

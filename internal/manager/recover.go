@@ -126,7 +126,8 @@ func (s *session) rememberBatch(r store.LaunchedBatch, numbers map[int]*batch) {
 	s.batches = max(s.batches, r.Number)
 	for _, w := range r.Workers {
 		made := newWorker(s, b, w.ID, w.Address, r.Created)
-		made.lineage = lineage{attempt: w.Attempt, first: w.First, previous: w.Previous, restartOf: w.RestartOf}
+		made.lineage = lineage{attempt: w.Attempt, first: w.First, previous: w.Previous, restartOf: w.RestartOf,
+			notBefore: w.NotBefore, paused: !w.NotBefore.IsZero()}
 		if before := s.byID[w.Previous]; before != nil {
 			before.retriedAs = w.ID
 		}
@@ -317,15 +318,22 @@ func (m *Manager) hold(s *session) {
 // queue lets the workers that were waiting for room wait again, in the order of their launches over all sessions.
 func (m *Manager) queue(ws []*worker) {
 	slices.SortStableFunc(ws, func(a, b *worker) int { return a.created.Compare(b.created) })
-	var ts []*ticket
+	var ts, later []*ticket
 	for _, w := range ws {
 		w.session.mu.Lock()
-		if w.released = true; !w.status.Final() {
+		switch w.released = true; {
+		case w.status.Final():
+		case w.paused:
+			later = append(later, &w.ticket)
+			w.session.pauseLocked(w)
+			w.session.wakeLocked()
+		default:
 			ts = append(ts, &w.ticket)
 		}
 		w.session.mu.Unlock()
 	}
 	m.room.recount(ts)
+	m.room.recount(later)
 	admitted, _ := m.room.enter(ts)
 	admit(admitted)
 }

@@ -85,18 +85,7 @@ func (m *Manager) Restart(ctx context.Context, id engine.ID, req api.Restart, by
 	if err := m.stopFirst(ctx, s, again, by); err != nil {
 		return api.Workers{}, nothing, wrap("restart workers", err)
 	}
-	var ws []*worker
-	for i := range again {
-		a := &again[i]
-		if a.err != nil {
-			continue
-		}
-		entered, err := s.accept(a.batch, 1, lineage{attempt: 1, restartOf: a.id})
-		if a.err = err; err == nil {
-			a.as = entered[0]
-			ws = append(ws, a.as)
-		}
-	}
+	ws := s.startAgain(again)
 	s.admitNew(ctx, ws)
 	return s.restarted(ctx, again), sync.OnceFunc(func() { s.release(ws) }), nil
 }
@@ -162,6 +151,35 @@ func (m *Manager) stopFirst(ctx context.Context, s *session, again []restart, by
 	}
 	_, err := m.Await(ctx, s.id, api.Await{IDs: live, Completion: true}, nil)
 	return err
+}
+
+// startAgain enters the new workers, those of a batch together: each entry is recorded.
+func (s *session) startAgain(again []restart) (ws []*worker) {
+	of := map[*batch][]*restart{}
+	for i := range again {
+		if a := &again[i]; a.err == nil {
+			of[a.batch] = append(of[a.batch], a)
+		}
+	}
+	for i := range again {
+		together := of[again[i].batch]
+		if len(together) == 0 {
+			continue
+		}
+		delete(of, again[i].batch)
+		from := make([]lineage, len(together))
+		for j, a := range together {
+			from[j] = lineage{attempt: 1, restartOf: a.id}
+		}
+		entered, err := s.accept(again[i].batch, from)
+		for j, a := range together {
+			if a.err = err; err == nil {
+				a.as = entered[j]
+			}
+		}
+		ws = append(ws, entered...)
+	}
+	return ws
 }
 
 // restarted describes what became of them, and says in the console which could not be started.

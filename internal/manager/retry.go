@@ -124,32 +124,63 @@ func (s *session) stopTryingLocked() {
 	s.failed, s.paused = nil, nil
 }
 
-// tryAgain enters the next attempts of those that failed. Only the session's goroutine calls it: addresses are asked for.
+// tryAgain enters the next attempts of those that failed, of each batch together: each entry is recorded. Only the session's
+// goroutine calls it, as it asks for addresses.
 func (s *session) tryAgain() {
 	s.mu.Lock()
 	failed := s.failed
 	s.failed = nil
 	s.mu.Unlock()
+	of := map[*batch][]*worker{}
 	for _, w := range failed {
-		next := lineage{attempt: w.attempt + 1, first: cmp.Or(w.first, w.id), previous: w.id, restartOf: w.restartOf}
-		_, err := s.accept(w.batch, 1, next)
-		s.mu.Lock()
-		told := err != nil && w.retrying && !s.ending
-		w.giveUpLocked() // unless it is followed
-		as := w.retriedAs
-		s.mu.Unlock()
-		e := api.Event{Type: "retry", Engine: string(as), RetryOf: string(w.id), Name: w.batch.name, Role: string(engine.RoleWorker)}
-		of := fmt.Sprintf("attempt %d of %d", next.attempt, w.batch.retries+1)
-		switch {
-		case told:
-			e.Type, e.Engine, e.RetryOf = "refused", string(w.id), ""
-			e.Message = fmt.Sprintf("worker %s is not tried again, %s is refused: %s", w.called(), of, refusal(err))
-		case err == nil:
-			e.Message = fmt.Sprintf("worker %s is tried again in %s s: %s, as %s", w.called(), number(pauseBefore(next.attempt).Seconds()), of, as.Short())
-		default: // it was stopped, or its session ends
+		of[w.batch] = append(of[w.batch], w)
+	}
+	for _, w := range failed {
+		together := of[w.batch]
+		delete(of, w.batch)
+		if len(together) > 1 && s.try(together) == nil {
 			continue
 		}
-		s.note(s.m.ctx, e)
+		for _, one := range together { // one that was stopped meanwhile keeps no other from being tried
+			s.refuseRetry(one, s.try([]*worker{one}))
+		}
+	}
+}
+
+// try enters the next attempt of each, all or none.
+func (s *session) try(ws []*worker) error {
+	from := make([]lineage, len(ws))
+	for i, w := range ws {
+		from[i] = lineage{
+			attempt: w.attempt + 1, first: cmp.Or(w.first, w.id), previous: w.id, restartOf: w.restartOf,
+			paused: true, notBefore: s.m.now().Add(pauseBefore(w.attempt + 1)),
+		}
+	}
+	next, err := s.accept(ws[0].batch, from)
+	for i, n := range next {
+		s.note(s.m.ctx, api.Event{
+			Type: "retry", Engine: string(n.id), RetryOf: string(ws[i].id), Name: n.batch.name, Role: string(engine.RoleWorker),
+			Message: fmt.Sprintf("worker %s is tried again in %s s: attempt %d of %d, as %s",
+				ws[i].called(), number(pauseBefore(n.attempt).Seconds()), n.attempt, n.batch.retries+1, n.id.Short()),
+		})
+	}
+	return err
+}
+
+// refuseRetry gives up a worker whose next attempt could not be entered, and says so unless somebody wanted that.
+func (s *session) refuseRetry(w *worker, err error) {
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	told := w.retrying && !s.ending
+	w.giveUpLocked()
+	s.mu.Unlock()
+	if told {
+		s.note(s.m.ctx, api.Event{
+			Type: "refused", Engine: string(w.id), Name: w.batch.name, Role: string(engine.RoleWorker),
+			Message: fmt.Sprintf("worker %s is not tried again, attempt %d of %d is refused: %s", w.called(), w.attempt+1, w.batch.retries+1, refusal(err)),
+		})
 	}
 }
 
@@ -163,13 +194,17 @@ func (s *session) followLocked(next *worker) {
 		a.again = true
 	}
 	next.nudgeLocked()
-	next.released, next.paused = true, true
-	next.notBefore = s.m.now().Add(pauseBefore(next.attempt))
+	next.released = true
+	s.pauseLocked(next)
+}
+
+// pauseLocked lets a worker ask for room when its pause is over.
+func (s *session) pauseLocked(w *worker) {
 	i := len(s.paused)
-	for i > 0 && s.paused[i-1].notBefore.After(next.notBefore) {
+	for i > 0 && s.paused[i-1].notBefore.After(w.notBefore) {
 		i--
 	}
-	s.paused = slices.Insert(s.paused, i, next)
+	s.paused = slices.Insert(s.paused, i, w)
 }
 
 // due is ready when the next pause is over; nil if there is none.

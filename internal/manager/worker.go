@@ -153,7 +153,7 @@ func (w *worker) adoptLocked(held *driver.Held) {
 	if w.status.Final() {
 		return
 	}
-	w.accepted, w.admitted, w.released = true, true, true
+	w.accepted, w.admitted, w.released, w.paused = true, true, true, false
 	w.becomeLocked(engine.Starting, w.created)
 	if held == nil {
 		return

@@ -62,6 +62,7 @@ type Worker struct {
 	First     engine.ID `json:"first,omitempty"`
 	Previous  engine.ID `json:"previous,omitempty"`
 	RestartOf engine.ID `json:"restart_of,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"` // it waits until then before it asks for room
 }
 
 // End is how an engine ended, and the times of its life; zero times are not known, or never came.
