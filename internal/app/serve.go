@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -48,6 +49,9 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
+	leave := make(chan os.Signal, 1) // from the first moment on: one that nobody listens to is lost
+	signal.Notify(leave, syscall.SIGUSR1)
+	defer signal.Stop(leave)
 	if err := letGo(o.Replaces); err != nil {
 		return err
 	}
@@ -84,7 +88,14 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	var idle sync.WaitGroup
 	defer idle.Wait()
 	defer stop()
-	defer a.letGoOn(syscall.SIGUSR1, stop)()
+	idle.Go(func() {
+		select {
+		case <-leave:
+			a.keep = true
+			stop()
+		case <-run.Done():
+		}
+	})
 	return a.serve(run, l, func() {
 		starting.release() // whoever waits for it finds a server that answers
 		if o.UntilIdle > 0 {
