@@ -60,10 +60,7 @@ func judge(v evidence) *wire.Exit {
 		x.Message = fmt.Sprintf("launch failed at %q: %s", v.failed.Step, v.failed.Message)
 	case v.asked == nil && (v.outOf || v.kills > 0 && killed):
 		x.Reason, x.Code, x.Signal = "out of memory", killCode, killSignal
-		x.Message = fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(v.limit), megabytes(v.peak))
-		if v.limit == 0 {
-			x.Message = "out of memory: the machine's (or the server's cgroup's) memory is used up, peak " + megabytes(v.peak)
-		}
+		x.Message = outOfMemory(v.limit, v.peak)
 	case v.asked != nil:
 		x.Reason, x.By, x.Code, x.Signal = v.asked.Reason, v.asked.By, killCode, killSignal
 		if v.exited != nil {
@@ -94,6 +91,20 @@ func judge(v evidence) *wire.Exit {
 		x.Reason, x.Message = "succeeded", "ended with exit code 0"
 	}
 	return x
+}
+
+// outOfMemory says whose memory it was. The kernel counts its kills alike, whatever made it kill; but an engine that was far from
+// its own limit was not killed for that.
+func outOfMemory(limit, peak int64) string {
+	machines := "out of memory: the machine's (or the server's cgroup's) memory is used up, "
+	switch {
+	case limit == 0:
+		return machines + "peak " + megabytes(peak)
+	case peak > 0 && peak < limit-limit/8: // a kernel that is too old to tell the peak says 0
+		return machines + fmt.Sprintf("limit %s, peak %s", megabytes(limit), megabytes(peak))
+	default:
+		return fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(limit), megabytes(peak))
+	}
 }
 
 // megabytes writes a size as people do; decimal, as in the API.

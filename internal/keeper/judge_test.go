@@ -41,6 +41,10 @@ func TestJudge(t *testing.T) {
 		{"memory, before it ran", evidence{kills: 1, limit: 1e6}, "out of memory", 137, 9, "limit 1 MB"},
 		{"memory, of everybody", evidence{heard: ran(137, 9), kills: 1, peak: 589.8e6}, "out of memory", 137, 9,
 			"out of memory: the machine's (or the server's cgroup's) memory is used up, peak 589.8 MB"},
+		{"memory, of everybody, within its limit", evidence{heard: ran(137, 9), kills: 1, limit: 1e9, peak: 589.8e6}, "out of memory", 137, 9,
+			"memory is used up, limit 1 GB, peak 589.8 MB"},
+		{"memory, on a kernel that counts no peak", evidence{heard: ran(137, 9), kills: 1, limit: 1e9}, "out of memory", 137, 9,
+			"out of memory: limit 1 GB"},
 		{"a child was killed, it went on", evidence{heard: ran(3, 0), kills: 1}, "exit code", 3, 0, "exit code 3"},
 		{"memory while stopping", evidence{heard: ran(137, 9), kills: 1, asked: stopped}, "stopped", 137, 9, "stopped by somebody"},
 	} {

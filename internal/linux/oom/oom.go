@@ -22,8 +22,8 @@ const (
 
 const file = "/proc/self/oom_score_adj"
 
-// Protect asks the kernel to spare the calling process, and what it starts. Only root may ask for that; for others, and where
-// it is better off already, nothing changes, and what matters is that engines are offered.
+// Protect asks the kernel to spare the calling process, and what it starts. That takes CAP_SYS_RESOURCE, which root has outside of
+// containers; without it, and where the process is better off already, nothing changes: what matters is that engines are offered.
 func Protect() {
 	if now, err := read(); err == nil && now > protected {
 		write(protected)
