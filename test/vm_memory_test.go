@@ -122,7 +122,7 @@ func TestVMMemoryUsedUpByOne(t *testing.T) {
 	if got := score(t, server.cmd.Process.Pid); got != -900 {
 		t.Errorf("the server's oom_score_adj is %d", got)
 	}
-	r := w.muster("run", "hog.py")
+	r := w.finish(w.cmd("run", "hog.py"), 10*deadline)
 	if r.code != 137 {
 		t.Errorf("exit code %d", r.code)
 	}
@@ -145,15 +145,15 @@ func TestVMMemoryUsedUpByOne(t *testing.T) {
 func TestVMMemoryUsedUpByTheSum(t *testing.T) {
 	w := newWorld(t)
 	mark := markKernelLog(t)
-	server, session := w.calmMachine("--memory-capacity", "64")
-	r := w.script(`
+	server, session := w.calmMachine("--memory-capacity", "64") // the machine has 1.5
+	w.write("sum.py", `
 import cdsw, os, time
-ws = cdsw.launch_workers(n=5, cpu=0.5, memory=1.5, name="w", code='''
+ws = cdsw.launch_workers(n=5, cpu=0.5, memory=0.6, name="w", code='''
 import os, subprocess, sys, time
 if os.fork() == 0:
     time.sleep(1000) # goes with the rest
 taken = []
-for i in range(70):
+for i in range(28):
     taken.append(b"x" * (16 << 20))
 print("has it all", flush=True)
 while not os.path.exists("enough"):
@@ -173,9 +173,9 @@ for x in done["failures"]:
     print("failed", x["reason"], x["oomKilled"], x["exit_code"], "|", x["k8s"]["message"])
 print("went on", len(done["workers"]))
 `)
-	r.ok(t)
+	r := w.finish(w.cmd("run", "sum.py"), 10*deadline).ok(t)
 	t.Log(r.out)
-	told := regexp.MustCompile(`failed out of memory True 137 \| out of memory: the machine's .* limit 1.5 GB, peak \d`)
+	told := regexp.MustCompile(`failed out of memory True 137 \| out of memory: the machine's .* limit 600 MB, peak \d`)
 	failed := strings.Count(r.out, "failed ")
 	if failed == 0 || len(told.FindAllString(r.out, -1)) != failed || strings.Contains(r.out, "went on 0") {
 		t.Errorf("%d failed: %s", failed, r.out)
@@ -192,7 +192,7 @@ print("went on", len(done["workers"]))
 func TestVMMemoryUsedUpOnThePlainRung(t *testing.T) {
 	w := makeWorld(t)
 	server, session := w.calmMachine("--rung", "plain")
-	r := w.muster("run", "hog.py")
+	r := w.finish(w.cmd("run", "hog.py"), 10*deadline)
 	if r.code != 137 {
 		t.Errorf("exit code %d: %s", r.code, tail(r.err))
 	}
