@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -137,6 +138,10 @@ func TestVMMemoryUsedUpByOne(t *testing.T) {
 	server.cmd.Process.Signal(syscall.SIGTERM)
 	server.wait()
 	w.withoutConsoles()
+	records, _ := filepath.Glob(filepath.Join(w.root, "state", "muster.db*")) // meant to stay too
+	for _, f := range records {
+		os.Remove(f)
+	}
 	w.nothingLeft(before)
 }
 
