@@ -59,6 +59,11 @@ func ticks(b *background) int { return len(tick.FindAllString(b.output(), -1)) }
 func (w *world) stillFine(server, session *background) {
 	w.t.Helper()
 	now := ticks(session)
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("the calm session: %s\nthe server: %s", tail(session.output()), tail(server.output()))
+		}
+	}()
 	until(w.t, "the calm workers go on", func() bool { return ticks(session) > now+10 })
 	w.write("stop", "")
 	if code := session.wait(); code != 0 || strings.Count(session.output(), "calm is fine") != 2 {
