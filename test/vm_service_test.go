@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// unit is a server as people run it for a machine, with what docs/reliability.md says of units.
+// unit is a server as people run it for a machine, as docs/systemd.md has it.
 const unit = `[Service]
-ExecStart=%s up --web none
+ExecStart=%s up --keep --web none
 Environment=MUSTER_RUNTIME_DIR=%s/run MUSTER_STATE_DIR=%s/state NO_COLOR=1
-Delegate=yes
 KillMode=process
+OOMPolicy=continue
 Restart=always
 RestartSec=0
 `
