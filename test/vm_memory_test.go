@@ -29,7 +29,7 @@ while not os.path.exists("stop"):
     time.sleep(0.2)
 print("calm is fine", flush=True)
 ''')
-assert not cdsw.await_workers(ws)["failures"]
+assert not cdsw.await_workers(ws, timeout_seconds=600)["failures"]
 print("calm session is fine")
 `
 
@@ -178,7 +178,7 @@ deadline = time.time() + 25
 while time.time() < deadline and len(ended()) < 4:
     time.sleep(0.1) # let it come to rest
 open("enough", "w").close()
-done = cdsw.await_workers(ws)
+done = cdsw.await_workers(ws, timeout_seconds=600)
 for x in done["failures"]:
     print("failed", x["reason"], x["oomKilled"], x["exit_code"], "|", x["k8s"]["message"])
 print("went on", len(done["workers"]))
