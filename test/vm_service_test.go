@@ -48,6 +48,11 @@ func TestVMServiceIsKilled(t *testing.T) {
 	w.write("calm.py", calm)
 	session := w.start("run", "calm.py")
 	until(t, "both calm workers tick", func() bool { return ticks(session) > 4 })
+	defer func() {
+		if t.Failed() {
+			t.Logf("ps -a: %s\nthe calm session: %s", w.muster("ps", "-a").out, tail(session.output()))
+		}
+	}()
 	first := mainPID(t)
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
