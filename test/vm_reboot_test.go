@@ -47,8 +47,8 @@ func diskWorld(t *testing.T) *world {
 	return w
 }
 
-// chatty has two workers that print numbered lines until "hush" is there, and one that has ended. When they hush, or never, it waits.
-const chatty = `
+// twoLines has two workers that print numbered lines until "hush" is there, and one that has ended. When they hush, or never, it waits.
+const twoLines = `
 import cdsw, time
 early = cdsw.launch_workers(n=1, cpu=0.2, memory=0.2, name="early", code="print('early is done'); raise SystemExit(7)")
 cdsw.await_workers(early)
@@ -101,7 +101,7 @@ func TestVMGoesDown(t *testing.T) {
 	w.write("gone.py", "print('gone is done')")
 	w.muster("run", "gone.py").ok(t)
 	p := promise{BootID: bootID(t), Workers: map[string]string{}, Last: map[string]int{}}
-	w.write("chatty.py", chatty)
+	w.write("chatty.py", twoLines)
 	session := w.start("run", "chatty.py")
 	session.await("chatty is up")
 	for _, s := range w.ps() {
