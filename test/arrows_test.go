@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"internal/driver/drivertest": {"api", "engine", "internal/driver", "internal/console"},
 	"internal/driver/fake":       {"api", "engine", "internal/driver", "internal/console", "internal/linux/pidfd"},
 	"internal/driver/local":      {"engine", "internal/driver", "internal/keeper/wire", "internal/linux/..."},
-	"internal/keeper":            {"internal/keeper/wire", "internal/initproc", "internal/console", "internal/linux/cgroup", "internal/linux/netns", "internal/linux/peer", "internal/linux/pidfd"},
+	"internal/keeper":            {"internal/keeper/wire", "internal/initproc", "internal/console", "internal/linux/cgroup", "internal/linux/netns", "internal/linux/oom", "internal/linux/peer", "internal/linux/pidfd"},
 	"internal/keeper/embedded":   {"engine"},
 	"internal/keeper/wire":       {"internal/linux/cgroup"},
 	"internal/initproc":          {"internal/keeper/wire", "internal/linux/oom", "internal/linux/sandbox"},

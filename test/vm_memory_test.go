@@ -206,6 +206,7 @@ func TestVMMemoryUsedUpOnThePlainRung(t *testing.T) {
 	if r.code != 137 {
 		t.Errorf("exit code %d: %s", r.code, tail(r.err))
 	}
+	r.has(t, "ended by signal 9 (killed), perhaps for want of memory")
 	t.Logf("told: %s", lines(r.err)[len(lines(r.err))-1])
 	w.stillFine(server, session)
 }

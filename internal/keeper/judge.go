@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/oom"
 )
 
 // evidence is all that is known of an engine's end.
@@ -16,6 +17,7 @@ type evidence struct {
 	kills int64         // how many processes the kernel killed at the memory limit
 	limit int64         // bytes
 	peak  int64         // bytes
+	lacks int64         // how many processes of the machine the kernel killed for want of memory meanwhile, where nobody counts the engine's
 	nanos int64         // of CPU
 	lasts time.Duration // how long it was allowed to run; 0: as long as it liked
 	at    time.Time
@@ -28,6 +30,8 @@ func (e *engine) evidence(h heard) evidence {
 		if s, err := e.group.Stats(); err == nil {
 			v.peak, v.nanos, v.kills = s.MemoryPeakBytes, s.CPUNanos, s.OOMKills
 		}
+	} else {
+		v.lacks = oom.Kills() - e.lacked
 	}
 	if e.memory != nil {
 		e.memory.Close()
@@ -84,6 +88,9 @@ func judge(v evidence) *wire.Exit {
 	case v.exited.Signal != 0:
 		x.Reason, x.Code, x.Signal = "signal", v.exited.Code, v.exited.Signal
 		x.Message = fmt.Sprintf("ended by signal %d (%s)", v.exited.Signal, syscall.Signal(v.exited.Signal))
+		if killed && v.lacks > 0 { // no proof that it was this one
+			x.Message += fmt.Sprintf(", perhaps for want of memory: of this machine's processes the kernel killed %d for that meanwhile", v.lacks)
+		}
 	case v.exited.Code != 0:
 		x.Reason, x.Code = "exit code", v.exited.Code
 		x.Message = fmt.Sprintf("ended with exit code %d", v.exited.Code)

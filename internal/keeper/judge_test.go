@@ -26,6 +26,8 @@ func TestJudge(t *testing.T) {
 		{"success", evidence{heard: ran(0, 0)}, "succeeded", 0, 0, "exit code 0"},
 		{"exit code", evidence{heard: ran(7, 0)}, "exit code", 7, 0, "exit code 7"},
 		{"signal", evidence{heard: ran(139, 11)}, "signal", 139, 11, "signal 11 (segmentation fault)"},
+		{"killed when memory was short", evidence{heard: ran(137, 9), lacks: 2}, "signal", 137, 9, "signal 9 (killed), perhaps for want of memory: of this machine's processes the kernel killed 2"},
+		{"another signal when memory was short", evidence{heard: ran(143, 15), lacks: 2}, "signal", 143, 15, "signal 15 (terminated)"},
 		{"failed", evidence{heard: heard{failed: &wire.Failed{Step: "/dev", Message: "why"}}}, "launch failed", 1, 0, `"/dev": why`},
 		{"failed although asked", evidence{heard: heard{failed: &wire.Failed{Step: "s"}}, asked: stopped}, "launch failed", 1, 0, "s"},
 		{"init killed early", evidence{}, "launch failed", 1, 0, "init"},

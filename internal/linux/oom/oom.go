@@ -42,6 +42,19 @@ func Offer() error {
 // offer keeps a distance to those who were offered already: a server that is a container's own, or another's engine.
 func offer(now int) int { return max(offered, min(now+100, most)) }
 
+// Kills is how many processes of this machine the kernel has killed for want of memory, or at a limit, since it runs; 0 where it
+// does not tell.
+func Kills() int64 {
+	text, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "\noom_kill ")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.ParseInt(line, 10, 64)
+	return n
+}
+
 func read() (int, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -65,3 +65,16 @@ func mayProtect(t *testing.T) bool {
 	}
 	return set&(1<<unix.CAP_SYS_RESOURCE) != 0
 }
+
+// The kernel's count is read: it never goes down, and where the file has the line it is what a plain search finds.
+func TestKills(t *testing.T) {
+	before := Kills()
+	out, err := exec.Command("awk", "$1 == \"oom_kill\" { print $2 }", "/proc/vmstat").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, _ := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if after := Kills(); there < before || there > after {
+		t.Errorf("Kills %d, then %d; /proc/vmstat has %d in between", before, after, there)
+	}
+}
