@@ -24,6 +24,7 @@ import (
 	"muster/internal/driver/local"
 	"muster/internal/keeper/embedded"
 	"muster/internal/kernel"
+	"muster/internal/linux/oom"
 	"muster/internal/manager"
 	"muster/internal/server"
 	"muster/internal/store"
@@ -73,6 +74,7 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	oom.Protect() // this process, and the keepers that it starts
 	drv, err := newDriver(paths, c)
 	if err != nil {
 		return nil, err
