@@ -58,6 +58,7 @@ type session struct {
 	pending    []*worker            // admitted and released: to be started
 	keys       map[string][]*worker // launches by their callers' keys; nil workers: it is being carried out
 	recorded   bool                 // later servers will know of it
+	adopting   bool                 // it is not known yet which workers the driver has
 	unrecorded []*worker            // their ends are to be recorded
 	batches    int                  // launched
 	ending     bool                 // nothing is launched any more
