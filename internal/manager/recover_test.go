@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -257,6 +258,35 @@ func TestSessionsThatAreEnding(t *testing.T) {
 	for _, w := range waits {
 		if got := l.engine(w.ID); got.Status != "stopped" || got.RunningAt != nil {
 			t.Errorf("it was waiting: %+v", got)
+		}
+	}
+}
+
+// A server that lets go while it starts workers leaves those to the next one which it has not started: they have not failed.
+func TestLettingGoWhileStarting(t *testing.T) {
+	var slow atomic.Bool
+	slow.Store(true)
+	began := make(chan struct{}, 100)
+	l := newLives(t, func(_ *manager.Config, f *fake.Options) {
+		f.Delay = func(step string, spec driver.Spec) time.Duration {
+			if step != fake.StepAccept || !slow.Load() || spec.Role == engine.RoleSession {
+				return 0
+			}
+			began <- struct{}{}
+			return time.Hour
+		}
+	})
+	id := l.session()
+	ws := l.launch(id, worker(2, "print once\nexit 4"))
+	<-began
+	if err := l.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	slow.Store(false)
+	l.restart()
+	for _, w := range l.awaitEnd(id, ids(ws)...).Failures {
+		if w.ExitCode == nil || *w.ExitCode != 4 || l.output(id, w.ID, console.Stdout) != "once\n" {
+			t.Errorf("%+v", w)
 		}
 	}
 }

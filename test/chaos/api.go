@@ -95,7 +95,7 @@ type engineInfo struct {
 
 func (e engineInfo) code() int {
 	if e.ExitCode == nil {
-		return -1
+		return noCode
 	}
 	return *e.ExitCode
 }

@@ -9,12 +9,22 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // ending is how an engine ended, as one of the sources tells it.
 type ending struct {
-	Reason string `json:"reason"`
-	Code   int    `json:"code"`
+	Reason string    `json:"reason"`
+	Code   int       `json:"code"`
+	At     time.Time `json:"at"` // as the records say it
+}
+
+// noCode is that of an engine that never ran.
+const noCode = -1
+
+// same reports whether two sources tell of the same ending.
+func (e ending) same(other ending) bool {
+	return e.Reason == other.Reason && (e.Code == other.Code || e.Code == noCode || other.Code == noCode)
 }
 
 // engineLog is what the console on disk says of one engine.
@@ -51,7 +61,7 @@ func readSession(dir string, torn bool, tape io.Writer) (map[string]*engineLog, 
 				if l.exit != nil {
 					return fmt.Errorf("engine %s ends twice", r.engine)
 				}
-				l.exit = &ending{e.Reason, *e.Code}
+				l.exit = &ending{Reason: e.Reason, Code: *e.Code}
 			}
 		}
 		return writeTape(tape, r)

@@ -13,15 +13,18 @@ import (
 func (w *world) fullFor(d time.Duration) error {
 	fill := exec.Command("sh", "-c", `trap 'rm -f "$0"' EXIT; cat /dev/zero > "$0"; sleep "$1"`, filepath.Join(w.state, "filling"),
 		fmt.Sprintf("%.3f", d.Seconds()))
-	from := time.Now()
+	w.mu.Lock()
+	w.full = append(w.full, window{from: time.Now()})
+	n := len(w.full) - 1
+	w.mu.Unlock()
 	err := fill.Run()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.full = append(w.full, window{from, time.Now()})
+	w.full[n].to = time.Now()
 	return err
 }
 
-// window is a time in which the disk was full, or was being filled.
+// window is a time in which the disk was full, or was being filled; it goes on while to is zero.
 type window struct{ from, to time.Time }
 
 // diskFull reports whether there is hardly any room now.
@@ -35,7 +38,7 @@ func (w *world) wasFull(at time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range w.full {
-		if at.After(f.from) && at.Before(f.to.Add(2*time.Second)) {
+		if at.After(f.from) && (f.to.IsZero() || at.Before(f.to.Add(2*time.Second))) {
 			return true
 		}
 	}

@@ -17,16 +17,16 @@ import (
 // follower reads a session's console from its beginning to its end, from position to position over every restart of the
 // server and every cut link, and keeps what it read: that must be what is on disk, byte for byte.
 type follower struct {
-	w       *world
-	api     *api
-	session string
-	file    *os.File
-	out     *bufio.Writer
-	from    string
-	resumed int
-	done    chan struct{}
-	err     error
-	cancel  context.CancelFunc
+	w           *world
+	api         *api
+	session     string
+	file        *os.File
+	out         *bufio.Writer
+	from        string
+	connections int
+	done        chan struct{}
+	err         error
+	cancel      context.CancelFunc
 }
 
 func (w *world) tapeOf(session string) string { return filepath.Join(w.tape, session+".followed") }
@@ -60,7 +60,6 @@ func (f *follower) run(ctx context.Context) error {
 		case errors.As(err, &refused):
 			return err
 		}
-		f.resumed++
 		time.Sleep(20 * time.Millisecond)
 	}
 }
@@ -73,6 +72,7 @@ func (f *follower) read(ctx context.Context) error {
 		return err
 	}
 	defer r.Body.Close()
+	f.connections++
 	in := bufio.NewReaderSize(r.Body, 256<<10)
 	for {
 		line, err := in.ReadBytes('\n')

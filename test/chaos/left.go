@@ -154,7 +154,7 @@ found = [r[0] for r in db.execute("PRAGMA integrity_check")] + [list(r) for r in
 ends = {}
 for engine, record in db.execute("SELECT engine, record FROM ends"):
     exit = json.loads(record)["exit"]
-    ends[engine] = {"reason": exit["reason"], "code": exit["code"]}
+    ends[engine] = {"reason": exit["reason"], "code": exit["code"], "at": exit["at"]}
 live = db.execute("SELECT count(*) FROM sessions WHERE NOT ended").fetchone()[0]
 print(json.dumps({"integrity": found, "ends": ends, "live": live}))
 `

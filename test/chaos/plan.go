@@ -28,7 +28,7 @@ func plansFor(r *rand.Rand, session string, n int) []plan {
 	plans := make([]plan, n)
 	for i := range plans {
 		p := plan{
-			Name: fmt.Sprintf("%s-%d", session, i), N: 1 + r.Intn(4), Kind: kinds[r.Intn(len(kinds))], Rate: []float64{1, 2, 4, 20}[r.Intn(4)],
+			Name: fmt.Sprintf("%s-%d", session, i), N: 1 + r.Intn(4), Kind: kinds[r.Intn(len(kinds))], Rate: []float64{1, 2, 3, 10}[r.Intn(4)],
 			Burst: []int{1, 1, 1, 50}[r.Intn(4)], Errors: []int{0, 3, 10}[r.Intn(3)], Pad: r.Intn(120), Long: 1000 * r.Intn(7),
 		}
 		if r.Intn(3) == 0 {

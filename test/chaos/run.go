@@ -123,7 +123,7 @@ func (c *chaos) told() map[string]ending {
 			c.violate("workers of session %s: %v", s.ID, err)
 		}
 		for _, e := range append(workers, s.Engine) {
-			ends[e.ID] = ending{e.Reason, e.code()}
+			ends[e.ID] = ending{Reason: e.Reason, Code: e.code()}
 			c.engines[e.ID] = true
 		}
 	}

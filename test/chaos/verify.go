@@ -25,15 +25,15 @@ func (c *chaos) verify(x *session, api, records map[string]ending) {
 	if err := x.follow.settle(); err != nil {
 		c.violate("follower of session %s: %v", x.name, err)
 	} else if err := sameTape(c.tapeOf(x.id), disk); err != nil {
-		c.violate("follower of session %s, resumed %d times: %v", x.name, x.follow.resumed, err)
+		c.violate("follower of session %s, resumed %d times: %v", x.name, x.follow.connections-1, err)
 	}
-	c.resumed += x.follow.resumed
+	c.resumed += x.follow.connections - 1
 	workers := c.launched(x)
 	for id, l := range logs {
 		if _, known := workers[id]; !known && id != x.id && l.began {
 			c.violate("session %s: engine %s is in its console, and nobody launched it", x.name, id)
 		}
-		c.verifyOutput(x, id, l)
+		c.verifyOutput(x, id, l, records[id].At)
 	}
 	for id, p := range workers {
 		c.verifyEnd(x, id, p, logs[id], api, records)
@@ -83,22 +83,22 @@ func (c *chaos) launched(x *session) map[string]plan {
 }
 
 // verifyOutput checks the lines of one engine.
-func (c *chaos) verifyOutput(x *session, id string, l *engineLog) {
+func (c *chaos) verifyOutput(x *session, id string, l *engineLog, at time.Time) {
 	n := c.notesOf(id)
 	if n.starts > 1 {
 		c.violate("session %s: engine %s began %d times", x.name, id, n.starts)
 	}
 	// What a killed keeper had not read of the pipe is lost with it; so is what the disk had no room for at the end.
-	unread := x.causes[""].fault == causeKeeper || c.wasFull(c.endOf(x, id))
-	for stream, at := range map[string]struct {
+	unread := x.causes[""].fault == causeKeeper || c.wasFull(at)
+	for stream, s := range map[string]struct {
 		counter *counter
 		noted   int
 	}{"stdout": {&l.out, n.out}, "stderr": {&l.errs, n.errs}} {
-		c.lines += at.counter.lines
+		c.lines += s.counter.lines
 		if id == x.id && x.kind == kindAttached {
 			continue // it prints to its own terminal
 		}
-		if err := at.counter.end(at.noted, unread); err != nil {
+		if err := s.counter.end(s.noted, unread); err != nil {
 			c.violate("session %s (%s), engine %s, %s: %v", x.name, x.causes[""].fault, id, stream, err)
 		}
 	}
@@ -117,38 +117,26 @@ func (c *chaos) verifyEnd(x *session, id string, p plan, l *engineLog, api, reco
 	if id == x.id && x.causes[""].fault == causeOwn && !n.ended {
 		c.violate("session %s did not come to its end", x.name)
 	}
-	if !fits(told, may) && !c.lostInFull(x, id, told) {
+	if !fits(told, may) && !c.lostInFull(told, records[id].At) {
 		c.violate("session %s, engine %s (%s): it ended as %q with %d, and it was to be %s; done to it: %q, to its session: %q",
 			x.name, id, p.Kind, told.Reason, told.Code, describe(may), done.fault, x.causes[""].fault)
 	}
-	if r, ok := records[id]; !ok || r != told {
+	if r, ok := records[id]; !ok || !r.same(told) {
 		c.violate("session %s, engine %s: the records say %v (there: %v), the API says %v", x.name, id, r, ok, told)
 	}
-	if l != nil && l.exit != nil && *l.exit != told {
+	if l != nil && l.exit != nil && !l.exit.same(told) {
 		c.violate("session %s, engine %s: the console says %v, the API says %v", x.name, id, *l.exit, told)
 	}
-	if l != nil && l.began && l.exit == nil && told.Reason != "keeper lost" && !c.wasFull(c.endOf(x, id)) {
+	if l != nil && l.began && l.exit == nil && told.Reason != "keeper lost" && !c.wasFull(records[id].At) {
 		c.violate("session %s, engine %s: its console does not say how it ended", x.name, id)
 	}
 	c.ends[told.Reason]++
 }
 
-// endOf is about when an engine ended.
-func (c *chaos) endOf(x *session, id string) (at time.Time) {
-	if info, err := os.Stat(filepath.Join(c.project, "notes", id)); err == nil {
-		at = info.ModTime() // the last thing that it did
-	}
-	for _, d := range []cause{x.causes[id], x.causes[""]} {
-		if d.fault != "" && d.at.After(at) && !c.wasFull(at) {
-			at = d.at
-		}
-	}
-	return at
-}
-
-// lostInFull reports whether an end could be written nowhere: the disk was full, and the session was over before there was room.
-func (c *chaos) lostInFull(x *session, id string, told ending) bool {
-	return told.Reason == "keeper lost" && c.wasFull(c.endOf(x, id))
+// lostInFull reports whether an end is one that a full disk leads to: the engine could not be started, or its end could be written
+// nowhere, because the session was over before there was room.
+func (c *chaos) lostInFull(told ending, at time.Time) bool {
+	return (told.Reason == "keeper lost" || told.Reason == "launch failed") && c.wasFull(at)
 }
 
 // verifyShown checks what the command, or the process, showed of the session: each line of an engine once and in its order.

@@ -61,8 +61,9 @@ def crew():
             missing = want - sum(w["status"] in LIVE for w in calm(cdsw.list_workers))
             if missing > 0:
                 launch(plan, min(missing, plan["n"]))
+                time.sleep(0.1)
                 break
-            time.sleep(0.3)
+            time.sleep(0.5)
 
 
 def work():
