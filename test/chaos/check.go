@@ -133,6 +133,9 @@ func expect(p plan, n notes, own bool, done, session cause) map[string][]int {
 	switch session.fault {
 	case causeKeeper:
 		may["keeper lost"] = []int{137}
+		if n.starts == 0 {
+			may["session ended"], may["launch failed"] = nil, nil
+		}
 	case causeSession:
 		if own {
 			may["signal"] = []int{137}

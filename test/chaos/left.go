@@ -103,17 +103,27 @@ func (c *chaos) left() (all []string) {
 	return append(append(all, c.leftNetworks()...), c.leftFiles()...)
 }
 
-// leftNetworks looks for processes that are in a network of this run, or hold one open.
+// leftNetworks looks for processes that are in a network of this run, or hold one open. The kernel gives numbers of namespaces again:
+// those of other servers on the machine may have got one.
 func (c *chaos) leftNetworks() (all []string) {
 	for _, pattern := range []string{"/proc/[0-9]*/ns/net", "/proc/[0-9]*/fd/*"} {
 		names, _ := filepath.Glob(pattern)
 		for _, n := range names {
-			if at, err := os.Readlink(n); err == nil && c.networks[at] {
+			if at, err := os.Readlink(n); err == nil && c.networks[at] && !c.othersProcess(n) {
 				all = append(all, fmt.Sprintf("network namespace %s, held by %s", at, n))
 			}
 		}
 	}
 	return all
+}
+
+// othersProcess reports whether a file of a process's folder in /proc is one of another server's or its engines'.
+func (c *chaos) othersProcess(name string) bool {
+	dir := filepath.Join("/proc", strings.Split(name, "/")[2])
+	comm, _ := os.ReadFile(dir + "/comm")
+	cgroup, _ := os.ReadFile(dir + "/cgroup")
+	m := group.FindSubmatch(cgroup)
+	return m != nil && !c.ours(string(m[1])) || m == nil && strings.HasPrefix(string(comm), "muster")
 }
 
 // leftFiles looks where temporary files lie for names of this run's engines, and at what lies in the state folder beside the consoles
