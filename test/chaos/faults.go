@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand"
 	"strings"
@@ -33,6 +34,7 @@ var faults = []fault{
 	{"session: kill -9 of muster run or python3", 2, false, killHolder},
 	{"session: kill -9 of its interpreter", 1, false, killSession},
 	{"session: muster stop", 1, false, stopSession},
+	{"session: kill -9 of muster run, held by its connection", 1, true, killClient},
 	{"link: cut", 10, true, cutLinks},
 	{"link: half closed", 4, true, halfCloseLinks},
 	{"link: slow", 2, false, slowLinks},
@@ -46,10 +48,12 @@ type chaos struct {
 	proxy    *proxy
 	crew     *crew
 	disk     sync.Mutex
+	clients  int // killed ones of sessions that are held by their connections
 
-	ownNetwork string
-	networks   map[string]bool // network namespaces of this run
-	engines    map[string]bool // all ids that the server knows
+	interrupted context.Context
+	ownNetwork  string
+	networks    map[string]bool // network namespaces of this run
+	engines     map[string]bool // all ids that the server knows
 
 	lines, shown, launches, refused, resumed int
 	ends                                     map[string]int // by reason
@@ -64,7 +68,7 @@ func (c *chaos) script() {
 	from := time.Now()
 	for i := range c.o.faults {
 		time.Sleep(time.Until(from.Add(c.o.length * time.Duration(i) / time.Duration(c.o.faults))))
-		if time.Since(from) > c.o.length {
+		if time.Since(from) > c.o.length || c.interrupted.Err() != nil {
 			break
 		}
 		f, seed := pick(chosen, r.Intn(total)), r.Int63()

@@ -198,11 +198,22 @@ func killKeeper(c *chaos, r *rand.Rand) string {
 }
 
 func killHolder(c *chaos, r *rand.Rand) string {
-	x, ok := c.victim(r, kindRun, kindLink, kindAttached)
+	x, ok := c.victim(r, kindRun, kindAttached)
 	if !ok {
 		return "no session"
 	}
 	return c.endSession(x, fmt.Sprintf("session: %s killed → gone", x.kind), causeHolder, func(held) { x.cmd.Process.Kill() }, nil)
+}
+
+// killClient takes the longest: such a session's client may come back within 10 s of its going, or of the server's start. So the
+// server is left alone meanwhile, and few of these are made.
+func killClient(c *chaos, r *rand.Rand) string {
+	x, ok := c.victim(r, kindLink)
+	if !ok || c.clients >= 3 {
+		return "no session"
+	}
+	c.clients++
+	return c.endSession(x, "session: muster run by a proxy killed → gone (10 s of grace)", causeHolder, func(held) { x.cmd.Process.Kill() }, nil)
 }
 
 func killSession(c *chaos, r *rand.Rand) string {

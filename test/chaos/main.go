@@ -16,6 +16,8 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "bin/muster", "the program under test")
 	flag.StringVar(&o.only, "only", "", "only these faults, separated by commas")
 	flag.BoolVar(&o.keep, "keep", false, "leave the files where they are")
+	many := flag.Bool("adopt", false, "measure how long a server takes to adopt the workers of one that was killed, and make no other faults")
+	long := flag.Bool("soak", false, "let sessions begin and end as long, and see that nothing grows")
 	flag.Parse()
 	o.length, o.log = time.Duration(*minutes*float64(time.Minute)), os.Stdout
 	if o.seed == 0 {
@@ -24,7 +26,14 @@ func main() {
 	if o.faults == 0 {
 		o.faults = int(*minutes * 110)
 	}
-	r, err := run(o)
+	do := run
+	switch {
+	case *many:
+		do = adopt
+	case *long:
+		do = soak
+	}
+	r, err := do(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(2)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -40,7 +42,9 @@ func run(o options) (report, error) {
 		defer close(watched)
 		c.watch(stop)
 	}()
+	stopped := c.interruptible()
 	c.script()
+	stopped()
 	c.end()
 	close(stop)
 	<-watched
@@ -49,6 +53,13 @@ func run(o options) (report, error) {
 		w.o.keep = true
 	}
 	return report{c.made(), w.violations}, w.close()
+}
+
+// interruptible lets Ctrl-C end the faults: what is under way comes to its end and is checked.
+func (c *chaos) interruptible() (stop func()) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	c.interrupted = ctx
+	return cancel
 }
 
 // awaitCrew waits until most workers print: faults are to meet a full house.

@@ -15,12 +15,8 @@ func (c *chaos) table() {
 	for _, name := range sorted(c.counts) {
 		fmt.Fprintf(out, "%-58s %7d\n", name, c.counts[name])
 	}
-	fmt.Fprintf(out, "%-58s %7d\n\n%-76s %6s %9s %9s %9s\n", "together", c.made(), "from the fault to the last process gone", "count", "p50", "p99", "max")
-	for _, what := range sorted(c.times) {
-		all := c.times[what]
-		slices.Sort(all)
-		fmt.Fprintf(out, "%-76s %6d %9s %9s %9s\n", what, len(all), show(quantile(all, 0.5)), show(quantile(all, 0.99)), show(all[len(all)-1]))
-	}
+	fmt.Fprintf(out, "%-58s %7d\n", "together", c.made())
+	c.timesTable()
 	fmt.Fprintf(out, "\n%d sessions, %d workers launched, %d launches refused (full disk), %d servers started\n", len(c.crew.sessions), c.launches,
 		c.refused, c.operator.starts)
 	fmt.Fprintf(out, "%d lines in the logs, each once and in order; %d of them were shown by commands; followers resumed %d times\n",
@@ -30,6 +26,23 @@ func (c *chaos) table() {
 		fmt.Fprintf(out, "%s %d  ", reason, c.ends[reason])
 	}
 	fmt.Fprintf(out, "\n\n")
+	c.verdict()
+}
+
+// timesTable prints what was measured.
+func (c *chaos) timesTable() {
+	out := c.o.log
+	fmt.Fprintf(out, "\n%-76s %6s %9s %9s %9s\n", "from … to", "count", "p50", "p99", "max")
+	for _, what := range sorted(c.times) {
+		all := c.times[what]
+		slices.Sort(all)
+		fmt.Fprintf(out, "%-76s %6d %9s %9s %9s\n", what, len(all), show(quantile(all, 0.5)), show(quantile(all, 0.99)), show(all[len(all)-1]))
+	}
+	fmt.Fprintln(out)
+}
+
+func (c *chaos) verdict() {
+	out := c.o.log
 	if len(c.violations) == 0 {
 		fmt.Fprintln(out, "no promise was broken")
 		return

@@ -280,3 +280,26 @@ func TestShownLines(t *testing.T) {
 		}
 	}
 }
+
+func TestTrendsAreSeen(t *testing.T) {
+	for what, c := range map[string]struct {
+		each  float64 // kB of the server's memory that a launch leaves
+		wrong bool
+	}{"as much as is kept": {4, false}, "a leak": {60, true}} {
+		var out bytes.Buffer
+		c1 := &chaos{world: &world{o: options{log: &out}}}
+		var half []sample
+		for i := range 20 {
+			launches := i * 100
+			noise := float64(i%3) * 2
+			half = append(half, sample{
+				at: time.Duration(i) * time.Minute, launches: launches,
+				values: map[string]float64{"server memory": 40 + noise + float64(launches)*c.each/1e3},
+			})
+		}
+		c1.trends(half)
+		if (len(c1.violations) > 0) != c.wrong {
+			t.Errorf("%s: %v", what, c1.violations)
+		}
+	}
+}

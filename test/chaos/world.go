@@ -93,7 +93,7 @@ func (w *world) furnish() error {
 			return err
 		}
 	}
-	for _, name := range []string{"talk.py", "worker.py", "session.py"} {
+	for _, name := range []string{"talk.py", "worker.py", "session.py", "adopt.py", "round.py", "steady.py"} {
 		b, err := scripts.ReadFile("testdata/" + name)
 		if err != nil {
 			return err
