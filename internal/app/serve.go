@@ -16,11 +16,13 @@ import (
 	"muster/engine"
 	"muster/internal/cli"
 	"muster/internal/linux/peer"
+	"muster/internal/linux/userns"
 )
 
 // serveEmbedded is the server inside "muster run". Its socket has no file: a kill -9 leaves none.
 func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, func(context.Context) error, error) {
-	a, err := open(config{rung: o.Rung, hardCPU: o.HardCPU, gpus: o.GPUs, ephemeral: true, log: o.Log})
+	refused := enter(o.Rung, "", false)
+	a, err := open(config{rung: o.Rung, refused: refused, hardCPU: o.HardCPU, gpus: o.GPUs, ephemeral: true, log: o.Log})
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -48,6 +50,7 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
+	refused := enter(o.Rung, o.StateDir, true)
 	if err := letGo(o.Replaces); err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	defer lock.release()
 	defer starting.release()
 	a, err := open(config{
-		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
+		stateDir: o.StateDir, network: o.Network, rung: o.Rung, refused: refused, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, salvage: o.Salvage,
 		tokenFile: o.TokenFile,
 	})
@@ -191,14 +194,14 @@ func (l *peerListener) Accept() (net.Conn, error) {
 	}
 }
 
-// owner reports whether the owner of this server, or root, is at the other end. Without root there are no engines in other
-// process namespaces, and a root that connects may not be looked at.
+// owner reports whether the owner of this server, or root, is at the other end, and no engine. On the plain rung engines are in
+// no process namespaces of their own.
 func owner(c *net.UnixConn) bool {
 	uid, err := peer.User(c)
 	if err != nil || uid != os.Geteuid() && uid != 0 {
 		return false
 	}
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && !userns.Inside() {
 		return true
 	}
 	here, err := peer.Here(c)

@@ -209,7 +209,11 @@ func credential(spec wire.EngineSpec) *syscall.Credential {
 	for i, g := range spec.Groups {
 		groups[i] = uint32(g)
 	}
-	return &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groups}
+	// A user namespace of one user lets nobody choose groups: the engine has those of its user anyway.
+	denied, _ := os.ReadFile("/proc/self/setgroups")
+	return &syscall.Credential{
+		Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groups, NoSetGroups: strings.TrimSpace(string(denied)) == "deny",
+	}
 }
 
 func failure(err error) *wire.Failed {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -60,7 +59,7 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 		Version: wire.Version, Session: string(s.spec.ID), ConsoleDir: s.spec.ConsoleDir, Dir: dir,
 		Ephemeral: s.spec.Ephemeral, Plain: d.rung == Plain, HasLease: s.spec.Owner != nil,
 	}
-	if d.rung == Root {
+	if d.rung != Plain {
 		if s.hub, err = s.newHub(); err != nil {
 			return fmt.Errorf("make the session's network: %w", err)
 		}
@@ -147,7 +146,7 @@ func (s *session) startKeeper(config wire.KeeperConfig, lock *os.File) error {
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
 	cmd.ExtraFiles = []*os.File{peer, hubFile, lease, lock}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = s.driver.process()
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		return err

@@ -59,13 +59,20 @@ func Here(c *net.UnixConn) (bool, error) {
 	return here && err == nil, err
 }
 
+// inOurs counts the numbers that a process has: one in each process namespace from ours down to its own (NSpid in
+// proc_pid_status(5)). Everybody may read that, also from inside of a user namespace, where what is outside may not be looked into.
 func inOurs(pid int) (bool, error) {
-	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	path := fmt.Sprintf("/proc/%d/status", pid)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
 	}
-	ours, err := os.Readlink("/proc/self/ns/pid")
-	return err == nil && theirs == ours, err
+	for line := range strings.Lines(string(b)) {
+		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			return len(strings.Fields(numbers)) == 1, nil
+		}
+	}
+	return false, fmt.Errorf("%s does not tell the process's numbers", path)
 }
 
 func alive(fd int) error {

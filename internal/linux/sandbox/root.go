@@ -91,7 +91,11 @@ func (m mounted) disarm(unmount bool) error {
 		return err
 	}
 	if unmount {
-		return unix.Unmount(fdPath(f), unix.MNT_DETACH)
+		err := unix.Unmount(fdPath(f), unix.MNT_DETACH)
+		if errors.Is(err, unix.EINVAL) { // in a user namespace the host's mounts stay: it is covered
+			err = mask([]string{m.path})
+		}
+		return err
 	}
 	return unix.Mount("", fdPath(f), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV|m.flags(), "")
 }

@@ -1,0 +1,184 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muster/engine"
+	"muster/internal/driver/local"
+	"muster/internal/linux/userns"
+)
+
+// trialName is what this program is called when it tries whether the rootless rung works, in a new user namespace.
+const trialName = "muster-rootless-trial"
+
+// refusedVariable says, in the environment of a process that was to enter a user namespace, that it could not.
+const refusedVariable = "MUSTER_ROOTLESS_REFUSED"
+
+// trialTime is far more than a trial takes.
+const trialTime = 30 * time.Second
+
+// Trial is what main calls first: it carries out a trial, if this process is one, and does not return then.
+func Trial() {
+	if os.Args[0] != trialName || len(os.Args) != 2 {
+		return
+	}
+	var c local.Config
+	err := json.Unmarshal([]byte(os.Args[1]), &c)
+	if err == nil {
+		err = local.TryRootless(context.Background(), c)
+	}
+	answer, _ := json.Marshal(refusalOf(err))
+	fmt.Println(string(answer))
+	io.Copy(io.Discard, os.Stdin) // whoever asked opens this process's namespace now
+	os.Exit(0)
+}
+
+// refusal is why a trial failed; the zero value is that it did not.
+type refusal struct {
+	Kind          engine.Kind
+	Message, Hint string
+}
+
+func refusalOf(err error) refusal {
+	if err == nil {
+		return refusal{}
+	}
+	return refusal{engine.KindOf(err), err.Error(), engine.HintOf(err)}
+}
+
+func (r refusal) err() error {
+	if r == (refusal{}) {
+		return nil
+	}
+	return engine.Errorf(r.Kind, "%s", r.Message).WithHint("%s", r.Hint)
+}
+
+// enter takes this process into a user namespace, where it needs one for the rung and the machine allows it: it begins anew then,
+// with the same arguments, and this call does not return. A server that may find sessions of an earlier one enters theirs.
+// Otherwise it returns why it is not in one; nil if it is, or needs none.
+func enter(rung, stateDir string, adopts bool) error {
+	if os.Geteuid() == 0 || rung == string(local.Root) || rung == string(local.Plain) {
+		return nil
+	}
+	if userns.Inside() {
+		return userns.Confine()
+	}
+	if os.Getenv(refusedVariable) != "" {
+		os.Unsetenv(refusedVariable) // not for engines
+		return engine.Errorf(engine.Unavailable, "this process may not enter a user namespace: setns is refused").
+			WithHint("allow the system call setns, which a filter refuses here")
+	}
+	p, err := findPaths(stateDir)
+	if err != nil {
+		return err
+	}
+	c, err := driverConfig(p, config{rung: string(local.Rootless)})
+	if err != nil {
+		return err
+	}
+	var ns *os.File
+	if adopts {
+		ns = local.Namespace(p.sessions)
+	}
+	if ns == nil {
+		if ns, err = tryRootless(c); err != nil {
+			return err
+		}
+	}
+	defer ns.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return userns.Enter(ns, self, os.Args, os.Environ(), append(os.Environ(), refusedVariable+"=1"))
+}
+
+// tryRootless makes a user namespace in which the rootless rung works, as another process has found out.
+func tryRootless(c local.Config) (*os.File, error) {
+	spec, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), trialTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args, cmd.Stderr = []string{trialName, string(spec)}, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for us
+	userns.Child(cmd.SysProcAttr)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, noNamespace(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, engine.Errorf(engine.Unavailable, "the trial of a user namespace ended without an answer: %v", errors.Join(err, ctx.Err()))
+	}
+	var r refusal
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		return nil, engine.Errorf(engine.Internal, "the trial of a user namespace answered %.100q: %v", line, err)
+	}
+	if err := r.err(); err != nil {
+		return nil, limited(err)
+	}
+	return userns.Of(cmd.Process.Pid)
+}
+
+// noNamespace explains why the kernel makes no user namespace, and what an administrator can do.
+func noNamespace(err error) error {
+	switch {
+	case setting("kernel/unprivileged_userns_clone") == "0":
+		return engine.Errorf(engine.Unavailable, "the machine keeps user namespaces for root (kernel.unprivileged_userns_clone=0)").
+			WithHint("ask an administrator for: sysctl -w kernel.unprivileged_userns_clone=1")
+	case setting("user/max_user_namespaces") == "0":
+		return engine.Errorf(engine.Unavailable, "the machine allows no user namespaces (user.max_user_namespaces=0)").
+			WithHint("ask an administrator for: sysctl -w user.max_user_namespaces=15000")
+	case errors.Is(err, unix.ENOSPC):
+		return engine.Errorf(engine.Unavailable, "there are as many user namespaces as the machine allows (user.max_user_namespaces=%s)",
+			setting("user/max_user_namespaces")).WithHint("ask an administrator for: sysctl -w user.max_user_namespaces=100000")
+	case errors.Is(err, unix.EPERM):
+		return limited(engine.Errorf(engine.Unavailable, "user namespaces are refused, as in most containers: %v", err).
+			WithHint("in a container: run it with --security-opt seccomp=unconfined, or as root with --privileged"))
+	}
+	return engine.Errorf(engine.Unavailable, "no user namespace can be made: %v", err).
+		WithHint("a kernel with CONFIG_USER_NS is needed")
+}
+
+// limited explains a failure by AppArmor's restriction, where that is on: namespaces can be made then, without rights in them.
+func limited(err error) error {
+	if setting("kernel/apparmor_restrict_unprivileged_userns") != "1" {
+		return err
+	}
+	return engine.Errorf(engine.Unavailable,
+		"AppArmor keeps rights in user namespaces from programs without a profile (kernel.apparmor_restrict_unprivileged_userns=1): %v", err).
+		WithHint("ask an administrator for: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+}
+
+// setting reads a kernel setting; "" if this kernel has none of that name.
+func setting(name string) string {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
