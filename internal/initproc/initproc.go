@@ -110,7 +110,8 @@ func start(give func(master *os.File) error) (*process, error) {
 }
 
 func enterSandbox(spec wire.EngineSpec) error {
-	resolv := ""
+	host, _ := os.ReadFile("/etc/resolv.conf") // in the host's network; it may lie where engines do not see it
+	resolv := string(host)
 	if spec.Gateway != "" {
 		resolv = "nameserver " + spec.Gateway + "\noptions timeout:3 attempts:2\n"
 	}

@@ -59,7 +59,7 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 		Version: wire.Version, Session: string(s.spec.ID), ConsoleDir: s.spec.ConsoleDir, Dir: dir,
 		Ephemeral: s.spec.Ephemeral, Plain: d.rung == Plain, HasLease: s.spec.Owner != nil,
 	}
-	if d.rung != Plain {
+	if d.apart(s.spec) {
 		if s.hub, err = s.newHub(); err != nil {
 			return fmt.Errorf("make the session's network: %w", err)
 		}

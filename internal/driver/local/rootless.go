@@ -47,7 +47,7 @@ func namespaceOf(session string) *os.File {
 		return nil
 	}
 	defer conn.Close()
-	if config.Ephemeral || !config.HasHub {
+	if config.Ephemeral || config.Plain {
 		return nil
 	}
 	pid, err := conn.Peer()

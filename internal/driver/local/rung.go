@@ -96,12 +96,11 @@ func (d *Driver) isolate() error {
 	d.rung, d.network, d.tree = rung, network, tree
 	d.caps = driver.Capabilities{
 		Name: "local", OwnAddress: true, Isolation: true, GPU: true, Survives: true, ConnectWait: true, Loopback: true,
-		Attach: true, AttachReach: true, Terminal: true,
+		Attach: true, AttachReach: true, AttachApart: rung == Root, Terminal: true,
 		MemoryLimit: memory, CPUShare: cpu, CPUCap: cpu,
 	}
 	if rung == Rootless {
 		d.caps.Name = "rootless"
-		d.caps.AttachReach = false // a link to the host's network is the administrator's to make
 	}
 	if !memory {
 		d.caps.Warnings = append(d.caps.Warnings, "memory is not limited: the memory controller of cgroups is not usable here")
@@ -129,6 +128,12 @@ func (d *Driver) right() (Rung, error) {
 	}
 	return "", engine.Errorf(engine.Unavailable, "this process is neither root nor in a user namespace of its own").
 		WithHint("run as root for isolated workers")
+}
+
+// apart reports whether the engines of a session have a network of their own. An attached session's needs a link to the host's,
+// which is root's to make: without, they share that of its process, as on the plain rung.
+func (d *Driver) apart(spec driver.SessionSpec) bool {
+	return d.rung == Root || d.rung == Rootless && spec.Attached == nil
 }
 
 // process is for what this process starts in a session of its own, to make engines: in a user namespace it has this one's

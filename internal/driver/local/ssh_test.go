@@ -40,7 +40,7 @@ func (w *watched) reach(change func(*driver.Spec), command string) string {
 
 func openRoot(t *testing.T) (rung, recorded, *watched) {
 	t.Helper()
-	r := newRung(t, Root)
+	r := newRung(t, upper(t))
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
 	d := r.driver(t)

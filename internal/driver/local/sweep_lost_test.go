@@ -16,7 +16,7 @@ import (
 // Cgroups of which no folder tells any more are removed, with what engines made in them; those of others that may be in use
 // stay.
 func TestSweepLostGroups(t *testing.T) {
-	r := newRung(t, Root)
+	r := newRung(t, upper(t))
 	d := r.driver(t)
 	defer d.Close()
 	group := func(session engine.ID) *cgroup.Group {

@@ -138,7 +138,7 @@ func (w *watched) stdout(id engine.ID) string {
 
 // bothRungs runs a test with a driver of each rung, and looks at what stays behind.
 func bothRungs(t *testing.T, test func(t *testing.T, r rung, d recorded)) {
-	for _, name := range []Rung{Root, Plain} {
+	for _, name := range rungs() {
 		t.Run(string(name), func(t *testing.T) {
 			r := newRung(t, name)
 			before := r.count()
