@@ -24,8 +24,8 @@ const (
 	refusedCode    = 77                   // the machine has no such rung for such a user
 )
 
-// ordinary is the number of a user who is nobody in particular.
-const ordinary = 12345
+// ordinary is the number of a user without rights: daemon or bin, whom all machines know, which ssh asks for.
+const ordinary = 1
 
 // rungs are those that this process tests.
 func rungs() []Rung {
@@ -44,8 +44,16 @@ func upper(t testing.TB) Rung {
 	if name := rungs()[0]; name != Plain {
 		return name
 	}
-	t.Skip("capability isolation: this test needs root, or is run by TestAsUser")
+	t.Skip("capability isolation: the plain rung has none")
 	return ""
+}
+
+// needRoot is for what no other user can do, whatever the rung.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: this test mounts, or starts engines of other users")
+	}
 }
 
 // enterRung takes this process to where the tested rung needs it.
@@ -77,7 +85,7 @@ func enterRung() {
 // TestAsUser runs everything here as a user without rights. What the runs print stands between the lines of this one.
 func TestAsUser(t *testing.T) {
 	if os.Getenv(rungVariable) != "" {
-		t.Skip("capability root: this is that run")
+		t.Skip("capability root: this is the run as a user")
 	}
 	for _, name := range []Rung{Rootless, Plain} {
 		t.Run(string(name), func(t *testing.T) {

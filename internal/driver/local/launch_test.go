@@ -111,7 +111,8 @@ s.recv(1)`)
 
 // onSmallDisk opens a session whose console is on a disk of 128 kB.
 func onSmallDisk(t *testing.T) (w *watched, mount func(flags uintptr, size string)) {
-	r := newRung(t, upper(t))
+	needRoot(t)
+	r := newRung(t, Root)
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
 	d := r.driver(t)

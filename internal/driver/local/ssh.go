@@ -24,7 +24,7 @@ func (s *session) addSSH(ctx context.Context, w *wire.EngineSpec) error {
 	if err != nil || key == nil {
 		return err
 	}
-	g := openssh.Group{Key: key, Network: s.hub.Prefix(), Folder: sandbox.PrivateDir}
+	g := openssh.Group{Key: key, Network: s.hub.Prefix(), Folder: sandbox.PrivateDir, NoTTY: s.driver.rung == Rootless}
 	files := maps.Clone(w.Files) // the caller's
 	if files == nil {
 		files = map[string][]byte{}

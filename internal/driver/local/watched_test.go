@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -95,6 +96,7 @@ func (w *watched) engine(role engine.Role, argv ...string) driver.Spec {
 	return driver.Spec{
 		ID: id, Name: "e", Role: role, Address: addrs[0], Master: addrs[0], Hostname: string(id), Argv: argv,
 		Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", Resources: engine.Resources{CPU: 1},
+		UID: os.Geteuid(), GID: os.Getegid(),
 	}
 }
 
