@@ -23,6 +23,7 @@ import (
 var keeperPath string
 
 func TestMain(m *testing.M) {
+	beServer()
 	enterRung()
 	if keeperPath = os.Getenv(keeperVariable); keeperPath != "" {
 		goleak.VerifyTestMain(m)
