@@ -66,9 +66,9 @@ func (r refusal) err() error {
 }
 
 // enter takes this process into a user namespace, where it needs one for the rung and the machine allows it: it begins anew then,
-// with the same arguments, and this call does not return. A server that may find sessions of an earlier one enters theirs.
-// Otherwise it returns why it is not in one; nil if it is, or needs none.
-func enter(rung, stateDir string, adopts bool) error {
+// with the same arguments, and this call does not return. find finds one that is there and is to be entered, by the folder of the
+// sessions; nil: none is. Otherwise it returns why this process is not in one; nil if it is, or needs none.
+func enter(rung, stateDir string, find func(sessions string) *os.File) error {
 	if os.Geteuid() == 0 || rung == string(local.Root) || rung == string(local.Plain) {
 		return nil
 	}
@@ -89,8 +89,8 @@ func enter(rung, stateDir string, adopts bool) error {
 		return err
 	}
 	var ns *os.File
-	if adopts {
-		ns = local.Namespace(p.sessions)
+	if find != nil {
+		ns = find(p.sessions)
 	}
 	if ns == nil {
 		if ns, err = tryRootless(c); err != nil {
@@ -103,6 +103,16 @@ func enter(rung, stateDir string, adopts bool) error {
 		return err
 	}
 	return userns.Enter(ns, self, os.Args, os.Environ(), append(os.Environ(), refusedVariable+"=1"))
+}
+
+// running finds the namespace of a server that runs.
+func running(pid int) func(string) *os.File {
+	return func(sessions string) *os.File {
+		if ns := userns.Owned(pid); ns != nil {
+			return ns
+		}
+		return local.Namespace(sessions)
+	}
 }
 
 // tryRootless makes a user namespace in which the rootless rung works, as another process has found out.

@@ -15,13 +15,14 @@ import (
 
 	"muster/engine"
 	"muster/internal/cli"
+	"muster/internal/driver/local"
 	"muster/internal/linux/peer"
 	"muster/internal/linux/userns"
 )
 
 // serveEmbedded is the server inside "muster run". Its socket has no file: a kill -9 leaves none.
 func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, func(context.Context) error, error) {
-	refused := enter(o.Rung, "", false)
+	refused := enter(o.Rung, "", nil)
 	a, err := open(config{rung: o.Rung, refused: refused, hardCPU: o.HardCPU, gpus: o.GPUs, ephemeral: true, log: o.Log})
 	if err != nil {
 		return "", "", nil, err
@@ -50,7 +51,9 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
-	refused := enter(o.Rung, o.StateDir, true)
+	if o.Replaces > 0 {
+		enter(o.Rung, o.StateDir, running(o.Replaces)) // while it runs: the sessions that it may still get are where it is
+	}
 	if err := letGo(o.Replaces); err != nil {
 		return err
 	}
@@ -60,6 +63,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	}
 	defer lock.release()
 	defer starting.release()
+	refused := enter(o.Rung, o.StateDir, local.Namespace) // with the locks: no other server makes sessions here meanwhile
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, refused: refused, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, salvage: o.Salvage,

@@ -165,6 +165,10 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	if err != nil {
 		return nil, err
 	}
+	if err := d.fits(conn, config); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	if a := config.Attached; a != nil {
 		spec.Attached = &driver.Attached{Name: a.Name, PID: a.PID} // it lives, for the keeper does
 	}

@@ -5,9 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"muster/engine"
+	"muster/internal/keeper/wire"
 	"muster/internal/linux/userns"
 )
 
@@ -54,14 +53,37 @@ func namespaceOf(session string) *os.File {
 	if err != nil {
 		return nil
 	}
-	ns, err := userns.Of(pid)
-	if err != nil {
-		return nil
-	}
-	// The keeper may have ended meanwhile, and its number be another's.
-	if owner, err := unix.IoctlGetUint32(int(ns.Fd()), unix.NS_GET_OWNER_UID); err != nil || int(owner) != os.Geteuid() || !held(session) {
+	ns := userns.Owned(pid)
+	if ns != nil && !held(session) { // the keeper has ended meanwhile, and its number may be another's
 		ns.Close()
 		return nil
 	}
 	return ns
+}
+
+// fits is an error if a session runs on another rung than this process's, or in another user namespace: then its engines are
+// out of reach.
+func (d *Driver) fits(conn *wire.Conn, config wire.KeeperConfig) error {
+	pid, err := conn.Peer()
+	if err != nil {
+		return err
+	}
+	rung := Rootless
+	switch {
+	case config.Plain:
+		rung = Plain
+	case userns.Shared(pid) && d.rung != Plain:
+		return nil
+	case os.Geteuid() == 0:
+		rung = Root
+	}
+	if rung == d.rung && rung == Plain {
+		return nil
+	}
+	if rung == d.rung {
+		return engine.Errorf(engine.Conflict, "session %s is in another user namespace, of a server that ran at the same time", config.Session).
+			WithHint("end it: kill %d", pid)
+	}
+	return engine.Errorf(engine.Conflict, "session %s runs on the %s rung, and this server on the %s rung", config.Session, rung, d.rung).
+		WithHint("start the server with --rung %s, or end the session: kill %d", rung, pid)
 }

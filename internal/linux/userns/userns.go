@@ -79,3 +79,27 @@ func capabilities() []uintptr {
 
 // Of opens the user namespace of a process. Whoever calls must be its owner, in the namespace around it, or in it.
 func Of(pid int) (*os.File, error) { return os.Open(fmt.Sprintf("/proc/%d/ns/user", pid)) }
+
+// Owned is Of, where that is another one than this process's and belongs to its user; nil elsewhere.
+func Owned(pid int) *os.File {
+	ns, err := Of(pid)
+	if err != nil {
+		return nil
+	}
+	owner, err := unix.IoctlGetUint32(int(ns.Fd()), unix.NS_GET_OWNER_UID)
+	if err != nil || int(owner) != os.Geteuid() || Shared(pid) {
+		ns.Close()
+		return nil
+	}
+	return ns
+}
+
+// Shared reports whether a process is in the user namespace of this one.
+func Shared(pid int) bool {
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
+	if err != nil {
+		return false
+	}
+	ours, err := os.Readlink("/proc/self/ns/user")
+	return err == nil && theirs == ours
+}
