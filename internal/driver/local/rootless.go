@@ -7,18 +7,23 @@ import (
 
 	"muster/engine"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 	"muster/internal/linux/userns"
 )
 
-// TryRootless is nil where engines can be isolated in the user namespace that this process is in: it runs something as an engine
-// would be run.
+// TryRootless is nil where engines can be isolated in the user namespace that this process is in: it makes a network, and runs
+// something as an engine would be run, but for the control groups, which are not changed for a trial.
 func TryRootless(ctx context.Context, c Config) error {
-	c.Rung = Rootless
-	d, err := New(c)
-	if err != nil {
+	d := &Driver{config: c, rung: Rootless, tree: &cgroup.Tree{}}
+	if _, err := d.right(); err != nil {
 		return err
 	}
-	defer d.Close()
+	if err := d.tryNetwork(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return engine.Errorf(engine.Unavailable, "the folder for sessions cannot be made: %v", err)
+	}
 	if _, _, err := d.Probe(ctx, engine.Probe{Argv: []string{"/bin/sh", "-c", ":"}, Dir: "/"}); err != nil {
 		return engine.Errorf(engine.Unavailable, "engines cannot be isolated in a user namespace: %w", err)
 	}

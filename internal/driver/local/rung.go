@@ -67,8 +67,12 @@ func (d *Driver) plainly(why string) {
 	}}
 }
 
-// Try is nil where engines can be isolated, else the reason why not: by it New decides, and others can tell beforehand.
-func Try(network string) error { return (&Driver{config: Config{Network: network}}).isolate() }
+// Try is the rung with isolation that works here, or the reason why none does: by it New decides, and others can tell beforehand.
+func Try(refused error) (Rung, error) {
+	d := &Driver{config: Config{Refused: refused}}
+	err := d.isolate()
+	return d.rung, err
+}
 
 // isolate checks everything that the two upper rungs need by making it once.
 func (d *Driver) isolate() error {
@@ -76,6 +80,25 @@ func (d *Driver) isolate() error {
 	if err != nil {
 		return err
 	}
+	if err := d.tryNetwork(); err != nil {
+		return err
+	}
+	tree, err := cgroup.Detect("", "")
+	if err == nil {
+		err = tree.Prepare()
+	}
+	if err != nil && rung == Root {
+		return engine.Errorf(engine.Unavailable, "cgroups do not work: %v", err)
+	}
+	if err != nil {
+		tree = &cgroup.Tree{} // on which nothing is usable
+	}
+	d.rung, d.tree = rung, tree
+	d.declare(err)
+	return nil
+}
+
+func (d *Driver) tryNetwork() error {
 	network, err := hub.PickRange(d.config.Network)
 	if err != nil {
 		return err
@@ -84,31 +107,38 @@ func (d *Driver) isolate() error {
 	if err != nil {
 		return engine.Errorf(engine.Unavailable, "network namespaces do not work: %v", err)
 	}
-	h.Close()
-	tree, err := cgroup.Detect("", "")
-	if err == nil {
-		err = tree.Prepare()
-	}
-	if err != nil {
-		return engine.Errorf(engine.Unavailable, "cgroups do not work: %v", err)
-	}
-	memory, cpu := tree.Has(cgroup.Memory), tree.Has(cgroup.CPU)
-	d.rung, d.network, d.tree = rung, network, tree
+	d.network = network
+	return h.Close()
+}
+
+// declare says what the two upper rungs can do here, and warns of each limit that is not there. noGroups is why there are no
+// control groups at all.
+func (d *Driver) declare(noGroups error) {
+	memory, cpu := d.tree.Has(cgroup.Memory), d.tree.Has(cgroup.CPU)
 	d.caps = driver.Capabilities{
 		Name: "local", OwnAddress: true, Isolation: true, GPU: true, Survives: true, ConnectWait: true, Loopback: true,
-		Attach: true, AttachReach: true, AttachApart: rung == Root, Terminal: true,
+		Attach: true, AttachReach: true, AttachApart: d.rung == Root, Terminal: true,
 		MemoryLimit: memory, CPUShare: cpu, CPUCap: cpu,
 	}
-	if rung == Rootless {
+	if d.rung == Rootless {
 		d.caps.Name = "rootless"
 	}
+	why := func(controller string) string {
+		text := fmt.Sprintf("the %s controller of cgroups is not usable here", controller)
+		if noGroups != nil {
+			text = noGroups.Error()
+		}
+		if d.rung == Rootless {
+			text += " (muster doctor says what to do)"
+		}
+		return text
+	}
 	if !memory {
-		d.caps.Warnings = append(d.caps.Warnings, "memory is not limited: the memory controller of cgroups is not usable here")
+		d.caps.Warnings = append(d.caps.Warnings, "memory is not limited: "+why(cgroup.Memory))
 	}
 	if !cpu {
-		d.caps.Warnings = append(d.caps.Warnings, "CPU is not shared by weight: the cpu controller of cgroups is not usable here")
+		d.caps.Warnings = append(d.caps.Warnings, "CPU is not shared by weight: "+why(cgroup.CPU))
 	}
-	return nil
 }
 
 // right is the rung that this process has the rights for.
