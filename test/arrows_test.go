@@ -42,6 +42,7 @@ var allowed = map[string][]string{
 	"internal/linux/hub":         {"engine", "internal/linux/netns", "internal/linux/peer", "internal/linux/pidfd"},
 	"internal/linux/openssh":     {},
 	"internal/linux/sandbox":     {},
+	"internal/linux/userns":      {},
 	"internal/web":               {"engine"},
 	"test":                       {},
 }
