@@ -136,7 +136,7 @@ func tryRootless(c local.Config) (*os.File, error) {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, noNamespace(err)
+		return nil, settings(kernelSetting).noNamespace(err)
 	}
 	defer cmd.Wait()
 	defer in.Close()
@@ -149,46 +149,49 @@ func tryRootless(c local.Config) (*os.File, error) {
 		return nil, engine.Errorf(engine.Internal, "the trial of a user namespace answered %.100q: %v", line, err)
 	}
 	if err := r.err(); err != nil {
-		return nil, limited(err)
+		return nil, settings(kernelSetting).restricted(err)
 	}
 	return userns.Of(cmd.Process.Pid)
 }
 
-// noNamespace explains why the kernel makes no user namespace, and what an administrator can do.
-func noNamespace(err error) error {
-	switch {
-	case setting("kernel/unprivileged_userns_clone") == "0":
-		return engine.Errorf(engine.Unavailable, "the machine keeps user namespaces for root (kernel.unprivileged_userns_clone=0)").
-			WithHint("ask an administrator for: sysctl -w kernel.unprivileged_userns_clone=1")
-	case setting("user/max_user_namespaces") == "0":
-		return engine.Errorf(engine.Unavailable, "the machine allows no user namespaces (user.max_user_namespaces=0)").
-			WithHint("ask an administrator for: sysctl -w user.max_user_namespaces=15000")
-	case errors.Is(err, unix.ENOSPC):
-		return engine.Errorf(engine.Unavailable, "there are as many user namespaces as the machine allows (user.max_user_namespaces=%s)",
-			setting("user/max_user_namespaces")).WithHint("ask an administrator for: sysctl -w user.max_user_namespaces=100000")
-	case errors.Is(err, unix.EPERM):
-		return limited(engine.Errorf(engine.Unavailable, "user namespaces are refused, as in most containers: %v", err).
-			WithHint("in a container: run it with --security-opt seccomp=unconfined, or as root with --privileged"))
-	}
-	return engine.Errorf(engine.Unavailable, "no user namespace can be made: %v", err).
-		WithHint("a kernel with CONFIG_USER_NS is needed")
-}
+// settings reads a kernel setting; "" if the kernel has none of that name.
+type settings func(name string) string
 
-// limited explains a failure by AppArmor's restriction, where that is on: namespaces can be made then, without rights in them.
-func limited(err error) error {
-	if setting("kernel/apparmor_restrict_unprivileged_userns") != "1" {
-		return err
-	}
-	return engine.Errorf(engine.Unavailable,
-		"AppArmor keeps rights in user namespaces from programs without a profile (kernel.apparmor_restrict_unprivileged_userns=1): %v", err).
-		WithHint("ask an administrator for: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
-}
-
-// setting reads a kernel setting; "" if this kernel has none of that name.
-func setting(name string) string {
+func kernelSetting(name string) string {
 	b, err := os.ReadFile("/proc/sys/" + name)
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+const ask = "ask an administrator for: "
+
+// noNamespace explains why the kernel makes no user namespace, and what an administrator can do.
+func (setting settings) noNamespace(err error) error {
+	most := setting("user/max_user_namespaces")
+	switch {
+	case setting("kernel/unprivileged_userns_clone") == "0":
+		return engine.Errorf(engine.Unavailable, "the machine keeps user namespaces for root (kernel.unprivileged_userns_clone=0)").
+			WithHint(ask + "sysctl -w kernel.unprivileged_userns_clone=1")
+	case most == "0", errors.Is(err, unix.ENOSPC):
+		return engine.Errorf(engine.Unavailable, "the machine allows no more user namespaces (user.max_user_namespaces=%s)", most).
+			WithHint(ask + "sysctl -w user.max_user_namespaces=100000")
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		return engine.Errorf(engine.Unavailable, "this kernel has no user namespaces: %v", err).WithHint("use a kernel with CONFIG_USER_NS")
+	case errors.Is(err, unix.EPERM):
+		return setting.restricted(engine.Errorf(engine.Unavailable, "user namespaces are refused, as in most containers: %v", err).
+			WithHint("in a container: start it with --security-opt seccomp=unconfined, or as root with --privileged"))
+	}
+	return engine.Errorf(engine.Unavailable, "no user namespace can be made: %v", err)
+}
+
+// restricted explains a failure by AppArmor's restriction, where that is on: namespaces can be made then, without rights in them.
+func (setting settings) restricted(err error) error {
+	const name = "kernel.apparmor_restrict_unprivileged_userns"
+	if setting(strings.Replace(name, ".", "/", 1)) != "1" {
+		return err
+	}
+	return engine.Errorf(engine.Unavailable, "AppArmor leaves no rights in user namespaces to programs without a profile (%s=1): %v", name, err).
+		WithHint(ask + "sysctl -w " + name + "=0")
 }
