@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // ordinary is a user without rights.
@@ -79,7 +81,11 @@ func self(what string) said {
 			s.Status[k] = strings.TrimSpace(v)
 		}
 	}
-	if s.Inside && Confine() == nil {
+	if s.Inside {
+		if err := Confine(); err != nil {
+			s.Child = err.Error()
+			return s
+		}
 		out, _ := exec.Command("/bin/grep", "CapEff", "/proc/self/status").Output()
 		kept := exec.Command("/bin/grep", "CapEff", "/proc/self/status")
 		kept.SysProcAttr = &syscall.SysProcAttr{}
@@ -189,6 +195,9 @@ func TestEnter(t *testing.T) {
 	all := s.Status["CapBnd"]
 	if s.Status["CapEff"] != all || s.Status["CapPrm"] != all || s.Status["CapAmb"] != all {
 		t.Errorf("capabilities %v", s.Status)
+	}
+	if strings.HasSuffix(s.Child, unix.ENOTSUP.Error()) { // with cgo, as the race detector needs it
+		return
 	}
 	if s.Child != "CapEff:\t0000000000000000\nCapEff:\t"+all+"\n" {
 		t.Errorf("children have %q", s.Child)
