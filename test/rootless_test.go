@@ -24,7 +24,7 @@ const someone = 23456
 func userWorld(t *testing.T) *world {
 	t.Helper()
 	requireRoot(t) // to become that user
-	root, err := os.MkdirTemp("", "muster-rootless-")
+	root, err := os.MkdirTemp("/var/tmp", "muster-rootless-") // engines have a /tmp of their own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,14 +139,35 @@ processes = [p for p in os.listdir("/proc") if p.isdigit()]
 print("user", os.getuid(), "processes", len(processes))
 caps = [l.split()[1] for l in open("/proc/self/status") if l.startswith(("CapPrm", "CapEff", "CapInh", "CapAmb"))]
 print("rights", set(caps))
+print("second proc", os.listdir("../second"))
 `
+
+// mountAround mounts, as some machines do, where the user may not go, and a /proc in a second place, in which engines would see
+// the host's processes.
+func (w *world) mountAround() {
+	w.t.Helper()
+	closed, second := filepath.Join(w.root, "closed"), filepath.Join(w.root, "second")
+	for dir, fstype := range map[string]string{filepath.Join(closed, "place"): "tmpfs", second: "proc"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := unix.Mount(fstype, dir, fstype, 0, ""); err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	}
+	if err := os.Chmod(closed, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+}
 
 func TestRootless(t *testing.T) {
 	w := userWorld(t)
 	w.requireUserNamespaces()
+	w.mountAround()
 	w.writeShared("session.py", rootlessScript)
 	r := w.finish(w.asSomeone("run", "--rung", "rootless", "session.py"), 4*deadline).ok(t)
-	r.has(t, "of itself\n", "failures []\n", "addresses 3\n", fmt.Sprintf("user %d processes 2\n", someone), "rights {'0000000000000000'}\n")
+	r.has(t, "of itself\n", "failures []\n", "addresses 3\n", fmt.Sprintf("user %d processes 2\n", someone), "rights {'0000000000000000'}\n", "second proc []\n")
 	if strings.Count(r.out, "worker heard welcome\n") != 2 || strings.Count(r.out, " of itself\n") != 2 {
 		t.Errorf("stdout: %s", r.out)
 	}
