@@ -23,7 +23,7 @@ const someone = 23456
 // userWorld is a world of that user's, with a copy of the binary: nothing in it is out of the user's reach.
 func userWorld(t *testing.T) *world {
 	t.Helper()
-	requireRoot(t) // to become that user
+	requireRoot(t)                                            // to become that user
 	root, err := os.MkdirTemp("/var/tmp", "muster-rootless-") // engines have a /tmp of their own
 	if err != nil {
 		t.Fatal(err)
