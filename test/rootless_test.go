@@ -302,3 +302,42 @@ func init() { // on the main thread, with which the program that is executed goe
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
+
+// A plain python3 of that user's becomes a session: its workers see their own processes alone, find it at CDSW_MASTER_IP and are
+// found by it, a listener that comes late included.
+func TestRootlessAttached(t *testing.T) {
+	w := userWorld(t)
+	w.requireUserNamespaces()
+	install := w.asSomeone("clients", "install", "--python", "/usr/bin/python3")
+	w.finish(install, 2*deadline).ok(t)
+	w.writeShared("outside.py", `
+import cdsw, os, socket, time
+def listener():
+    s = socket.socket(); s.bind(("0.0.0.0", 0)); return s
+mine = listener()
+code = """
+import os, socket
+there = [p for p in os.listdir("/proc") if p.isdigit()]
+l = socket.create_server((os.environ["CDSW_IP_ADDRESS"], 0))
+s = socket.create_connection((os.environ["CDSW_MASTER_IP"], %d))
+s.sendall(("%%d processes; port %%d\\n" %% (len(there), l.getsockname()[1])).encode())
+c, _ = l.accept()
+print("worker heard", c.makefile().readline().strip())
+""" % mine.getsockname()[1]
+workers = cdsw.launch_workers(n=1, cpu=0.2, memory=0.2, code=code)
+time.sleep(1)
+mine.listen()
+c, _ = mine.accept()
+said = c.makefile().readline().strip()
+print("master heard", said.split(";")[0])
+back = socket.create_connection((workers[0]["ip_address"], int(said.split()[-1])))
+back.sendall(b"welcome\n")
+print("failures", cdsw.await_workers(workers, timeout_seconds=60)["failures"])
+`)
+	cmd := w.asSomeone()
+	cmd.Path, cmd.Args = "/usr/bin/python3", []string{"python3", "outside.py"}
+	cmd.Env = append(cmd.Env, "PATH="+w.root+":/usr/bin:/bin")
+	r := w.finish(cmd, 4*deadline).ok(t)
+	r.has(t, "master heard 2 processes\n", "worker heard welcome\n", "failures []\n")
+	until(t, "the server ends by itself", func() bool { return len(processesOf(someone)) == 0 })
+}
