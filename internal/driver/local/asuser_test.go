@@ -167,20 +167,29 @@ func copyFile(to, from string) error {
 // startDelegated starts a program in control groups of its user's, as a service manager does for one that asks for them. What
 // this machine does not have of them is left out.
 func startDelegated(t *testing.T, cmd *exec.Cmd) error {
+	const root = "/sys/fs/cgroup"
+	var fs unix.Statfs_t
+	if unix.Statfs(root, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+		for _, controller := range []string{"+memory", "+cpu", "+pids", "+cpuset"} {
+			os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte(controller), 0)
+		}
+	}
 	name := fmt.Sprintf("muster-test-%d", os.Getpid())
 	var groups []string
-	for _, controller := range []string{"memory", "cpu", "cpuacct", "pids", "cpuset", "unified"} {
-		dir := filepath.Join("/sys/fs/cgroup", controller, name)
-		if unix.Mkdir(dir, 0o755) != nil {
+	for _, controller := range []string{"", "memory", "cpu", "cpuacct", "pids", "cpuset", "unified"} { // "" is version 2 alone
+		dir := filepath.Join(root, controller, name)
+		if controller == "" && fs.Type != unix.CGROUP2_SUPER_MAGIC || unix.Mkdir(dir, 0o755) != nil {
 			continue
 		}
 		t.Cleanup(func() {
-			unix.Rmdir(filepath.Join(dir, "muster")) // the parent of engines' groups is there as long as one may come
+			for _, left := range []string{"muster", "muster-server"} { // parent of engines' groups, and the driver's own
+				unix.Rmdir(filepath.Join(dir, left))
+			}
 			if err := unix.Rmdir(dir); err != nil {
 				t.Error(err)
 			}
 		})
-		for _, file := range []string{"", "tasks", "cgroup.procs", "cgroup.subtree_control"} {
+		for _, file := range []string{"", "tasks", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
 			os.Chown(filepath.Join(dir, file), ordinary, ordinary)
 		}
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // an empty set lets nobody in
