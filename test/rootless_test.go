@@ -241,7 +241,8 @@ func TestRootlessRefused(t *testing.T) {
 		name, why, fix string
 		by             func(t *testing.T, w *world, cmd *exec.Cmd)
 	}{
-		{"no namespaces left", "user.max_user_namespaces=0", "sysctl -w user.max_user_namespaces=", noNamespacesLeft},
+		{"no namespaces left", "user.max_user_namespaces=0", "sysctl -w user.max_user_namespaces=", none("user")},
+		{"no networks left", "user.max_net_namespaces=0", "sysctl -w user.max_net_namespaces=", none("net")},
 		{"filter of a container", "user namespaces are refused", "--security-opt seccomp=unconfined", filtered},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -265,15 +266,17 @@ func TestRootlessRefused(t *testing.T) {
 	}
 }
 
-// noNamespacesLeft runs a command in a user namespace, made by root, whose limit on further ones is set to none.
-func noNamespacesLeft(t *testing.T, w *world, cmd *exec.Cmd) {
-	w.requireUserNamespaces()
-	script := fmt.Sprintf(`echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --reuid %d --regid %[1]d --clear-groups "$@"`, someone)
-	cmd.Args = append([]string{"/bin/sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
-	cmd.Path = "/bin/sh"
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}, {ContainerID: someone, HostID: someone, Size: 1}}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+// none runs a command in a user namespace, made by root, whose limit on namespaces of a kind is set to none.
+func none(kind string) func(t *testing.T, w *world, cmd *exec.Cmd) {
+	return func(t *testing.T, w *world, cmd *exec.Cmd) {
+		w.requireUserNamespaces()
+		script := fmt.Sprintf(`echo 0 > /proc/sys/user/max_%s_namespaces && exec setpriv --reuid %d --regid %[2]d --clear-groups "$@"`, kind, someone)
+		cmd.Args = append([]string{"/bin/sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}, {ContainerID: someone, HostID: someone, Size: 1}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+		}
 	}
 }
 

@@ -186,8 +186,15 @@ func (setting settings) noNamespace(err error) error {
 	return engine.Errorf(engine.Unavailable, "no user namespace can be made: %v", err)
 }
 
-// restricted explains a failure by AppArmor's restriction, where that is on: namespaces can be made then, without rights in them.
+// restricted explains a failure in a user namespace by the setting that causes it: no namespaces of another kind, or AppArmor's
+// restriction, with which namespaces can be made, without rights in them.
 func (setting settings) restricted(err error) error {
+	for _, kind := range []string{"net", "mnt", "pid", "ipc", "uts"} {
+		if name := "max_" + kind + "_namespaces"; setting("user/"+name) == "0" {
+			return engine.Errorf(engine.Unavailable, "the machine allows no namespaces of a kind (user.%s=0): %v", name, err).
+				WithHint(ask+"sysctl -w user.%s=100000", name)
+		}
+	}
 	const name = "kernel.apparmor_restrict_unprivileged_userns"
 	if setting(strings.Replace(name, ".", "/", 1)) != "1" {
 		return err

@@ -37,6 +37,8 @@ func TestRefusals(t *testing.T) {
 			"(kernel.apparmor_restrict_unprivileged_userns=1): network namespaces", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
 		{"Ubuntu 24.04 that refuses", map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "1"}, cannot(syscall.EPERM), nil,
 			"(kernel.apparmor_restrict_unprivileged_userns=1)", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+		{"no networks", map[string]string{"user/max_net_namespaces": "0"}, nil, hub,
+			"(user.max_net_namespaces=0): network namespaces", "sysctl -w user.max_net_namespaces=100000"},
 		{"profile allows it", map[string]string{"kernel/apparmor_restrict_unprivileged_userns": "0"}, nil, hub, "network namespaces", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

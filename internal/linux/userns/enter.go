@@ -28,6 +28,8 @@ func Enter(ns *os.File, path string, argv, env, refused []string) error {
 	p.call(unix.SYS_EXECVE, file, args, p.texts(env))
 	p.otherwise()
 	p.call(unix.SYS_EXECVE, file, args, p.texts(refused))
+	last := path + " cannot be executed\n"
+	p.call(unix.SYS_WRITE, 2, p.text(last), uintptr(len(last)))
 	image, err := p.image(runtime.GOARCH)
 	if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 )
 
 // program is a list of system calls with constant arguments, made one after the other by a process with one thread. If one
-// fails, those after otherwise are made, or the process ends. It is made for exec, so that nothing has to be freed.
+// fails, those after otherwise are made, whether they fail or not. It is made for exec, so that nothing has to be freed.
 //
 // Its image is the smallest file that the kernel executes (elf(5)): one segment, mapped for reading and execution at a fixed
 // address, that holds the headers, then the data, then the code.
@@ -140,7 +140,7 @@ func linked(calls []call, other int, one func(call) []byte, jump func(by int) []
 		code = append(code, one(c)...)
 		to := starts[other]
 		if i >= other {
-			to = starts[len(calls)-1] // the exit
+			to = starts[i+1]
 		}
 		code = append(code, jump(distance(to-len(code)))...)
 	}
