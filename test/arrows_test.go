@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"internal/linux/oom":         {},
 	"internal/linux/openssh":     {},
 	"internal/linux/sandbox":     {},
+	"internal/linux/userns":      {},
 	"internal/web":               {"engine"},
 	"test":                       {},
 	"test/chaos":                 {}, // its checker must not make the product's mistakes

@@ -34,7 +34,7 @@ type Deps struct {
 // EmbeddedOptions are what "run" says about the server inside it.
 type EmbeddedOptions struct {
 	HardCPU bool      // CPU as a cap instead of a share
-	Rung    string    // auto, root or plain
+	Rung    string    // auto, root, rootless or plain
 	GPUs    string    // see UpOptions.GPUs
 	Log     io.Writer // for the server's warnings
 }
@@ -51,7 +51,7 @@ type UpOptions struct {
 	HardCPU             bool
 	MemoryCapacityBytes int64     // what all engines together may ask for; 0: the machine's
 	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
-	Rung                string    // auto, root or plain
+	Rung                string    // auto, root, rootless or plain
 	Web                 string    // host:port where browsers find engines, or none; "": a default of Serve's
 	Log                 io.Writer // for people: warnings, requests that failed
 	// Keep lets sessions go on when the server is told to end, for the next one to adopt.
