@@ -41,6 +41,7 @@ type config struct {
 	gpus                string
 	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
+	shared              bool // by all users of the machine
 }
 
 // app is a wired server without a listener.
@@ -52,6 +53,7 @@ type app struct {
 	http    *http.Server
 	gateway *web.Gateway
 	web     net.Listener // nil: none
+	users   *users       // nil: the server has one
 }
 
 // closeTimeout bounds how long the end of all sessions may take. Each is over within a second.
@@ -84,6 +86,9 @@ func open(c config) (_ *app, err error) {
 	if err := drv.Sweep(); err != nil {
 		fmt.Fprintf(c.log, "muster: what an earlier run left could not be removed: %v\n", err)
 	}
+	if err := mayShare(c, drv.Capabilities()); err != nil {
+		return nil, err
+	}
 	table, err := kernels(paths, drv.Probe)
 	if err != nil {
 		return nil, err
@@ -93,6 +98,9 @@ func open(c config) (_ *app, err error) {
 		return nil, err
 	}
 	a := &app{token: rand.Text(), driver: drv}
+	if c.shared {
+		a.users = newUsers()
+	}
 	if a.web, err = listenWeb(c.web); err != nil {
 		return nil, err
 	}
@@ -103,16 +111,20 @@ func open(c config) (_ *app, err error) {
 	}()
 	where := domain(c.web, a.web)
 	who := caller()
-	a.manager, err = manager.New(manager.Config{
+	config := manager.Config{
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
-	})
+	}
+	if a.users != nil {
+		config.Behalf = a.users.behalf
+	}
+	a.manager, err = manager.New(config)
 	if err != nil {
 		return nil, err
 	}
 	a.server = server.New(server.Config{
-		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where),
+		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where), Local: a.localUser,
 		Site: api.SiteConfig{
 			MaxGPUs: len(capacity.GPUs), Accelerator: -1, MaxCPU: capacity.CPU, MaxMemory: float64(capacity.MemoryBytes) / 1e9,
 		},
@@ -120,7 +132,8 @@ func open(c config) (_ *app, err error) {
 	a.http = a.server.HTTP()
 	a.gateway = newGateway(where, a.manager, log, a.http.Handler)
 	a.http.Handler = front(a.gateway, a.http.Handler)
-	knowPersons(a.http)
+	a.knowPersons(a.http)
+	a.knowUsers(a.http)
 	return a, nil
 }
 
@@ -159,7 +172,7 @@ func (a *app) serveEngines(session engine.ID, l net.Listener) {
 // serve answers on the owner's listener until ctx ends, then ends everything in reverse order.
 func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	served := make(chan error, 1)
-	go func() { served <- a.http.Serve(ownerOnly(l)) }()
+	go func() { served <- a.http.Serve(a.welcomed(l)) }()
 	var browsers sync.WaitGroup
 	if a.web != nil {
 		browsers.Go(func() { a.http.Serve(a.web) })
@@ -205,8 +218,8 @@ func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 		Visible:    visible,
 		PythonPath: python,
 		Run:        run,
-		RLibrary: func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error) {
-			return clients.RLibrary(ctx, run, project, rscript, p.cache)
+		RLibrary: func(ctx context.Context, run engine.RunProbe, on *engine.Behalf, project, rscript string) (string, error) {
+			return clients.RLibraryFor(ctx, run, on, project, rscript, p.cache)
 		},
 	}), nil
 }

@@ -54,7 +54,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	defer starting.release()
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
-		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log,
+		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared,
 	})
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func announce(o cli.UpOptions, token string) (net.Listener, error) {
 	if err := writeToken(o.TokenFile, token); err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the server's token cannot be written: %w", err)
 	}
-	l, err := listen(o.Listen)
+	l, err := listen(o.Listen, o.Shared)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(o.TokenFile))
 	}
@@ -113,7 +113,7 @@ func writeToken(path, token string) error {
 	return err
 }
 
-func listen(address string) (net.Listener, error) {
+func listen(address string, shared bool) (net.Listener, error) {
 	if hostport, ok := strings.CutPrefix(address, "tcp://"); ok {
 		l, err := net.Listen("tcp", hostport)
 		if err != nil {
@@ -123,7 +123,11 @@ func listen(address string) (net.Listener, error) {
 	}
 	path := strings.TrimPrefix(address, "unix://")
 	os.Remove(path) // of a server that was killed: we hold the lock
-	old := syscall.Umask(0o177)
+	mask := 0o177
+	if shared {
+		mask = 0o111 // who connects is asked (users.go)
+	}
+	old := syscall.Umask(mask)
 	defer syscall.Umask(old)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -132,16 +136,19 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// ownerOnly refuses connections to a unix socket from other users, whatever its file's mode became, and from the owner's
-// engines, which have a way of their own.
-func ownerOnly(l net.Listener) net.Listener {
+// welcomed refuses connections to a unix socket from other users, whatever its file's mode became, unless they share this
+// server; and from engines, which have a way of their own.
+func (a *app) welcomed(l net.Listener) net.Listener {
 	if u, ok := l.(*net.UnixListener); ok {
-		return &peerListener{u}
+		return &peerListener{u, a.users != nil}
 	}
 	return l
 }
 
-type peerListener struct{ *net.UnixListener }
+type peerListener struct {
+	*net.UnixListener
+	shared bool
+}
 
 func (l *peerListener) Accept() (net.Conn, error) {
 	for {
@@ -149,7 +156,7 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if owner(c) {
+		if l.shared && here(c) || !l.shared && owner(c) {
 			return c, nil
 		}
 		c.Close()
@@ -166,6 +173,11 @@ func owner(c *net.UnixConn) bool {
 	if os.Geteuid() != 0 {
 		return true
 	}
+	return here(c)
+}
+
+// here reports whether a process of this process namespace, in which no engine is, is at the other end.
+func here(c *net.UnixConn) bool {
 	here, err := peer.Here(c)
 	return err == nil && here
 }

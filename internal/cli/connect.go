@@ -53,6 +53,10 @@ func (a *app) findServer(named string) (place, error) {
 		p = place{address: clientAddress(named), explicit: true}
 	} else if err := checkRuntimeDir(dir); err != nil {
 		return place{}, err
+	} else if !a.ownServer(dir) {
+		if address, there := a.sharedServer(); there {
+			p.address = address
+		}
 	}
 	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" {
 		return p, nil

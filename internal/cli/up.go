@@ -47,6 +47,7 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
 	f.StringVar(&o.serve.Web, "web", "", "where browsers find engines: `host:port` or none (default: 127.0.0.1:20202, else a free port)")
+	f.BoolVar(&o.serve.Shared, "shared", false, "one server for all users of the machine, each with sessions of his own (root)")
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
 	f.BoolVar(&o.background, "background", false, "return when the server answers, and leave it running")
@@ -111,10 +112,19 @@ func (o *upOptions) harmless(a *app, err error) error {
 // where decides on the listener and the token's file, and makes sure that no server is there already.
 func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	dir := RuntimeDir(a.getenv)
+	if o.serve.Shared {
+		dir = sharedDir(a.getenv)
+	}
 	if err := CheckAbsolute("MUSTER_RUNTIME_DIR", dir); err != nil {
 		return err
 	}
 	listen := o.listen
+	if listen == "" && o.serve.UntilIdle > 0 && !o.serve.Shared && !a.ownServer(dir) {
+		if address, there := a.sharedServer(); there { // for this user too: no other is needed
+			o.serve.Listen, o.serve.TokenFile = address, ""
+			return ServerRuns("socket "+strings.TrimPrefix(address, "unix://")+", for all users of this machine", "muster ps shows what is yours")
+		}
+	}
 	if listen == "" || strings.HasPrefix(listen, "/") {
 		if listen == "" {
 			listen = filepath.Join(dir, socketName)
@@ -140,6 +150,11 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	}
 	for _, d := range []string{filepath.Dir(socket), dir} { // of the socket, and of the token
 		if err := makeRuntimeDir(d); err != nil {
+			return err
+		}
+	}
+	if o.serve.Shared && filepath.Dir(socket) == filepath.Clean(dir) { // of another folder its owner says who may go there
+		if err := openRuntimeDir(dir); err != nil {
 			return err
 		}
 	}

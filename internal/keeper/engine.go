@@ -24,6 +24,7 @@ type engine struct {
 	tmp      string // another one, for temporary files; "" if that is in dir
 	limit    int64  // memory limit in bytes; 0: none
 	plain    bool
+	user     *[2]int // uid and gid of a user who is not this process's; nil: this process's
 	log      *console.EngineLog
 	group    *cgroup.Group     // nil without limits
 	held     *os.File          // while it is, no other server sweeps the group; closed when the group is removed
@@ -72,6 +73,9 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	e := &engine{
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
 		dir: spec.PrivateDir, limit: spec.MemoryLimit, plain: spec.Plain,
+	}
+	if spec.Foreign && !spec.Plain {
+		e.user = &[2]int{spec.UID, spec.GID}
 	}
 	if r.Cgroup != nil {
 		e.group = cgroup.Open(*r.Cgroup)

@@ -21,7 +21,14 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	if known := r.Interpreter[l.Kernel]; known != "" {
 		return known, nil
 	}
-	command, rest, err := l.find(r)
+	var command string
+	var rest []string
+	isReal := false
+	err := r.For.Try(func() (err error) {
+		command, rest, err = l.find(r)
+		isReal = err == nil && command != "" && (l.Resolve == nil || isBinary(command))
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -33,11 +40,11 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s %s", l.Kernel, strings.Join(l.Commands, " or "), where).
 			WithHint("%s", l.Missing)
 	}
-	if l.Resolve == nil || isBinary(command) {
+	if isReal {
 		return command, nil
 	}
-	if known := t.known(wrapperKey(command, r)); known != "" && (known == command || isBinary(known)) {
-		return known, nil
+	if known, _, err := t.knownFor(command, r); known != "" || err != nil {
+		return known, err
 	}
 	real, err := t.inTurn(ctx, l, command, r)
 	if err == nil || !l.Several || len(rest) == 0 {
@@ -62,14 +69,18 @@ func (t *Table) inTurn(ctx context.Context, l Language, command string, r Reques
 
 // ask asks a wrapper, unless somebody did so while this waited for its turn.
 func (t *Table) ask(ctx context.Context, l Language, command string, r Request) (string, error) {
-	key := wrapperKey(command, r)
-	if known := t.known(key); known != "" && (known == command || isBinary(known)) {
-		return known, nil
+	known, key, err := t.knownFor(command, r)
+	if known != "" || err != nil {
+		return known, err
 	}
 	if err := t.asking.Refused(key); err != nil {
 		return "", err
 	}
-	real, err := l.Resolve(ctx, command, append(l.visible(command), t.visible...), r)
+	visible, err := l.visibleTo(r, command)
+	if err != nil {
+		return "", err
+	}
+	real, err := l.Resolve(ctx, command, append(visible, t.visible...), r)
 	if told := (*engine.Error)(nil); errors.As(err, &told) {
 		return "", err // it could not be run: nothing was asked
 	}
@@ -88,7 +99,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 // wrapperKey holds what the answer of a wrapper depends on. Version managers choose by variables and by a file in the
 // project; a wrapper that was installed anew may stand for another interpreter.
 func wrapperKey(command string, r Request) string {
-	parts := []string{command, modified(command), r.Project, modified(filepath.Join(r.Project, ".python-version"))}
+	parts := []string{command, modified(command), r.Project, modified(filepath.Join(r.Project, ".python-version")), r.For.Key()}
 	for _, k := range []string{"PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"} {
 		parts = append(parts, r.SearchEnv[k])
 	}
@@ -102,6 +113,17 @@ func modified(file string) string {
 		return ""
 	}
 	return info.ModTime().String()
+}
+
+// knownFor is the answer of a wrapper that is known, "" if there is none that still holds, and its key.
+func (t *Table) knownFor(command string, r Request) (known, key string, err error) {
+	err = r.For.Do(func() {
+		key = wrapperKey(command, r)
+		if known = t.known(key); known != command && !isBinary(known) {
+			known = ""
+		}
+	})
+	return known, key, err
 }
 
 func (t *Table) known(key string) string {

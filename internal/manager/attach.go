@@ -80,7 +80,7 @@ func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.Creat
 	s.origin.search = m.searchEnvironment(s, b.work, s.origin)
 	r := kernel.Request{
 		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true,
-		Own: s.settings.Kernels,
+		Own: s.settings.Kernels, For: s.behalf,
 	}
 	if s.interpreter != "" {
 		r.Interpreter = map[engine.Kernel]string{r.Kernel: s.interpreter}
@@ -98,7 +98,7 @@ func (s *session) attached(req api.CreateSession) *driver.Attached {
 	if s.kind != kindAttached {
 		return nil
 	}
-	return &driver.Attached{Name: s.name, PID: req.OwnerPID}
+	return &driver.Attached{Name: s.name, PID: req.OwnerPID, UID: s.m.accountOf(s).UID}
 }
 
 // startAttached enters the session: its process runs already.

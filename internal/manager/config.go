@@ -44,8 +44,10 @@ type Config struct {
 	Home     string // HOME of engines whose caller has none
 	UID, GID int
 	Groups   []int
-	Now      func() time.Time // nil: time.Now
-	Log      *slog.Logger     // nil: silent
+	// Behalf says for whom a user's sessions are made, on a server that several users share; nil: it has one user.
+	Behalf func(context.Context, engine.User) (*engine.Behalf, error)
+	Now    func() time.Time // nil: time.Now
+	Log    *slog.Logger     // nil: silent
 }
 
 const (

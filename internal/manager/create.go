@@ -18,6 +18,7 @@ import (
 	"muster/internal/console"
 	"muster/internal/driver"
 	"muster/internal/kernel"
+	"muster/internal/project"
 )
 
 // undo is what has to be taken back if a later step fails, in reverse order.
@@ -31,12 +32,16 @@ func (u undo) run() {
 	}
 }
 
-// CreateSession starts a session: all of it, or nothing.
-func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (reply api.Session, err error) {
+// CreateSessionFor starts a user's session: all of it, or nothing.
+func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.CreateSession) (reply api.Session, err error) {
 	if err := m.open(); err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
-	s, err := m.newSession(ctx, req)
+	on, err := m.behalfOf(ctx, u)
+	if err != nil {
+		return api.Session{}, wrap("create session", err)
+	}
+	s, err := m.newSession(ctx, on, req)
 	if err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
@@ -70,7 +75,7 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	s.warn(ctx)
 	d := s.describe()
 	d.Token = s.key
-	if !m.cfg.Ephemeral {
+	if !m.cfg.Ephemeral && on == nil { // no other user may look into it
 		d.Folder = s.dir
 	}
 	if s.kind == kindAttached {
@@ -97,21 +102,24 @@ func noDisk(err error, dir string) error {
 }
 
 // newSession makes everything that needs no undoing, which is where most requests that cannot be right end.
-func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*session, error) {
-	settings, err := m.settingsOf(&req)
+func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.CreateSession) (*session, error) {
+	var settings project.Settings
+	err := on.Try(func() (err error) {
+		if settings, err = m.settingsOf(&req); err != nil {
+			return err
+		}
+		if err = checkSession(&req); err != nil {
+			return err
+		}
+		return checkShared(req.Project, m.cfg.Driver.Capabilities().Isolation)
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := checkSession(&req); err != nil {
-		return nil, err
-	}
-	if err := checkShared(req.Project, m.cfg.Driver.Capabilities().Isolation); err != nil {
 		return nil, err
 	}
 	key := newToken()
 	s := &session{
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
-		terminal: req.Terminal, settings: settings,
+		terminal: req.Terminal, settings: settings, behalf: on,
 		key: key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
 	}
@@ -137,7 +145,7 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 	w.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
 		Kernel: s.kernelOf(req.Kernel, req.Script, otherwise), Script: s.script(req.Script), Code: req.Code, Args: req.Args,
 		Project: s.project, Env: m.environment(s, s.main, w, s.origin), SearchEnv: s.origin.search, Trusted: true,
-		Interactive: s.tty != nil, Own: settings.Kernels,
+		Interactive: s.tty != nil, Own: settings.Kernels, For: on,
 	})
 	if err != nil {
 		return nil, err
@@ -262,7 +270,7 @@ func (m *Manager) enter(s *session) error {
 	m.group.Add(1) // for session.run
 	m.sessions[s.id] = s
 	m.order = append(m.order, s)
-	m.tokens[s.token] = engine.Identity{Session: s.id}
+	m.tokens[s.token] = engine.Identity{Session: s.id, User: s.user()}
 	close(m.entered)
 	m.entered = make(chan struct{})
 	return nil

@@ -91,7 +91,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	r := kernel.Request{
 		Kernel: b.kernel, Script: s.script(req.Script), Code: req.Code, Project: s.project, Own: s.settings.Kernels,
 		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
-		Shared: s.shared,
+		Shared: s.shared, For: s.behalf,
 	}
 	if s.interpreter != "" {
 		r.Interpreter = map[engine.Kernel]string{own: s.interpreter}

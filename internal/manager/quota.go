@@ -23,7 +23,7 @@ func (r *room) count(q quota, ts []*ticket) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	folder := ts[0].worker.session.project
+	folder := ts[0].worker.session.holds()
 	h := r.projects[folder]
 	for _, t := range ts {
 		h.engines++
@@ -43,13 +43,17 @@ func (r *room) count(q quota, ts []*ticket) error {
 	return nil
 }
 
+// holds is the key under which a project's engines are counted: for each user apart, for who can read a folder could use its
+// limits up.
+func (s *session) holds() string { return s.user().Name + "\x00" + s.project }
+
 // uncountLocked takes an engine back that count has added.
 func (r *room) uncountLocked(t *ticket) {
 	if !t.counted {
 		return
 	}
 	t.counted = false
-	folder := t.worker.session.project
+	folder := t.worker.session.holds()
 	h := r.projects[folder]
 	h.amount = h.minus(t.want)
 	if t.worker != t.worker.session.main {

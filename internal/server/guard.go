@@ -123,21 +123,34 @@ func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
 		return r, nil
 	}
 	token := tokenOf(r)
-	if token == "" {
+	local, isLocal, err := s.local(r.Context())
+	switch {
+	case err != nil:
+		return nil, err
+	case token == "" && isLocal:
+		return known(r, local), nil
+	case token == "":
 		return nil, engine.Errorf(engine.Unauthorized, "the request has no token").
 			WithHint(`send "Authorization: Bearer TOKEN"`)
 	}
 	id, ok := s.manager.Authenticate(token)
+	if ok && isLocal && !local.Owner && (id.Owner || id.User != local.User) {
+		ok = false // somebody else's
+	}
 	if !ok {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not known to this server").
 			WithHint("tokens change when a server starts, and a session's token ends with the session")
 	}
 	// Engines reach their own session's listener only, so another token than their session's was stolen.
-	if session, ok := SessionOf(r.Context()); ok && id != (Identity{Session: session}) {
+	if session, ok := SessionOf(r.Context()); ok && (id.Owner || id.Session != session) {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not that of session %s, whose engines are served here", session.Short()).
 			WithHint("in an engine, use the token in CDSW_API_KEY")
 	}
-	return r.WithContext(context.WithValue(r.Context(), identityKey{}, id)), nil
+	return known(r, id), nil
+}
+
+func known(r *http.Request, id Identity) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), identityKey{}, id))
 }
 
 // tokenOf takes the token from Bearer, or from Basic as the user's name, which clients of the original send.

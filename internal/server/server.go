@@ -40,6 +40,9 @@ type Config struct {
 	// AllowedHosts are further names by which clients may address the server in the Host header. Always allowed:
 	// localhost, "muster" (what clients of the unix socket say) and the address that the connection came in on.
 	AllowedHosts []string
+	// Local tells of a request's context who the user of the machine is that sent it, where the connection shows that: such a
+	// request needs no token, and may not have another user's. nil: nobody is known so. False: this connection does not.
+	Local func(ctx context.Context) (Identity, bool, error)
 }
 
 // Server answers the API's requests. Its methods are safe for concurrent use.
@@ -48,6 +51,7 @@ type Server struct {
 	version api.VersionInfo
 	site    api.SiteConfig
 	log     *slog.Logger
+	local   func(ctx context.Context) (Identity, bool, error)
 	hosts   map[string]bool
 	handler http.Handler
 	api     huma.API
@@ -67,6 +71,7 @@ func New(c Config) *Server {
 	s := &Server{
 		manager: c.Manager,
 		log:     c.Log,
+		local:   c.Local,
 		site:    c.Site,
 		hosts:   map[string]bool{"localhost": true, "muster": true},
 
@@ -76,6 +81,9 @@ func New(c Config) *Server {
 			API: api.Version, Muster: c.Version, Driver: c.Driver,
 			Started: time.Now().UTC().Format(time.RFC3339),
 		},
+	}
+	if s.local == nil {
+		s.local = func(context.Context) (Identity, bool, error) { return Identity{}, false, nil }
 	}
 	if s.log == nil {
 		s.log = slog.Default()

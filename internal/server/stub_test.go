@@ -58,7 +58,7 @@ func (m *stub) Authenticate(token string) (Identity, bool) {
 	return id, ok
 }
 
-func (m *stub) CreateSession(_ context.Context, req api.CreateSession) (api.Session, error) {
+func (m *stub) CreateSessionFor(_ context.Context, _ engine.User, req api.CreateSession) (api.Session, error) {
 	if m.create != nil {
 		return m.create(req)
 	}
@@ -242,4 +242,12 @@ func (m *stub) said() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.calls)
+}
+
+func (m *stub) SessionsOf(engine.User) []api.Session { return nil }
+
+func (m *stub) UserOf(engine.ID) (engine.User, bool) { return engine.User{}, false }
+
+func (m *stub) EngineOf(engine.User, string) (api.Worker, engine.ID, error) {
+	return api.Worker{}, "", engine.Errorf(engine.NotFound, "no engine")
 }

@@ -30,7 +30,7 @@ type (
 
 // launch answers first and then lets the workers begin: the master's next line should run before a worker's first.
 func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 }
 
 func (s *Server) workers(ctx context.Context, in *SessionPath) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (s *Server) list(session engine.ID, write func(io.Writer, []api.Worker)) *h
 }
 
 func (s *Server) stop(ctx context.Context, in *stopInput) (*stoppedReply, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,11 @@ func (s *Server) getEngine(ctx context.Context, in *EnginePath) (*engineReply, e
 }
 
 // findEngine finds an engine that the sender may see, and its session. A session's token looks among its own engines
-// only: whether a prefix is ambiguous must not tell of the others.
+// only, a user among those of his sessions: whether a prefix is ambiguous must not tell of the others.
 func (s *Server) findEngine(ctx context.Context, id string) (api.Worker, engine.ID, error) {
-	return s.manager.Engine(identity(ctx).Session, id) // the owner's is ""
+	who := identity(ctx)
+	if who.Person() && !who.Owner {
+		return s.manager.EngineOf(who.User, id)
+	}
+	return s.manager.Engine(who.Session, id) // the owner's is ""
 }

@@ -23,7 +23,7 @@ type visitor struct {
 }
 
 func (v visitor) mayReach(e Engine) bool {
-	return v.anybody || v.Owner || v.Session != "" && v.Session == e.Session
+	return v.anybody || v.Owner || v.Session != "" && v.Session == e.Session || v.Person() && v.User == e.User
 }
 
 // admit finds out who asks for an address. After false it has answered: a login, a refusal, or the redirect that takes a

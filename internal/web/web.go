@@ -75,7 +75,8 @@ type Manager interface {
 // Engine is what people are told of an engine, and who may reach it.
 type Engine struct {
 	ID      engine.ID
-	Session engine.ID // the session it belongs to; its own id for a session's own engine
+	Session engine.ID   // the session it belongs to; its own id for a session's own engine
+	User    engine.User // whose session that is; zero: the server's own user's
 	Name    string
 	Role    engine.Role
 	Status  engine.Status
@@ -93,9 +94,9 @@ type Config struct {
 	// Session tells of a request's context whether its listener is that of a session's engines, and of which. A server puts
 	// it there in http.Server.BaseContext. nil: no such listeners; every request must log in.
 	Session func(ctx context.Context) (engine.ID, bool)
-	// Person tells of a request's context whether the program that sent it is run by the server's owner, on this machine. Of a
-	// browser that is as good as a login. nil: nobody is known so.
-	Person func(ctx context.Context) bool
+	// Person tells of a request's context who on this machine runs the program that sent it, if that is known: the server's
+	// owner, or one of its users. Of a browser that is as good as a login. nil: nobody is known so.
+	Person func(ctx context.Context) (engine.Identity, bool)
 	Next   http.Handler // whatever is no address of an engine
 	Log    *slog.Logger // nil: slog.Default
 }
@@ -105,7 +106,7 @@ type Gateway struct {
 	manager Manager
 	names   []string // under which the server, and as sub-domains of which its engines, are reached
 	session func(ctx context.Context) (engine.ID, bool)
-	person  func(ctx context.Context) bool
+	person  func(ctx context.Context) (engine.Identity, bool)
 	next    http.Handler
 	log     *slog.Logger
 	tickets *tickets
@@ -132,7 +133,7 @@ func New(c Config) *Gateway {
 		g.session = func(context.Context) (engine.ID, bool) { return "", false }
 	}
 	if g.person == nil {
-		g.person = func(context.Context) bool { return false }
+		g.person = func(context.Context) (engine.Identity, bool) { return engine.Identity{}, false }
 	}
 	if g.log == nil {
 		g.log = slog.Default()

@@ -1,0 +1,70 @@
+package manager
+
+import (
+	"context"
+	"slices"
+
+	"muster/api"
+	"muster/engine"
+)
+
+// A shared server has sessions of several users. Who may do what with which session is for the server's routes to ask here
+// (UserOf); what is here is whose rights count. A session without a behalf is the server's own user's.
+
+// CreateSession starts a session of the server's own user: all of it, or nothing.
+func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (api.Session, error) {
+	return m.CreateSessionFor(ctx, engine.User{}, req)
+}
+
+// behalfOf is for whom a user's session is made; nil for the server's own user.
+func (m *Manager) behalfOf(ctx context.Context, u engine.User) (*engine.Behalf, error) {
+	if u == (engine.User{}) {
+		return nil, nil
+	}
+	if m.cfg.Behalf == nil {
+		return nil, engine.Errorf(engine.Internal, "this server has one user, and %s asks for a session", u.Name)
+	}
+	return m.cfg.Behalf(ctx, u)
+}
+
+func (s *session) user() engine.User {
+	if s.behalf == nil {
+		return engine.User{}
+	}
+	return s.behalf.Account.User
+}
+
+// accountOf is who a session's engines are.
+func (m *Manager) accountOf(s *session) engine.Account {
+	if s.behalf == nil {
+		c := m.cfg
+		return engine.Account{User: engine.User{Name: c.User, UID: c.UID}, GID: c.GID, Groups: c.Groups, Home: c.Home}
+	}
+	return s.behalf.Account
+}
+
+// UserOf tells whose a session is; false if there is none.
+func (m *Manager) UserOf(id engine.ID) (engine.User, bool) {
+	s, err := m.session(id)
+	if err != nil {
+		return engine.User{}, false
+	}
+	return s.user(), true
+}
+
+// SessionsOf is Sessions for those of one user.
+func (m *Manager) SessionsOf(u engine.User) []api.Session {
+	list := []api.Session{}
+	for _, s := range slices.Backward(m.all()) {
+		if s.user() == u {
+			list = append(list, s.describe())
+		}
+	}
+	return list
+}
+
+// EngineOf is Engine among the engines of one user: whether the beginning of an id is ambiguous tells nothing of others.
+func (m *Manager) EngineOf(u engine.User, id string) (api.Worker, engine.ID, error) {
+	where := slices.DeleteFunc(m.all(), func(s *session) bool { return s.user() != u })
+	return m.engineIn(where, id)
+}
