@@ -44,8 +44,10 @@ type Driver interface {
 	Capabilities() Capabilities
 	// Open makes a place for a session and holds its lease. All or nothing: after an error nothing is left behind.
 	Open(ctx context.Context, spec SessionSpec) (Session, error)
-	// Recover finds a session's place again after a restart of this process, and observes it from the beginning:
-	// each engine's Started and Exited are told (again). A place that is gone gives an error of kind NotFound.
+	// Recover finds a session's place again after a restart of this process, and observes it from the beginning: the Accepted of
+	// each engine that lives, and each engine's Started and Exited, are told (again), all that happened so far before it returns.
+	// From then on another process that was connected to the place has no say in it. A place that is gone gives an error of
+	// kind NotFound.
 	Recover(ctx context.Context, spec SessionSpec, h Handle) (Session, error)
 	// List returns the handles of all places that are alive, also those that this process forgot.
 	List(ctx context.Context) ([]Handle, error)
@@ -77,6 +79,9 @@ type SessionSpec struct {
 	Inside *Inside
 	// Wrote is called after console records were appended; calls may be merged. It must not block.
 	Wrote func()
+	// Reserved, for Recover, are addresses that were given before for engines which may be still to come. What else was given and is
+	// no living engine's is free again.
+	Reserved []netip.Addr
 }
 
 // Inside is a service of this process on the loopback of every engine, where names that mean "this machine" lead.
@@ -107,6 +112,9 @@ type Session interface {
 	// Reserve gives n addresses for engines to come, in order. Released by the engine's end, or by Release.
 	Reserve(n int) ([]netip.Addr, error)
 	Release(addrs ...netip.Addr)
+	// Keep returns the session's secret: what was proposed first, by whatever process. It is held as long as the place is there, in
+	// memory alone.
+	Keep(ctx context.Context, proposed []byte) ([]byte, error)
 	// Start starts engines; it returns when each was accepted or not (nil or an error for each spec, all or nothing each:
 	// a refused engine leaves nothing behind). What happens later is observed.
 	Start(ctx context.Context, specs []Spec) []error
@@ -179,12 +187,19 @@ type GPU struct {
 	Nodes []string `json:"nodes"` // device nodes that belong to this GPU alone, such as /dev/nvidia0
 }
 
+// Held is what an engine was given of what others must not get too.
+type Held struct {
+	GPUs  []int // their indexes
+	Cores []int // that it is pinned to
+}
+
 // Observation is one thing that happened in a session's place.
 type Observation struct {
 	Kind   ObservationKind
 	Engine engine.ID // empty in Ended
 	At     time.Time
 	Exit   *engine.Exit // Exited and Ended (why the session ended)
+	Held   *Held        // Accepted
 	Text   string       // Notice: a sentence for people, such as that the disk is full
 }
 
@@ -192,8 +207,10 @@ type Observation struct {
 type ObservationKind string
 
 const (
-	Started ObservationKind = "started" // the interpreter was started
-	Exited  ObservationKind = "exited"  // the engine and all its descendants are gone, its output is complete
-	Ended   ObservationKind = "ended"   // the session's place is gone; nothing follows
-	Notice  ObservationKind = "notice"
+	// Accepted is told by Recover of each engine that has not ended: Start answered nil to another process.
+	Accepted ObservationKind = "accepted"
+	Started  ObservationKind = "started" // the interpreter was started
+	Exited   ObservationKind = "exited"  // the engine and all its descendants are gone, its output is complete
+	Ended    ObservationKind = "ended"   // the session's place is gone; nothing follows
+	Notice   ObservationKind = "notice"
 )

@@ -20,6 +20,8 @@ type engine struct {
 	role     string
 	address  string
 	hostname string
+	gpus     []int // what it holds, told to servers that come later
+	cores    []int
 	dir      string // private folder
 	tmp      string // another one, for temporary files; "" if that is in dir
 	limit    int64  // memory limit in bytes; 0: none
@@ -72,7 +74,7 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	}
 	e := &engine{
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
-		dir: spec.PrivateDir, limit: spec.MemoryLimit, plain: spec.Plain,
+		dir: spec.PrivateDir, limit: spec.MemoryLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
 	}
 	if spec.Foreign && !spec.Plain {
 		e.user = &[2]int{spec.UID, spec.GID}

@@ -63,6 +63,7 @@ type Keeper struct {
 	ending  *wire.Exit  // why the session ends; nil while it does not
 	final   *wire.Event // that it has ended
 	ssh     sshState
+	secret  []byte // a server's, for later ones; in memory alone
 }
 
 // Main runs the keeper of the session whose folder is dir and returns its exit code.

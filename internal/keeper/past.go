@@ -34,7 +34,7 @@ func (k *Keeper) historyLocked() []wire.Event {
 	}
 	for _, e := range k.engines {
 		events = append(events, wire.Event{
-			Kind: wire.EventAccepted, Engine: e.id, At: time.Now(), Address: e.address, Hostname: e.hostname,
+			Kind: wire.EventAccepted, Engine: e.id, At: time.Now(), Address: e.address, Hostname: e.hostname, GPUs: e.gpus, Cores: e.cores,
 		})
 		if !e.startedAt.IsZero() {
 			started(e.id, e.startedAt, e.pid())

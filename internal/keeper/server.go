@@ -13,7 +13,9 @@ import (
 // holds nobody up.
 type server struct {
 	conn *wire.Conn
-	sent chan struct{} // closed when the writer ended
+	sent chan struct{}  // closed when the writer ended
+	left chan struct{}  // closed when nothing more is heard of it
+	jobs sync.WaitGroup // its requests that are being carried out
 
 	mu     sync.Mutex
 	filled sync.Cond
@@ -28,7 +30,7 @@ type outgoing struct {
 }
 
 func newServer(conn *wire.Conn) *server {
-	s := &server{conn: conn, sent: make(chan struct{})}
+	s := &server{conn: conn, sent: make(chan struct{}), left: make(chan struct{})}
 	s.filled.L = &s.mu
 	return s
 }
@@ -104,6 +106,7 @@ func (k *Keeper) serve(conn *wire.Conn) {
 		}
 		k.handle(s, r, files)
 	}
+	close(s.left)
 	k.mu.Lock()
 	delete(k.servers, s)
 	k.mu.Unlock()
@@ -134,7 +137,7 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 	}
 	switch r.Op {
 	case wire.OpStart:
-		go func() { answer(k.start(r, files)) }()
+		s.jobs.Go(func() { answer(k.start(r, files)) })
 	case wire.OpSignal:
 		answer(k.with(r.Engine, func(e *engine) error { return e.signal(r.Signal) }))
 	case wire.OpStop:
@@ -154,9 +157,46 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}, k.hub)
 	case wire.OpKey:
 		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now(), Key: k.keepKey(r.Key)})
+	case wire.OpKeep:
+		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now(), Key: k.keepSecret(r.Key)})
+	case wire.OpTake:
+		go func() {
+			k.take(s)
+			answer(nil)
+		}()
 	default:
 		answer(errors.New("this keeper does not know the operation " + r.Op))
 	}
+}
+
+// take cuts all servers but one off and returns when what they had asked for is done. A server that was killed may have sent
+// requests which were not read yet: an engine that is started by one later than a new server looked would be its to start, too.
+func (k *Keeper) take(by *server) {
+	k.mu.Lock()
+	var others []*server
+	for s := range k.servers {
+		if s != by {
+			others = append(others, s)
+		}
+	}
+	k.mu.Unlock()
+	for _, s := range others {
+		s.conn.CloseRead()
+	}
+	for _, s := range others {
+		<-s.left
+		s.jobs.Wait()
+	}
+}
+
+// keepSecret returns the session's secret: the one that was proposed first.
+func (k *Keeper) keepSecret(proposed []byte) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.secret == nil {
+		k.secret = proposed
+	}
+	return k.secret
 }
 
 func (k *Keeper) with(id string, do func(*engine) error) error {

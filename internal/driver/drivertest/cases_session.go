@@ -1,8 +1,10 @@
 package drivertest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -24,6 +26,9 @@ var sessionCases = []testCase{
 	{"a place is opened once", "", openTwice},
 	{"recover after a restart", "Survives", recovered},
 	{"recover of a place that is gone", "Survives", recoverGone},
+	{"recover tells who lives, and what was reserved", "Survives", recoverTells},
+	{"recover opens what engines find on their loopback", "Survives Loopback", recoverInside},
+	{"a place keeps its secret", "", keeps},
 }
 
 func pipe(w *world) (r, wr *os.File) {
@@ -199,6 +204,80 @@ func recovered(w *world) {
 	expectStopped(w, p.awaitExit(stdin.ID), "somebody")
 	if got := p.text(stdin.ID, console.Stdout); got != "ready\n" {
 		w.t.Errorf("output after the restart %q", got)
+	}
+}
+
+// recoverTells closes the driver while one engine runs, one is still to come and one address is nobody's any more.
+func recoverTells(w *world) {
+	p := w.open()
+	p.startMain()
+	lives := p.worker(Print{"ready"}, Hang{})
+	lives.CPUSet = []int{0}
+	p.start(lives)
+	p.awaitText(lives.ID, "ready\n")
+	ended, _ := p.run(Exit{0})
+	comes := p.worker(Print{"late"}, Exit{4})
+	secret, err := p.s.Keep(w.t.Context(), []byte("first"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h := p.s.Handle()
+	w.d = w.f.Restart(w.t, w.d)
+	p.mu.Lock()
+	p.seen = nil
+	p.mu.Unlock()
+	spec := p.spec
+	spec.Reserved = []netip.Addr{comes.Address}
+	if p.s, err = w.d.Recover(w.t.Context(), spec, h); err != nil {
+		w.t.Fatal(err)
+	}
+	if n := p.observed(driver.Accepted, ended.ID) + p.observed(driver.Accepted, comes.ID); n != 0 {
+		w.t.Error("an engine that does not live is told to live")
+	}
+	if p.observed(driver.Accepted, p.main.ID) != 1 || p.observed(driver.Accepted, lives.ID) != 1 {
+		w.t.Fatalf("told when it returned: %s", p.story())
+	}
+	told := p.await("that it lives", func(o driver.Observation) bool { return o.Kind == driver.Accepted && o.Engine == lives.ID })
+	if told.Held == nil || !slices.Equal(told.Held.Cores, lives.CPUSet) {
+		w.t.Errorf("told that it holds %+v, want cores %v", told.Held, lives.CPUSet)
+	}
+	if again, err := p.s.Keep(w.t.Context(), []byte("second")); err != nil || !bytes.Equal(again, secret) || string(again) != "first" {
+		w.t.Errorf("secret %q, %v", again, err)
+	}
+	p.start(comes)
+	expectExit(w, p.awaitExit(comes.ID), engine.ReasonExitCode, 4, 0)
+	p.expectStdout(comes.ID, "late\n")
+}
+
+// recoverInside lets an engine ask on its loopback before and after a restart.
+func recoverInside(w *world) {
+	p := w.open()
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	stdin, write := pipe(w)
+	m := p.make(engine.RoleSession, Connect{loopback, insidePort}, ReadLine{}, Connect{loopback, insidePort}, Hang{})
+	m.Stdin = stdin
+	p.start(m)
+	p.awaitText(m.ID, "got from inside\n")
+	h := p.s.Handle()
+	w.d = w.f.Restart(w.t, w.d)
+	var err error
+	if p.s, err = w.d.Recover(w.t.Context(), p.spec, h); err != nil {
+		w.t.Fatal(err)
+	}
+	write.WriteString("go on\n")
+	p.awaitText(m.ID, "got from inside\ngot from inside\n")
+}
+
+// keeps: what is proposed first is the secret.
+func keeps(w *world) {
+	p, q := w.open(), w.open()
+	for i, proposed := range []string{"one", "two"} {
+		if got, err := p.s.Keep(w.t.Context(), []byte(proposed)); err != nil || string(got) != "one" {
+			w.t.Errorf("%d: %q, %v", i, got, err)
+		}
+	}
+	if got, err := q.s.Keep(w.t.Context(), []byte("three")); err != nil || string(got) != "three" {
+		w.t.Errorf("another place's secret: %q, %v", got, err)
 	}
 }
 

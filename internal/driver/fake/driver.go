@@ -147,9 +147,15 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	if p == nil {
 		return nil, engine.Errorf(engine.NotFound, "session %s has no place any more", h.Session)
 	}
+	for _, o := range p.settle(spec.Reserved) {
+		if spec.Observe != nil {
+			spec.Observe(o)
+		}
+	}
 	if err := d.watch(p, spec); err != nil {
 		return nil, err
 	}
+	p.caughtUp()
 	return &session{p}, nil
 }
 

@@ -32,6 +32,7 @@ type place struct {
 	addrs    map[netip.Addr]bool
 	lease    *lease
 	closing  bool
+	secret   []byte
 }
 
 func newPlace(o Options, spec driver.SessionSpec, w *console.Writer) *place {
@@ -116,6 +117,34 @@ func (p *place) reserve(n int) ([]netip.Addr, error) {
 		}
 	}
 	return given, nil
+}
+
+// settle frees what neither living engines nor engines to come have, and returns what is to be told of the living ones.
+func (p *place) settle(coming []netip.Addr) (accepted []driver.Observation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	keep := map[netip.Addr]bool{}
+	if p.attached.IsValid() {
+		keep[p.attached] = true
+	}
+	for _, a := range coming {
+		keep[a] = true
+	}
+	for id, pr := range p.procs {
+		select {
+		case <-pr.done:
+			continue
+		default:
+		}
+		keep[pr.spec.Address] = true
+		held := &driver.Held{Cores: pr.spec.CPUSet}
+		for _, g := range pr.spec.GPUs {
+			held.GPUs = append(held.GPUs, g.Index)
+		}
+		accepted = append(accepted, driver.Observation{Kind: driver.Accepted, Engine: id, At: time.Now(), Held: held})
+	}
+	p.addrs = keep
+	return accepted
 }
 
 func (p *place) release(addrs ...netip.Addr) {

@@ -41,6 +41,16 @@ func (s *session) Reserve(n int) ([]netip.Addr, error) {
 	return s.p.reserve(n)
 }
 
+// Keep implements driver.Session.
+func (s *session) Keep(ctx context.Context, proposed []byte) ([]byte, error) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	if s.p.secret == nil {
+		s.p.secret = proposed
+	}
+	return s.p.secret, nil
+}
+
 func (s *session) Release(addrs ...netip.Addr) { s.p.release(addrs...) }
 
 func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {

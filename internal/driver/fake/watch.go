@@ -8,6 +8,7 @@ type watcher struct {
 	spec    driver.SessionSpec
 	opts    *Options
 	stopped bool // place.mu
+	told    int  // place.mu: of the history
 	done    chan struct{}
 }
 
@@ -23,8 +24,8 @@ func (p *place) watch(spec driver.SessionSpec, opts *Options) *watcher {
 // run ends with the Ended observation, or when the driver is closed.
 func (w *watcher) run() {
 	defer close(w.done)
-	for i := 0; ; i++ {
-		o, ok := w.next(i)
+	for {
+		o, ok := w.next()
 		if !ok {
 			return
 		}
@@ -33,23 +34,37 @@ func (w *watcher) run() {
 				w.spec.Observe(o)
 			}
 		}
+		w.place.mu.Lock()
+		w.told++
+		w.place.happened.Broadcast()
+		w.place.mu.Unlock()
 		if o.Kind == driver.Ended {
 			return
 		}
 	}
 }
 
-func (w *watcher) next(i int) (driver.Observation, bool) {
+func (w *watcher) next() (driver.Observation, bool) {
 	p := w.place
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.history) <= i && !w.stopped {
+	for len(p.history) <= w.told && !w.stopped {
 		p.happened.Wait()
 	}
 	if w.stopped {
 		return driver.Observation{}, false
 	}
-	return p.history[i], true
+	return p.history[w.told], true
+}
+
+// caughtUp returns when the newest watcher was told all that has happened so far.
+func (p *place) caughtUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w, n := p.watchers[len(p.watchers)-1], len(p.history)
+	for w.told < n && !w.stopped {
+		p.happened.Wait()
+	}
 }
 
 func (w *watcher) stop() {

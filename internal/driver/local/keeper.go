@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/netns"
 	"muster/internal/linux/pidfd"
 )
 
@@ -127,11 +129,47 @@ func (s *session) adopt(e wire.Event) {
 	}
 	s.mu.Lock()
 	if _, known := s.engines[engine.ID(e.Engine)]; !known {
-		s.engines[engine.ID(e.Engine)] = member{address: address}
+		s.engines[engine.ID(e.Engine)] = member{address: address, adopted: true}
 	}
 	s.mu.Unlock()
 	if s.hub != nil {
 		s.hub.Name(e.Hostname, address) // a name that cannot be given again is no reason to give the engine up
+	}
+	s.tell(driver.Observation{
+		Kind: driver.Accepted, Engine: engine.ID(e.Engine), At: e.At, Held: &driver.Held{GPUs: e.GPUs, Cores: e.Cores},
+	})
+}
+
+// reopen opens what the process that started an adopted engine had open for it: its network, by its init, and what it finds on its
+// loopback. An engine for which that fails goes on without.
+func (s *session) reopen(id engine.ID, m member) {
+	if s.hub == nil || m.pid == 0 {
+		return
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.pid))
+	if err != nil {
+		return // it has just ended
+	}
+	defer ns.Close()
+	if m.net, err = inode(ns); err != nil {
+		return
+	}
+	if s.spec.Inside != nil {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(s.spec.Inside.Port))
+		if m.inside, err = netns.ListenTCP(ns, at); err != nil {
+			s.tell(driver.Observation{Kind: driver.Notice, Engine: id, At: time.Now(), Text: fmt.Sprintf(
+				"engine %s does not find the server at %s any more: %v", id.Short(), at, err)})
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.engines[id]; !there || s.released {
+		m.closeInside()
+		return
+	}
+	s.engines[id] = m
+	if m.inside != nil {
+		s.serving.Go(func() { s.spec.Inside.Serve(m.inside) })
 	}
 }
 
@@ -141,11 +179,14 @@ func (s *session) observe(e wire.Event) {
 	case wire.EventStarted:
 		o.Kind = driver.Started
 		s.mu.Lock()
-		if m, known := s.engines[o.Engine]; known {
-			m.pid = e.Pid
+		m, known := s.engines[o.Engine]
+		if m.pid = e.Pid; known {
 			s.engines[o.Engine] = m
 		}
 		s.mu.Unlock()
+		if known && m.adopted {
+			s.reopen(o.Engine, m)
+		}
 	case wire.EventExited:
 		o.Kind = driver.Exited
 		s.mu.Lock()

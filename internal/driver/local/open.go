@@ -162,9 +162,9 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 		spec.Owner.Close()
 	}
 	spec.ID, spec.Owner = h.Session, nil
-	conn, config, err := dial(d.sessionDir(h.Session))
+	conn, config, err := d.take(ctx, h.Session)
 	if err != nil {
-		return nil, engine.Errorf(engine.NotFound, "session %s has no keeper any more: %v", h.Session, err)
+		return nil, err
 	}
 	if a := config.Attached; a != nil {
 		spec.Attached = &driver.Attached{Name: a.Name, PID: a.PID, UID: a.UID} // it lives, for the keeper does
@@ -185,13 +185,69 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	go s.receive(told)
 	select {
 	case <-s.live:
+		s.settle()
 		return s, nil
 	case <-s.gone:
-		return nil, engine.Errorf(engine.NotFound, "session %s has just ended", h.Session)
+		return nil, errJustEnded(h.Session)
 	case <-ctx.Done():
 		s.detach()
 		return nil, ctx.Err()
 	}
+}
+
+// take makes this process the only one that a session's keeper listens to, and connects to it.
+func (d *Driver) take(ctx context.Context, id engine.ID) (*wire.Conn, wire.KeeperConfig, error) {
+	lost := func(err error) (*wire.Conn, wire.KeeperConfig, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, wire.KeeperConfig{}, err
+		}
+		return nil, wire.KeeperConfig{}, engine.Errorf(engine.NotFound, "session %s has no keeper any more: %v", id, err)
+	}
+	first, _, err := dial(d.sessionDir(id))
+	if err != nil {
+		return lost(err)
+	}
+	defer first.Close()
+	defer context.AfterFunc(ctx, func() { first.Close() })()
+	const seq = 1
+	if err := first.Send(wire.Request{Seq: seq, Op: wire.OpTake}); err != nil {
+		return lost(err)
+	}
+	for {
+		var e wire.Event
+		if _, err := first.Receive(&e); err != nil {
+			return lost(err)
+		}
+		if e.Seq == seq {
+			break // a keeper of before there was this operation says so: it is as well off without
+		}
+	}
+	conn, config, err := dial(d.sessionDir(id))
+	if err != nil {
+		return lost(err)
+	}
+	return conn, config, nil
+}
+
+func errJustEnded(id engine.ID) error {
+	return engine.Errorf(engine.NotFound, "session %s has just ended", id)
+}
+
+// settle frees the addresses of engines that were being made when the process before this one was killed.
+func (s *session) settle() {
+	if s.hub == nil {
+		return
+	}
+	var living []netip.Addr
+	s.mu.Lock()
+	for _, m := range s.engines {
+		living = append(living, m.address)
+	}
+	s.mu.Unlock()
+	s.inNetwork(func() error {
+		s.hub.Settle(living, s.spec.Reserved)
+		return nil
+	})
 }
 
 // adoptHub asks the keeper for the session's network and opens it again. What the keeper told meanwhile is returned: it is
@@ -200,7 +256,7 @@ func (s *session) adoptHub(ctx context.Context, config wire.KeeperConfig) (told 
 	defer context.AfterFunc(ctx, func() { s.conn.Close() })()
 	s.seq++
 	if err := s.conn.Send(wire.Request{Seq: s.seq, Op: wire.OpHub}); err != nil {
-		return nil, engine.Errorf(engine.NotFound, "session %s has just ended: %v", s.spec.ID, err)
+		return nil, errJustEnded(s.spec.ID)
 	}
 	for {
 		var e wire.Event

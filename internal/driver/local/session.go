@@ -60,6 +60,7 @@ type member struct {
 	pid     int          // its init; 0 until it was started
 	inside  net.Listener // on its loopback; nil: none
 	net     uint64       // the inode of its network namespace; 0: not known, or none of its own
+	adopted bool         // another process started it
 }
 
 func (m member) closeInside() {
@@ -182,6 +183,12 @@ func (s *session) Release(addrs ...netip.Addr) {
 		s.hub.Release(addrs...)
 		return nil
 	})
+}
+
+// Keep implements driver.Session.
+func (s *session) Keep(ctx context.Context, proposed []byte) ([]byte, error) {
+	r, err := s.request(ctx, wire.Request{Op: wire.OpKeep, Key: proposed})
+	return r.event.Key, err
 }
 
 func (s *session) Signal(ctx context.Context, id engine.ID, signal int) error {

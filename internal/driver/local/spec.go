@@ -38,7 +38,9 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 	if spec.Terminal != nil {
 		w.Terminal = &wire.TerminalSize{Rows: spec.Terminal.Rows, Cols: spec.Terminal.Cols}
 	}
+	w.Cores = spec.CPUSet
 	for _, g := range spec.GPUs {
+		w.GPUs = append(w.GPUs, g.Index)
 		w.DeviceNodes = append(w.DeviceNodes, g.Nodes...)
 	}
 	if len(spec.GPUs) > 0 {

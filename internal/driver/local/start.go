@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
@@ -233,6 +235,12 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 		return nil, err
 	}
 	group, err := tree.New(groupName(s.spec.ID, spec.ID), extra...)
+	if errors.Is(err, unix.EEXIST) { // a process that was killed had begun to start this engine: nothing is in it
+		if old, openErr := tree.Open(groupName(s.spec.ID, spec.ID)); openErr == nil {
+			old.Remove()
+		}
+		group, err = tree.New(groupName(s.spec.ID, spec.ID), extra...)
+	}
 	if err != nil {
 		return nil, failedAt("cgroup", err)
 	}

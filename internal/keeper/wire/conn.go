@@ -133,6 +133,9 @@ func (c *Conn) Receive(message any) ([]*os.File, error) {
 	return files, nil
 }
 
+// CloseRead makes Receive return what was sent so far, and then the end of the connection; sending to it fails from now on.
+func (c *Conn) CloseRead() error { return c.c.CloseRead() }
+
 // Close closes the connection. A blocked Receive returns.
 func (c *Conn) Close() error { return c.c.Close() }
 

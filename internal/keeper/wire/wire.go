@@ -81,7 +81,7 @@ type Request struct {
 	Reason      string          `json:"reason,omitempty"`       // OpStop
 	By          string          `json:"by,omitempty"`           // OpStop, OpEnd
 	Note        json.RawMessage `json:"note,omitempty"`         // OpNote
-	Key         []byte          `json:"key,omitempty"`          // OpKey
+	Key         []byte          `json:"key,omitempty"`          // OpKey, OpKeep
 	Size        *TerminalSize   `json:"size,omitempty"`         // OpResize
 }
 
@@ -95,6 +95,11 @@ const (
 	OpResize = "resize"
 	OpHub    = "hub" // answered with the hub's network namespace as a descriptor
 	OpKey    = "key" // answered with the session's SSH key: the first that a server proposed
+	// OpKeep is answered with the secret that the first server proposed.
+	OpKeep = "keep"
+	// OpTake cuts the connections of all other servers off, and is answered when everything is done that they had asked for: what
+	// a server that connects after it is told is complete.
+	OpTake = "take"
 )
 
 // Event is a message from the keeper to the server: the answer to a Request (Seq not 0), or something that happened. A
@@ -109,11 +114,13 @@ type Event struct {
 	Exit    *Exit     `json:"exit,omitempty"` // EventExited, EventEnded
 	Pid     int       `json:"pid,omitempty"`  // EventStarted: the init, in the host's process namespace
 	Text    string    `json:"text,omitempty"` // EventNotice
-	Key     []byte    `json:"key,omitempty"`  // EventReply to OpKey
+	Key     []byte    `json:"key,omitempty"`  // EventReply to OpKey and OpKeep
 
 	// EventAccepted
 	Address  string `json:"address,omitempty"`
 	Hostname string `json:"hostname,omitempty"`
+	GPUs     []int  `json:"gpus,omitempty"`
+	Cores    []int  `json:"cores,omitempty"`
 }
 
 // Kinds of errors in replies; all others are internal.
@@ -178,6 +185,8 @@ type EngineSpec struct {
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
 	Cgroup      *cgroup.Paths     `json:"cgroup,omitempty"`       // the engine's own groups, to be seen by it
+	GPUs        []int             `json:"gpus,omitempty"`         // indexes of the devices that it holds: a later server asks
+	Cores       []int             `json:"cores,omitempty"`        // that it is pinned to: the same
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
 	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size

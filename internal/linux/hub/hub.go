@@ -28,9 +28,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,6 +132,22 @@ func (h *Hub) Release(addrs ...netip.Addr) {
 	h.mu.Unlock()
 	h.names.forget(addrs)
 	h.pool.release(addrs)
+}
+
+// Settle tells a hub that was opened which engines live, and the addresses that were given to others still to come: those are
+// reserved and can be attached. What else Open found is free: a process that was killed was making it, and its network went
+// with that process's descriptors.
+func (h *Hub) Settle(living, coming []netip.Addr) {
+	h.mu.Lock()
+	lost := maps.Clone(h.attached)
+	h.mu.Unlock()
+	for _, a := range living {
+		delete(lost, a)
+	}
+	h.Release(slices.Collect(maps.Keys(lost))...)
+	for _, a := range coming {
+		h.pool.claim(a)
+	}
 }
 
 // Close ends what the hub serves and gives its namespace up. Engines keep their network only as long as somebody else
