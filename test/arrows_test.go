@@ -45,6 +45,8 @@ var allowed = map[string][]string{
 	"internal/linux/account":     {},
 	"internal/linux/sandbox":     {},
 	"internal/web":               {"engine"},
+	"internal/token":             {"engine", "internal/store"},
+	"internal/audit":             {},
 	"test":                       {},
 }
 

@@ -20,6 +20,7 @@ import (
 	"muster/api"
 	"muster/clients"
 	"muster/engine"
+	"muster/internal/audit"
 	"muster/internal/cli"
 	"muster/internal/driver"
 	"muster/internal/driver/local"
@@ -27,6 +28,8 @@ import (
 	"muster/internal/kernel"
 	"muster/internal/manager"
 	"muster/internal/server"
+	"muster/internal/store"
+	"muster/internal/token"
 	"muster/internal/web"
 )
 
@@ -54,6 +57,9 @@ type app struct {
 	gateway *web.Gateway
 	web     net.Listener // nil: none
 	users   *users       // nil: the server has one
+	store   *store.Store // nil, as the two below, where nothing outlives the server
+	tokens  *token.Registry
+	record  *audit.Log
 }
 
 // closeTimeout bounds how long the end of all sessions may take. Each is over within a second.
@@ -109,6 +115,14 @@ func open(c config) (_ *app, err error) {
 			a.web.Close()
 		}
 	}()
+	if err := a.openAccess(c, paths.state); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.closeAccess())
+		}
+	}()
 	where := domain(c.web, a.web)
 	who := caller()
 	config := manager.Config{
@@ -123,14 +137,15 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	door := a.accessible(log)
 	a.server = server.New(server.Config{
-		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where), Local: a.localUser,
+		Manager: door.manager, Access: door.access, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where), Local: a.localUser,
 		Site: api.SiteConfig{
 			MaxGPUs: len(capacity.GPUs), Accelerator: -1, MaxCPU: capacity.CPU, MaxMemory: float64(capacity.MemoryBytes) / 1e9,
 		},
 	})
 	a.http = a.server.HTTP()
-	a.gateway = newGateway(where, a.manager, log, a.http.Handler)
+	a.gateway = newGateway(where, door, log, a.http.Handler)
 	a.http.Handler = front(a.gateway, a.http.Handler)
 	a.knowPersons(a.http)
 	a.knowUsers(a.http)
@@ -150,7 +165,7 @@ func (a *app) abandon(ctx context.Context) error {
 	if a.web != nil {
 		a.web.Close()
 	}
-	return errors.Join(a.manager.Close(ctx), a.driver.Close())
+	return errors.Join(a.manager.Close(ctx), a.closeAccess(), a.driver.Close())
 }
 
 func newDriver(p paths, c config) (*local.Driver, error) {
@@ -189,7 +204,7 @@ func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	// Sessions first: whoever follows a console sees its end before the streams are closed.
 	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
 	a.gateway.Close()
-	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close())
+	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.closeAccess(), a.driver.Close())
 	<-served
 	browsers.Wait()
 	return err

@@ -27,7 +27,7 @@ func mayShare(c config, caps driver.Capabilities) error {
 	switch {
 	case !c.shared:
 		return nil
-	case os.Geteuid() != 0:
+	case ownUID() != 0:
 		return engine.Errorf(engine.Invalid, "only root can share a server: engines of other users are to run as those users").
 			WithHint("start it as root, as a service of the machine, or without --shared for yourself")
 	case !caps.Isolation:
@@ -39,7 +39,7 @@ func mayShare(c config, caps driver.Capabilities) error {
 
 // identity is who a user of the machine is for this server.
 func (u *users) identity(ctx context.Context, uid int) (engine.Identity, error) {
-	if uid == os.Geteuid() {
+	if uid == ownUID() {
 		return engine.Identity{Owner: true}, nil
 	}
 	a, err := account.ByUID(ctx, uid)
@@ -64,7 +64,7 @@ func (u *users) behalf(ctx context.Context, who engine.User) (*engine.Behalf, er
 	if err != nil {
 		return nil, unknownUser(err, who.UID)
 	}
-	if a.UID == os.Geteuid() || a.Name != who.Name {
+	if a.UID == ownUID() || a.Name != who.Name {
 		return nil, engine.Errorf(engine.Internal, "user %d is %s, not %s", who.UID, a.Name, who.Name)
 	}
 	b := &engine.Behalf{Account: engine.Account{User: who, GID: a.GID, Groups: a.Groups, Home: a.Home, Shell: a.Shell}}
@@ -78,6 +78,8 @@ func (u *users) behalf(ctx context.Context, who engine.User) (*engine.Behalf, er
 	}
 	return b, nil
 }
+
+func ownUID() int { return os.Geteuid() }
 
 type userKey struct{}
 

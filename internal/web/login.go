@@ -68,12 +68,16 @@ func (g *Gateway) recognise(w http.ResponseWriter, r *http.Request, h host, toke
 	if token == "" {
 		if shows(r) && !forwarded(r) {
 			if who, ok := g.person(r.Context()); ok {
+				g.loggedIn(r.Context(), who)
 				return who, true
 			}
 		}
 		return g.ticket(r, h, loginScope)
 	}
 	who, ok := g.manager.Authenticate(token)
+	if ok {
+		g.loggedIn(r.Context(), who)
+	}
 	if before, _ := g.ticket(r, h, loginScope); ok && (who.Person() || !before.Person()) { // a session's token takes nothing away from a person
 		setCookie(w, r, h, loginPath, g.tickets.seal(loginScope, who))
 	}

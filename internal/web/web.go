@@ -97,19 +97,25 @@ type Config struct {
 	// Person tells of a request's context who on this machine runs the program that sent it, if that is known: the server's
 	// owner, or one of its users. Of a browser that is as good as a login. nil: nobody is known so.
 	Person func(ctx context.Context) (engine.Identity, bool)
-	Next   http.Handler // whatever is no address of an engine
-	Log    *slog.Logger // nil: slog.Default
+	// Until ends when an identity does, as with a token that is revoked, and with it what is being answered. nil: none ever does.
+	Until func(who engine.Identity) context.Context
+	// Login is told of every login by token or person. nil: nobody is.
+	Login func(ctx context.Context, who engine.Identity)
+	Next  http.Handler // whatever is no address of an engine
+	Log   *slog.Logger // nil: slog.Default
 }
 
 // Gateway is the handler. Its methods are safe for concurrent use.
 type Gateway struct {
-	manager Manager
-	names   []string // under which the server, and as sub-domains of which its engines, are reached
-	session func(ctx context.Context) (engine.ID, bool)
-	person  func(ctx context.Context) (engine.Identity, bool)
-	next    http.Handler
-	log     *slog.Logger
-	tickets *tickets
+	manager  Manager
+	names    []string // under which the server, and as sub-domains of which its engines, are reached
+	session  func(ctx context.Context) (engine.ID, bool)
+	person   func(ctx context.Context) (engine.Identity, bool)
+	until    func(who engine.Identity) context.Context
+	loggedIn func(ctx context.Context, who engine.Identity)
+	next     http.Handler
+	log      *slog.Logger
+	tickets  *tickets
 
 	closing context.Context
 	cancel  context.CancelFunc
@@ -134,6 +140,12 @@ func New(c Config) *Gateway {
 	}
 	if g.person == nil {
 		g.person = func(context.Context) (engine.Identity, bool) { return engine.Identity{}, false }
+	}
+	if g.until = c.Until; g.until == nil {
+		g.until = func(engine.Identity) context.Context { return context.Background() }
+	}
+	if g.loggedIn = c.Login; g.loggedIn == nil {
+		g.loggedIn = func(context.Context, engine.Identity) {}
 	}
 	if g.log == nil {
 		g.log = slog.Default()
@@ -211,6 +223,6 @@ func (g *Gateway) serveEngine(w http.ResponseWriter, r *http.Request, a address)
 		show(w, r, closing())
 	default:
 		defer g.running.Done()
-		g.proxy(w, g.withoutOurs(r), a, e)
+		g.proxy(w, g.withoutOurs(r), a, e, g.until(who.Identity))
 	}
 }
