@@ -6,6 +6,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +47,8 @@ type config struct {
 	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
 	shared              bool // by all users of the machine
+	tls                 cli.TLSOptions
+	addresses           []string // of the listeners: "tcp://host:port" and others
 }
 
 // app is a wired server without a listener.
@@ -55,9 +59,10 @@ type app struct {
 	server  *server.Server
 	http    *http.Server
 	gateway *web.Gateway
-	web     net.Listener // nil: none
-	users   *users       // nil: the server has one
-	store   *store.Store // nil, as the two below, where nothing outlives the server
+	web     net.Listener     // nil: none
+	users   *users           // nil: the server has one
+	cert    *tls.Certificate // of the TCP listeners; nil: they speak no TLS
+	store   *store.Store     // nil, as the two below, where nothing outlives the server
 	tokens  *token.Registry
 	record  *audit.Log
 }
@@ -104,6 +109,9 @@ func open(c config) (_ *app, err error) {
 		return nil, err
 	}
 	a := &app{token: rand.Text(), driver: drv}
+	if a.cert, err = certificate(c.tls, paths.state); err != nil {
+		return nil, err
+	}
 	if c.shared {
 		a.users = newUsers()
 	}
@@ -137,27 +145,41 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	door := a.accessible(log)
+	door, names := a.accessible(log), a.hosts(where, c.addresses)
 	a.server = server.New(server.Config{
-		Manager: door.manager, Access: door.access, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where), Local: a.localUser,
+		Manager: door.manager, Access: door.access, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: names, Local: a.localUser,
 		Site: api.SiteConfig{
 			MaxGPUs: len(capacity.GPUs), Accelerator: -1, MaxCPU: capacity.CPU, MaxMemory: float64(capacity.MemoryBytes) / 1e9,
 		},
 	})
 	a.http = a.server.HTTP()
-	a.gateway = newGateway(where, door, log, a.http.Handler)
+	a.gateway = newGateway(where, names, door, log, a.http.Handler)
 	a.http.Handler = front(a.gateway, a.http.Handler)
 	a.knowPersons(a.http)
 	a.knowUsers(a.http)
 	return a, nil
 }
 
-// hosts are the names that the server goes by.
-func hosts(domain string) []string {
-	if domain == "" {
-		return nil
+// hosts are the names that the server goes by: that of its web addresses, those that it was told to listen at, and those of its
+// certificate.
+func (a *app) hosts(domain string, addresses []string) []string {
+	var names []string
+	if domain != "" {
+		names = append(names, domain)
 	}
-	return []string{domain}
+	for _, address := range addresses {
+		hostport, isTCP := strings.CutPrefix(address, "tcp://")
+		if host, _, err := net.SplitHostPort(hostport); isTCP && err == nil && host != "" {
+			names = append(names, host)
+		}
+	}
+	if a.cert != nil {
+		names = append(names, a.cert.Leaf.DNSNames...)
+		for _, ip := range a.cert.Leaf.IPAddresses {
+			names = append(names, ip.String())
+		}
+	}
+	return names
 }
 
 // abandon closes what open made, when it is not to be served.
@@ -184,10 +206,12 @@ func (a *app) serveEngines(session engine.ID, l net.Listener) {
 	a.http.Serve(server.ForEngines(session, l))
 }
 
-// serve answers on the owner's listener until ctx ends, then ends everything in reverse order.
-func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
-	served := make(chan error, 1)
-	go func() { served <- a.http.Serve(a.welcomed(l)) }()
+// serve answers on people's listeners until ctx ends, then ends everything in reverse order.
+func (a *app) serve(ctx context.Context, listeners []net.Listener, ready func()) error {
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- a.http.Serve(a.welcomed(l)) }()
+	}
 	var browsers sync.WaitGroup
 	if a.web != nil {
 		browsers.Go(func() { a.http.Serve(a.web) })
@@ -205,7 +229,9 @@ func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
 	a.gateway.Close()
 	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.closeAccess(), a.driver.Close())
-	<-served
+	for range listeners {
+		<-served
+	}
 	browsers.Wait()
 	return err
 }

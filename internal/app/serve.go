@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	ready := make(chan struct{})
-	go func() { served <- a.serve(run, l, func() { close(ready) }) }()
+	go func() { served <- a.serve(run, []net.Listener{l}, func() { close(ready) }) }()
 	<-ready
 	end := func(ctx context.Context) error {
 		stop()
@@ -46,6 +47,9 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
+	if err := checkPlain(o); err != nil {
+		return err
+	}
 	starting, lock, err := lockServer(ctx, o)
 	if err != nil {
 		return err
@@ -55,21 +59,25 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared,
+		tls: o.TLS, addresses: []string{o.Listen, o.TCP},
 	})
 	if err != nil {
 		return err
 	}
-	l, err := announce(o, a.token)
+	listeners, err := a.listenAll(o)
 	if err != nil {
 		return errors.Join(err, a.abandon(ctx))
 	}
 	defer os.Remove(o.TokenFile)
+	if o.TCP != "" {
+		defer os.Remove(o.TCPTokenFile)
+	}
 	run, stop := context.WithCancel(ctx)
 	defer stop()
 	var idle sync.WaitGroup
 	defer idle.Wait()
 	defer stop()
-	return a.serve(run, l, func() {
+	return a.serve(run, listeners, func() {
 		starting.release() // whoever waits for it finds a server that answers
 		if o.UntilIdle > 0 {
 			idle.Go(func() {
@@ -81,7 +89,40 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		if o.Ready != nil {
 			o.Ready(o.Listen, domain(o.Web, a.web))
 		}
+		a.tellTLS(o)
 	})
+}
+
+// listenAll opens the listeners for people's clients: the one that was asked for, or the usual one, and one for other machines.
+func (a *app) listenAll(o cli.UpOptions) ([]net.Listener, error) {
+	l, err := announce(o, a.token)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(o.Listen, "tcp://") {
+		l = secured(l, a.cert)
+	}
+	if o.TCP == "" {
+		return []net.Listener{l}, nil
+	}
+	second, err := announce(cli.UpOptions{Listen: o.TCP, TokenFile: o.TCPTokenFile}, a.token)
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), os.Remove(o.TokenFile))
+	}
+	return []net.Listener{l, secured(second, a.cert)}, nil
+}
+
+// tellTLS says where other machines find the server, and how they know that it is this one.
+func (a *app) tellTLS(o cli.UpOptions) {
+	for _, address := range []string{o.Listen, o.TCP} {
+		hostport, isTCP := strings.CutPrefix(address, "tcp://")
+		switch {
+		case isTCP && a.cert != nil:
+			fmt.Fprintf(o.Log, "muster: over the network it answers at https://%s, MUSTER_TLS_FINGERPRINT=%s\n", hostport, fingerprint(a.cert))
+		case isTCP && address == o.TCP:
+			fmt.Fprintf(o.Log, "muster: over the network it answers at http://%s, in plain text\n", hostport)
+		}
+	}
 }
 
 // announce makes the token's file and then the listener: whoever finds the server finds its token. After an error neither
@@ -97,13 +138,15 @@ func announce(o cli.UpOptions, token string) (net.Listener, error) {
 	return l, nil
 }
 
-// writeToken writes the file as a whole, for the owner's eyes.
-func writeToken(path, token string) error {
+func writeToken(path, token string) error { return writeWhole(path, []byte(token+"\n")) }
+
+// writeWhole writes a file as a whole, for the owner's eyes.
+func writeWhole(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(token + "\n")
+	_, err = f.Write(content)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}

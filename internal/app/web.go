@@ -57,8 +57,8 @@ func domain(asked string, l net.Listener) string {
 }
 
 // newGateway leads to engines what comes to their addresses, and the rest to next.
-func newGateway(domain string, f entrance, log *slog.Logger, next http.Handler) *web.Gateway {
-	return web.New(web.Config{Domain: domain, Manager: found{f}, Session: server.SessionOf, Person: personOf, Until: f.until, Login: f.login, Next: next, Log: log})
+func newGateway(domain string, names []string, f entrance, log *slog.Logger, next http.Handler) *web.Gateway {
+	return web.New(web.Config{Domain: domain, Manager: found{f}, Session: server.SessionOf, Person: personOf, Until: f.until, Login: f.login, Names: names, Next: next, Log: log})
 }
 
 // front tells who can mean the address of an engine: whoever comes by TCP.

@@ -75,8 +75,15 @@ func (a *app) connect() (*client.Client, place, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	c, err := client.New(client.Config{Address: p.address, Token: p.token})
+	c, err := a.client(p.address, p.token)
 	return c, p, err
+}
+
+// client makes a client for a server.
+func (a *app) client(address, token string) (*client.Client, error) {
+	return client.New(client.Config{Address: address, Token: token, TLS: client.TLS{
+		CAFile: a.getenv("MUSTER_TLS_CA"), Fingerprint: a.getenv("MUSTER_TLS_FINGERPRINT"),
+	}})
 }
 
 // clientAddress completes what people write: /path for a socket, host:port for TCP.

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"muster/api"
-	"muster/client"
 	"muster/engine"
 )
 
@@ -143,7 +142,7 @@ func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req 
 	if err != nil {
 		return r.cause(err)
 	}
-	if r.c, err = client.New(client.Config{Address: address, Token: token}); err == nil {
+	if r.c, err = a.client(address, token); err == nil {
 		defer r.c.Close()
 		req.Lease = api.LeaseConnection // where the server cannot watch this process
 		if strings.HasPrefix(address, "unix://") {

@@ -17,6 +17,7 @@ import (
 
 type upOptions struct {
 	listen     string
+	tcp, tls   string
 	memoryGB   float64
 	serve      UpOptions
 	background bool
@@ -41,6 +42,11 @@ what the server has to say is then in server.log in the folder of its token.`,
 	cmd.RunE = a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a, cmd) })
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "unix:///path or `host:port` (default: the socket that the commands look for)")
+	f.StringVar(&o.tcp, "tcp", "", "listen at `host:port` too, for other machines")
+	f.StringVar(&o.tls, "tls", "", "self: TLS with a certificate that the server makes for itself")
+	f.StringVar(&o.serve.TLS.Cert, "tls-cert", "", "TLS with the certificate in this PEM `file`")
+	f.StringVar(&o.serve.TLS.Key, "tls-key", "", "the certificate's key, a PEM `file`")
+	f.BoolVar(&o.serve.Insecure, "insecure", false, "let tokens and output go over networks in plain text")
 	f.StringVar(&o.serve.StateDir, "state-dir", "", "`folder` of what the server keeps")
 	f.StringVar(&o.serve.Network, "network", "", "engines' addresses, as `CIDR` (default: a free part of 100.100.0.0/10)")
 	f.BoolVar(&o.serve.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share")
@@ -55,6 +61,7 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.IntVar(&o.readyFD, readyFlag, 0, "")
 	f.MarkHidden(readyFlag)
 	offer(cmd, "rung", rungs)
+	offer(cmd, "tls", []string{"self"})
 	return cmd
 }
 
@@ -72,6 +79,9 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	if o.serve.UntilIdle < 0 || o.serve.UntilIdle == 0 && cmd.Flags().Changed("until-idle") {
 		return usage(cmd, "--until-idle is %v: it must be more than 0", o.serve.UntilIdle)
 	}
+	if err := o.checkTLS(cmd); err != nil {
+		return err
+	}
 	if err := o.where(a, cmd); err != nil {
 		return o.harmless(a, err)
 	}
@@ -87,6 +97,50 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 		fmt.Fprintf(a.Err, "muster: the server answers at %s%s\n", address, forBrowsers(web))
 	}
 	return o.harmless(a, badFlag(cmd, a.deps.Serve(ctx, o.serve)))
+}
+
+// checkTLS reads the flags about TLS.
+func (o *upOptions) checkTLS(cmd *cobra.Command) error {
+	t := &o.serve.TLS
+	switch {
+	case o.tls != "" && o.tls != "self":
+		return usage(cmd, "--tls is %q: it must be self; a certificate of yours is given by --tls-cert and --tls-key", o.tls)
+	case o.tls != "" && (t.Cert != "" || t.Key != ""):
+		return usage(cmd, "--tls self makes a certificate, and --tls-cert or --tls-key give one: choose")
+	case (t.Cert == "") != (t.Key == ""):
+		return usage(cmd, "--tls-cert and --tls-key are the two halves of a certificate: give both")
+	}
+	t.Self = o.tls != ""
+	if t.Asked() && o.tcp == "" && (o.listen == "" || strings.HasPrefix(o.listen, "/") || strings.HasPrefix(o.listen, "unix://")) {
+		return usage(cmd, "TLS is for TCP, and no address is given: add --tcp host:port")
+	}
+	for _, path := range []*string{&t.Cert, &t.Key} {
+		if *path != "" {
+			full, err := filepath.Abs(*path)
+			if err != nil {
+				return err
+			}
+			*path = full
+		}
+	}
+	return nil
+}
+
+// hostPort completes the address of a TCP listener.
+func hostPort(cmd *cobra.Command, flag, address string) (string, error) {
+	hostport := strings.TrimPrefix(strings.TrimPrefix(address, "tcp://"), "http://")
+	_, port, err := net.SplitHostPort(hostport)
+	if err != nil || port == "" {
+		what := "host:port"
+		if flag == "listen" {
+			what = "unix:///path/to/socket or host:port"
+		}
+		return "", usage(cmd, "--%s is %q: write %s", flag, address, what)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > math.MaxUint16 {
+		return "", usage(cmd, "--%s is %q: the port must be a number from 1 to 65535", flag, address)
+	}
+	return "tcp://" + hostport, nil
 }
 
 // forBrowsers says where people's browsers find engines: the port is another one where the usual one is taken.
@@ -118,6 +172,13 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	if err := CheckAbsolute("MUSTER_RUNTIME_DIR", dir); err != nil {
 		return err
 	}
+	if o.tcp != "" {
+		var err error
+		if o.serve.TCP, err = hostPort(cmd, "tcp", o.tcp); err != nil {
+			return err
+		}
+		o.serve.TCPTokenFile = tokenFile(o.serve.TCP, dir)
+	}
 	listen := o.listen
 	if listen == "" && o.serve.UntilIdle > 0 && !o.serve.Shared && !a.ownServer(dir) {
 		if address, there := a.sharedServer(); there { // for this user too: no other is needed
@@ -133,15 +194,10 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	}
 	socket, isSocket := strings.CutPrefix(listen, "unix://")
 	if !isSocket {
-		hostport := strings.TrimPrefix(strings.TrimPrefix(listen, "tcp://"), "http://")
-		_, port, err := net.SplitHostPort(hostport)
-		if err != nil || port == "" {
-			return usage(cmd, "--listen is %q: write unix:///path/to/socket or host:port", o.listen)
+		var err error
+		if o.serve.Listen, err = hostPort(cmd, "listen", listen); err != nil {
+			return err
 		}
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > math.MaxUint16 {
-			return usage(cmd, "--listen is %q: the port must be a number from 1 to 65535", o.listen)
-		}
-		o.serve.Listen = "tcp://" + hostport
 		o.serve.TokenFile = tokenFile(o.serve.Listen, dir)
 		return makeRuntimeDir(dir)
 	}

@@ -76,7 +76,7 @@ func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.Creat
 	b := s.main.batch
 	b.cpu, s.interpreter, b.work = m.cfg.Capacity.CPU, req.Interpreter, &work{}
 	s.main.ticket.want = amount{}
-	s.origin = &origin{base: req.BaseEnv}
+	s.origin = &origin{base: baseOf(s.behalf, req.BaseEnv)}
 	s.origin.search = m.searchEnvironment(s, b.work, s.origin)
 	r := kernel.Request{
 		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true,

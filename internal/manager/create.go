@@ -140,7 +140,7 @@ func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.Cre
 		otherwise = "" // whose ending says nothing: package kernel says what to do
 	}
 	w := &work{env: req.Env}
-	s.origin = &origin{base: req.BaseEnv}
+	s.origin = &origin{base: baseOf(on, req.BaseEnv)}
 	s.origin.search = m.searchEnvironment(s, w, s.origin)
 	w.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
 		Kernel: s.kernelOf(req.Kernel, req.Script, otherwise), Script: s.script(req.Script), Code: req.Code, Args: req.Args,

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"muster/api"
@@ -41,6 +42,19 @@ func (m *Manager) accountOf(s *session) engine.Account {
 		return engine.Account{User: engine.User{Name: c.User, UID: c.UID}, GID: c.GID, Groups: c.Groups, Home: c.Home}
 	}
 	return s.behalf.Account
+}
+
+// baseOf is the environment that a user's session begins with: who the user is, the machine says, for it may come from another
+// machine, or from a shell that became the user's without saying so.
+func baseOf(on *engine.Behalf, env map[string]string) map[string]string {
+	if on == nil {
+		return env
+	}
+	base := maps.Clone(env)
+	for _, k := range []string{"HOME", "USER", "LOGNAME", "SHELL"} {
+		delete(base, k)
+	}
+	return base
 }
 
 // UserOf tells whose a session is; false if there is none.

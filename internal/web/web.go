@@ -89,7 +89,9 @@ type Config struct {
 	// Domain is the server's name for people, "localhost:8480". Only the name counts: the port is whatever the client says,
 	// so that forwarded ports work. Always served besides: localhost, loopback addresses, and the address that the
 	// connection came in on.
-	Domain  string
+	Domain string
+	// Names are those by which clients of the API ask for the server where it has others. Engines have no addresses there.
+	Names   []string
 	Manager Manager
 	// Session tells of a request's context whether its listener is that of a session's engines, and of which. A server puts
 	// it there in http.Server.BaseContext. nil: no such listeners; every request must log in.
@@ -107,6 +109,7 @@ type Config struct {
 
 // Gateway is the handler. Its methods are safe for concurrent use.
 type Gateway struct {
+	others   map[string]bool // further names, of the API alone
 	manager  Manager
 	names    []string // under which the server, and as sub-domains of which its engines, are reached
 	session  func(ctx context.Context) (engine.ID, bool)
@@ -134,6 +137,10 @@ func New(c Config) *Gateway {
 	}
 	if h, ok := splitHost(c.Domain); ok && h.name != "localhost" {
 		g.names = append(g.names, h.name)
+	}
+	g.others = map[string]bool{}
+	for _, name := range c.Names {
+		g.others[nameOf(name)] = true
 	}
 	if g.session == nil {
 		g.session = func(context.Context) (engine.ID, bool) { return "", false }
@@ -178,6 +185,10 @@ func (g *Gateway) begin() bool {
 
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, ok := g.serves(r)
+	if !ok && g.others[nameOf(r.Host)] {
+		g.next.ServeHTTP(w, r)
+		return
+	}
 	if !ok {
 		show(w, r, wrongHost(r.Host, g.names[len(g.names)-1]))
 		return
