@@ -73,13 +73,13 @@ func (s *Server) createToken(ctx context.Context, in *createTokenInput) (*tokenR
 		return nil, err
 	}
 	if who.Token != "" { // else one that was stolen for a day would be good for ever
-		return nil, engine.Errorf(engine.Unauthorized, "a token makes no other tokens").
+		return nil, engine.Errorf(engine.Invalid, "a token makes no other tokens").
 			WithHint("ask on the server's machine, through its socket")
 	}
 	u := who.User
 	if in.Body.User != "" && in.Body.User != u.Name {
 		if !who.Owner {
-			return nil, engine.Errorf(engine.Unauthorized, "user %s may make no token for another user", who.User.Name)
+			return nil, engine.Errorf(engine.Invalid, "user %s may make no token for another user", who.User.Name)
 		}
 		if u, err = access.UserNamed(ctx, in.Body.User); err != nil {
 			return nil, err

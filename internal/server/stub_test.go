@@ -244,10 +244,25 @@ func (m *stub) said() []string {
 	return slices.Clone(m.calls)
 }
 
-func (m *stub) SessionsOf(engine.User) []api.Session { return nil }
+func (m *stub) SessionsOf(u engine.User) []api.Session {
+	var list []api.Session
+	for _, s := range m.Sessions() {
+		if of, _ := m.UserOf(engine.ID(s.ID)); of == u {
+			list = append(list, s)
+		}
+	}
+	return list
+}
 
-func (m *stub) UserOf(engine.ID) (engine.User, bool) { return engine.User{}, false }
+func (m *stub) UserOf(id engine.ID) (engine.User, bool) {
+	u, ok := map[engine.ID]engine.User{sessionA: alice, sessionB: bob}[id]
+	return u, ok
+}
 
-func (m *stub) EngineOf(engine.User, string) (api.Worker, engine.ID, error) {
-	return api.Worker{}, "", engine.Errorf(engine.NotFound, "no engine")
+func (m *stub) EngineOf(u engine.User, id string) (api.Worker, engine.ID, error) {
+	session := sessionA
+	if u == bob {
+		session = sessionB
+	}
+	return m.Engine(session, id)
 }
