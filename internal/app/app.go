@@ -29,6 +29,7 @@ import (
 	"muster/internal/keeper/embedded"
 	"muster/internal/kernel"
 	"muster/internal/manager"
+	"muster/internal/quota"
 	"muster/internal/server"
 	"muster/internal/store"
 	"muster/internal/token"
@@ -46,7 +47,8 @@ type config struct {
 	gpus                string
 	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
-	shared              bool // by all users of the machine
+	shared              bool   // by all users of the machine
+	quota               string // a file; "": no quotas
 	tls                 cli.TLSOptions
 	addresses           []string // of the listeners: "tcp://host:port" and others
 }
@@ -140,6 +142,11 @@ func open(c config) (_ *app, err error) {
 	}
 	if a.users != nil {
 		config.Behalf = a.users.behalf
+	}
+	if c.quota != "" {
+		if config.Quotas, err = quota.Read(c.quota); err != nil {
+			return nil, err
+		}
 	}
 	a.manager, err = manager.New(config)
 	if err != nil {

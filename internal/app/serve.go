@@ -58,7 +58,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	defer starting.release()
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
-		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared,
+		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared, quota: o.Quota,
 		tls: o.TLS, addresses: []string{o.Listen, o.TCP},
 	})
 	if err != nil {

@@ -56,6 +56,7 @@ type UpOptions struct {
 	MemoryCapacityBytes int64     // what all engines together may ask for; 0: the machine's
 	Shared              bool      // by all users of the machine: each asks for and sees what is his
 	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
+	Quota               string    // file with quotas; "": there are none
 	Rung                string    // auto, root or plain
 	Web                 string    // host:port where browsers find engines, or none; "": a default of Serve's
 	Log                 io.Writer // for people: warnings, requests that failed

@@ -53,6 +53,7 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
 	f.StringVar(&o.serve.Web, "web", "", "where browsers find engines: `host:port` or none (default: 127.0.0.1:20202, else a free port)")
+	f.StringVar(&o.serve.Quota, "quota", "", "what users and sessions may have at a time: a TOML `file` (default: no limits)")
 	f.BoolVar(&o.serve.Shared, "shared", false, "one server for all users of the machine, each with sessions of his own (root)")
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
@@ -114,7 +115,7 @@ func (o *upOptions) checkTLS(cmd *cobra.Command) error {
 	if t.Asked() && o.tcp == "" && (o.listen == "" || strings.HasPrefix(o.listen, "/") || strings.HasPrefix(o.listen, "unix://")) {
 		return usage(cmd, "TLS is for TCP, and no address is given: add --tcp host:port")
 	}
-	for _, path := range []*string{&t.Cert, &t.Key} {
+	for _, path := range []*string{&t.Cert, &t.Key, &o.serve.Quota} {
 		if *path != "" {
 			full, err := filepath.Abs(*path)
 			if err != nil {

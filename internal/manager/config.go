@@ -9,6 +9,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/kernel"
+	"muster/internal/quota"
 )
 
 // Kernels makes the commands of engines: *kernel.Table. An error of another kind than Internal is the request's fault.
@@ -44,6 +45,8 @@ type Config struct {
 	Home     string // HOME of engines whose caller has none
 	UID, GID int
 	Groups   []int
+	// Quotas are the most that users and sessions may have at a time; over them engines wait.
+	Quotas quota.Quotas
 	// Behalf says for whom a user's sessions are made, on a server that several users share; nil: it has one user.
 	Behalf func(context.Context, engine.User) (*engine.Behalf, error)
 	Now    func() time.Time // nil: time.Now

@@ -52,12 +52,15 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 			err = wrap("create session", noDisk(err, m.cfg.StateDir))
 		}
 	}()
-	if err := m.room.count(quotaOf(s.settings.Limits), []*ticket{&s.main.ticket}); err != nil {
+	if err := m.room.count(boundsOf(s.settings.Limits), []*ticket{&s.main.ticket}); err != nil {
 		return api.Session{}, err
 	}
 	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
 	admitted, ok := m.room.take(&s.main.ticket)
 	if !ok {
+		if err := noShare(&s.main.ticket); err != nil {
+			return api.Session{}, err
+		}
 		return api.Session{}, noRoom(s.main.ticket.want, m.room.standing())
 	}
 	admit(admitted)
@@ -126,6 +129,7 @@ func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.Cre
 	if req.TTY != nil {
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
 	}
+	s.shares = m.sharesOf(s)
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
 	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place

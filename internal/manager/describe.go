@@ -242,7 +242,7 @@ func (w *worker) viewLocked(st standing) view {
 		Starting: w.starting, Running: w.running, Stopping: w.stopping, Finished: w.finished, Exit: w.exit,
 	}
 	if w.status == engine.Scheduling && !w.admitted {
-		v.Waits = waitsFor(w.ticket.want, st)
+		v.Waits = waitsFor(&w.ticket, st)
 	}
 	if w == w.session.main {
 		v.Workers = len(w.session.workers)

@@ -32,6 +32,8 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 	if err == nil {
 		if never := neverFits(b.amount(), s.main.ticket.want, m.room.all, m.cfg.HardCPU); never != "" {
 			err = engine.Errorf(engine.NoCapacity, "%s", never)
+		} else if never := neverShared(b.amount(), s.main.ticket.want, 1, s.shares); never != "" {
+			err = engine.Errorf(engine.NoCapacity, "%s", never)
 		}
 	}
 	var ws []*worker
@@ -155,7 +157,7 @@ func (s *session) accept(b *batch, n int) ([]*worker, error) {
 	for i, w := range ws {
 		ts[i] = &w.ticket
 	}
-	if err := s.m.room.count(quotaOf(s.settings.Limits), ts); err != nil {
+	if err := s.m.room.count(boundsOf(s.settings.Limits), ts); err != nil {
 		s.place.Release(addrs...)
 		return nil, err
 	}
@@ -216,7 +218,7 @@ func (s *session) admitNew(ctx context.Context, ws []*worker) {
 		}
 		s.note(ctx, api.Event{
 			Type: "waiting", Engine: string(first.id), Name: first.batch.name, Role: string(engine.RoleWorker),
-			Message: count(waiting, "worker") + verb + waitsFor(first.ticket.want, s.m.room.standing()),
+			Message: count(waiting, "worker") + verb + waitsFor(&first.ticket, s.m.room.standing()),
 		})
 	}
 	if crowded && !s.m.cfg.HardCPU {

@@ -17,7 +17,7 @@ type holding struct {
 
 // count adds engines of one project to what it holds, all of them or none; release takes them back. Over the quota is
 // refused, and not made to wait: it is the project's own word, and no other's end makes room.
-func (r *room) count(q quota, ts []*ticket) error {
+func (r *room) count(q bounds, ts []*ticket) error {
 	if len(ts) == 0 {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (r *room) uncountLocked(t *ticket) {
 }
 
 // over says in what a project would be over its quota, "" if it is not.
-func (q quota) over(h holding) string {
+func (q bounds) over(h holding) string {
 	var parts []string
 	if q.workers > 0 && h.workers > q.workers {
 		parts = append(parts, fmt.Sprintf("%s, its settings allow %d", count(h.workers, "worker"), q.workers))

@@ -26,6 +26,7 @@ type session struct {
 	project     string
 	shared      []string // see driver.Spec
 	settings    project.Settings
+	shares      []*share       // whose limits hold for its engines
 	behalf      *engine.Behalf // whose it is; nil: the server's own user's
 	created     time.Time
 	token       [sha256.Size]byte
