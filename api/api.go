@@ -2,7 +2,10 @@
 // uses the standard library only and looks at nothing else of ours, so that every client may import it.
 package api
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Version of the API. A client and a server with the same Version understand each other; fields are only added.
 const Version = 1
@@ -242,13 +245,20 @@ type ConsoleRecord struct {
 
 // Event is the payload of a console record of stream "event".
 type Event struct {
-	Type    string `json:"type" doc:"engine (first record of each engine), notice, refused, waiting, exit, session"`
-	Engine  string `json:"engine,omitempty"`
-	Name    string `json:"name,omitempty"`
-	Role    string `json:"role,omitempty" doc:"session or worker"`
-	Address string `json:"address,omitempty"`
-	Message string `json:"message,omitempty" doc:"a sentence for people"`
-	Reason  string `json:"reason,omitempty"`
-	Code    *int   `json:"code,omitempty"`
-	Status  string `json:"status,omitempty" doc:"final status (exit)"`
+	Type    string  `json:"type" doc:"engine (first record of each engine), notice, refused, waiting, exit, session"`
+	Engine  string  `json:"engine,omitempty"`
+	Name    string  `json:"name,omitempty"`
+	Role    string  `json:"role,omitempty" doc:"session or worker"`
+	Address string  `json:"address,omitempty"`
+	Message string  `json:"message,omitempty" doc:"a sentence for people"`
+	Reason  string  `json:"reason,omitempty"`
+	Code    *int    `json:"code,omitempty"`
+	Status  string  `json:"status,omitempty" doc:"final status (exit)"`
+	Ending  *Ending `json:"ending,omitempty" doc:"of an exit"`
+}
+
+// Ending is all that is known of an engine's end, for a server that comes when nobody else knows of it any more.
+type Ending struct {
+	Started *time.Time      `json:"started,omitempty" doc:"since when it was running; absent: it never was"`
+	Exit    json.RawMessage `json:"exit" doc:"engine.Exit"`
 }

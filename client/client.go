@@ -30,6 +30,9 @@ type Config struct {
 	Address string // "unix:///path/to/socket" ("unix:///@name": an abstract one), "http://host:port" or "https://host:port"
 	Token   string
 	TLS     TLS // of https
+	// Away, if it is not nil, is called when a server goes away under a stream that is being followed, and again when one is back
+	// that knows of it. In between the stream waits, as long as its context lives: sessions do not need their server.
+	Away func(err error) // nil: it is back
 }
 
 // Client is safe for concurrent use.
@@ -37,6 +40,7 @@ type Client struct {
 	address string
 	base    string // URL that paths are added to
 	token   string
+	away    func(error)
 	http    *http.Client
 }
 
@@ -48,7 +52,7 @@ func New(c Config) (*Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	transport.DialContext = dialer.DialContext
-	cl := &Client{address: c.Address, token: c.Token, http: &http.Client{
+	cl := &Client{address: c.Address, token: c.Token, away: c.Away, http: &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

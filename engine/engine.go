@@ -86,6 +86,7 @@ const (
 	ReasonSessionEnded Reason = "session ended" // its session ended and took it along
 	ReasonLaunchFailed Reason = "launch failed" // it never ran; Exit.Step says how far it came
 	ReasonKeeperLost   Reason = "keeper lost"   // the session's keeper died
+	ReasonNodeLost     Reason = "node lost"     // the machine went down while it ran
 )
 
 // Exit is how an engine ended, with the evidence. The zero value is no valid exit.

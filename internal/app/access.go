@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -26,35 +25,22 @@ type access struct {
 	log    *slog.Logger
 }
 
-// openAccess opens what is kept of who may come in, where anything is kept.
-func (a *app) openAccess(c config, state string) (err error) {
-	if c.ephemeral {
-		return nil
-	}
-	if a.store, err = store.Open(state); err == nil {
-		if a.tokens, err = token.Open(a.store); err == nil {
-			a.record, err = audit.Open(state)
-		}
-	}
-	if err != nil {
-		err = errors.Join(err, a.closeAccess())
+// openAccess opens what is kept of who may come in, beside the records.
+func (a *app) openAccess(state string) (err error) {
+	if a.tokens, err = token.Open(a.records); err == nil {
+		a.record, err = audit.Open(state)
 	}
 	return err
 }
 
 func (a *app) closeAccess() error {
-	var err error
 	if a.tokens != nil {
 		a.tokens.Close()
 	}
-	if a.record != nil {
-		err = a.record.Close()
+	if a.record == nil {
+		return nil
 	}
-	if a.store != nil {
-		err = errors.Join(err, a.store.Close())
-	}
-	a.store, a.tokens, a.record = nil, nil, nil
-	return err
+	return a.record.Close()
 }
 
 // entrance is what the server's and the web addresses' routes ask.

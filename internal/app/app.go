@@ -5,7 +5,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -45,6 +44,8 @@ type config struct {
 	ephemeral           bool // sessions leave nothing behind
 	memoryCapacityBytes int64
 	gpus                string
+	tokenFile           string // of an earlier server, perhaps
+	salvage             bool   // of damaged records what can be read
 	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
 	shared              bool   // by all users of the machine
@@ -58,6 +59,8 @@ type app struct {
 	token   string
 	driver  driver.Driver
 	manager *manager.Manager
+	records *store.Store // nil: nothing outlives this process
+	keep    bool         // sessions go on when this process ends
 	server  *server.Server
 	http    *http.Server
 	gateway *web.Gateway
@@ -110,12 +113,25 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{token: rand.Text(), driver: drv}
+	a := &app{token: ownerToken(c.tokenFile), driver: drv}
 	if a.cert, err = certificate(c.tls, paths.state); err != nil {
 		return nil, err
 	}
 	if c.shared {
 		a.users = newUsers()
+	}
+	if !c.ephemeral {
+		if a.records, err = openRecords(paths.state, c); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, a.closeAccess(), a.closeRecords())
+			}
+		}()
+		if err = a.openAccess(paths.state); err != nil {
+			return nil, err
+		}
 	}
 	if a.web, err = listenWeb(c.web); err != nil {
 		return nil, err
@@ -125,20 +141,12 @@ func open(c config) (_ *app, err error) {
 			a.web.Close()
 		}
 	}()
-	if err := a.openAccess(c, paths.state); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.closeAccess())
-		}
-	}()
 	where := domain(c.web, a.web)
 	who := caller()
 	config := manager.Config{
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
-		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log,
+		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(),
 	}
 	if a.users != nil {
 		config.Behalf = a.users.behalf
@@ -194,7 +202,14 @@ func (a *app) abandon(ctx context.Context) error {
 	if a.web != nil {
 		a.web.Close()
 	}
-	return errors.Join(a.manager.Close(ctx), a.closeAccess(), a.driver.Close())
+	return errors.Join(a.manager.Close(ctx), a.driver.Close(), a.closeAccess(), a.closeRecords())
+}
+
+func (a *app) closeRecords() error {
+	if a.records == nil {
+		return nil
+	}
+	return a.records.Close()
 }
 
 func newDriver(p paths, c config) (*local.Driver, error) {
@@ -232,10 +247,12 @@ func (a *app) serve(ctx context.Context, listeners []net.Listener, ready func())
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	// Sessions first: whoever follows a console sees its end before the streams are closed.
-	err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
+	if !a.keep {
+		// Sessions first: whoever follows a console sees its end before the streams are closed.
+		err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
+	}
 	a.gateway.Close()
-	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.closeAccess(), a.driver.Close())
+	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close(), a.closeAccess(), a.closeRecords())
 	for range listeners {
 		<-served
 	}

@@ -38,11 +38,11 @@ func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *fileLock,
 	if starting, err = lockFile(ctx, name+".starting", true); err != nil {
 		return nil, nil, err
 	}
-	if o.UntilIdle > 0 && answers(ctx, o.Listen) {
+	if o.UntilIdle > 0 && o.Replaces == 0 && answers(ctx, o.Listen) {
 		starting.release()
 		return nil, nil, cli.ServerRuns(o.Listen, "muster ps shows it")
 	}
-	if lock, err = lockFile(ctx, name+".lock", o.UntilIdle > 0); err != nil {
+	if lock, err = lockFile(ctx, name+".lock", o.UntilIdle > 0 || o.Replaces > 0); err != nil {
 		starting.release()
 		return nil, nil, err
 	}

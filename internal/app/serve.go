@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"muster/engine"
 	"muster/internal/cli"
 	"muster/internal/linux/peer"
@@ -47,7 +49,7 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
-	if err := checkPlain(o); err != nil {
+	if err := errors.Join(checkPlain(o), letGo(o.Replaces)); err != nil {
 		return err
 	}
 	starting, lock, err := lockServer(ctx, o)
@@ -60,23 +62,35 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared, quota: o.Quota,
 		tls: o.TLS, addresses: []string{o.Listen, o.TCP},
+		salvage:   o.Salvage,
+		tokenFile: o.TokenFile,
 	})
 	if err != nil {
 		return err
 	}
+	if err := a.adopt(ctx, o.Log); err != nil {
+		a.keep = true // what was adopted goes on
+		return errors.Join(err, a.abandon(ctx))
+	}
+	a.keep = o.Keep
 	listeners, err := a.listenAll(o)
 	if err != nil {
 		return errors.Join(err, a.abandon(ctx))
 	}
-	defer os.Remove(o.TokenFile)
-	if o.TCP != "" {
-		defer os.Remove(o.TCPTokenFile)
-	}
+	defer func() {
+		if !a.keep { // else the next server takes it over, and who knows it goes on with that
+			os.Remove(o.TokenFile)
+			if o.TCP != "" {
+				os.Remove(o.TCPTokenFile)
+			}
+		}
+	}()
 	run, stop := context.WithCancel(ctx)
 	defer stop()
 	var idle sync.WaitGroup
 	defer idle.Wait()
 	defer stop()
+	defer a.letGoOn(syscall.SIGUSR1, stop)()
 	return a.serve(run, listeners, func() {
 		starting.release() // whoever waits for it finds a server that answers
 		if o.UntilIdle > 0 {
@@ -123,6 +137,25 @@ func (a *app) tellTLS(o cli.UpOptions) {
 			fmt.Fprintf(o.Log, "muster: over the network it answers at http://%s, in plain text\n", hostport)
 		}
 	}
+}
+
+// ownerToken is the one that an earlier server of this user left, which was killed or let its sessions go on: who follows them
+// knows it. Else it is a new one.
+func ownerToken(path string) string {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return rand.Text()
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	b := make([]byte, 2*len(rand.Text()))
+	n, err := f.Read(b)
+	token := strings.TrimSpace(string(b[:n]))
+	ours := unix.Fstat(int(f.Fd()), &st) == nil && st.Mode == unix.S_IFREG|0o600 && int(st.Uid) == os.Geteuid()
+	if err != nil || !ours || len(token) != len(rand.Text()) {
+		return rand.Text()
+	}
+	return token
 }
 
 // announce makes the token's file and then the listener: whoever finds the server finds its token. After an error neither

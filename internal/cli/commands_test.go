@@ -333,7 +333,7 @@ func TestSecondUp(t *testing.T) {
 	defer l.Close()
 	w.deps.Serve = func(context.Context, UpOptions) error { t.Error("served"); return nil }
 	w.expect(1, "", fmt.Sprintf("muster: a server already runs (pid %d, socket %s/server.sock)\n"+
-		"  try: use it, end it with: kill %d, or start another with --listen unix:///another/path\n", os.Getpid(), dir, os.Getpid()), "up")
+		"  try: use it, take over from it with: muster up --replace, end it with: kill %d, or start another with --listen unix:///another/path\n", os.Getpid(), dir, os.Getpid()), "up")
 }
 
 // A folder that somebody else could have prepared is not trusted.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -75,15 +76,24 @@ func (a *app) connect() (*client.Client, place, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	c, err := a.client(p.address, p.token)
+	c, err := a.client(p.address, p.token, a.away)
 	return c, p, err
 }
 
 // client makes a client for a server.
-func (a *app) client(address, token string) (*client.Client, error) {
-	return client.New(client.Config{Address: address, Token: token, TLS: client.TLS{
+func (a *app) client(address, token string, away func(error)) (*client.Client, error) {
+	return client.New(client.Config{Address: address, Token: token, Away: away, TLS: client.TLS{
 		CAFile: a.getenv("MUSTER_TLS_CA"), Fingerprint: a.getenv("MUSTER_TLS_FINGERPRINT"),
 	}})
+}
+
+// away tells whoever follows a console that the server went away, and that it is back: what it shows goes on without it.
+func (a *app) away(err error) {
+	if err == nil {
+		fmt.Fprintln(a.Err, "muster: the server is back")
+		return
+	}
+	fmt.Fprintf(a.Err, "muster: %v; sessions go on, and this command waits for a server\n", err)
 }
 
 // clientAddress completes what people write: /path for a socket, host:port for TCP.

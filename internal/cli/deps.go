@@ -23,7 +23,7 @@ type Deps struct {
 	// Embedded starts a server inside this process, for "run". It returns when the server answers at address; token is its
 	// owner's. close ends it, and what still runs in it, and waits until all is gone.
 	Embedded func(ctx context.Context, o EmbeddedOptions) (address, token string, close func(context.Context) error, err error)
-	// Serve is "up": it serves until ctx ends, then ends all sessions that do not survive and returns nil.
+	// Serve is "up": it serves until ctx ends, then ends all sessions unless they are to be kept, and returns nil.
 	Serve func(ctx context.Context, o UpOptions) error
 	// Clients installs the packages of a language for an interpreter of the caller's, or removes them.
 	Clients func(ctx context.Context, r ClientsRequest) (ClientsResult, error)
@@ -60,6 +60,12 @@ type UpOptions struct {
 	Rung                string    // auto, root or plain
 	Web                 string    // host:port where browsers find engines, or none; "": a default of Serve's
 	Log                 io.Writer // for people: warnings, requests that failed
+	// Keep lets sessions go on when the server is told to end, for the next one to adopt.
+	Keep bool
+	// Replaces is the process of the server that answers at Listen, which is to let its sessions go on and end; 0: none does.
+	Replaces int
+	// Salvage makes new records of what can be read of damaged ones.
+	Salvage bool
 	// UntilIdle ends the server by itself when no session has lived for so long; 0: never. Serve then waits for one that is
 	// just starting or ending, and returns a ServerRunsError when another answers at Listen.
 	UntilIdle time.Duration

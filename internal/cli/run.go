@@ -142,7 +142,7 @@ func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req 
 	if err != nil {
 		return r.cause(err)
 	}
-	if r.c, err = a.client(address, token); err == nil {
+	if r.c, err = a.client(address, token, r.away(address, o.inside.Log)); err == nil {
 		defer r.c.Close()
 		req.Lease = api.LeaseConnection // where the server cannot watch this process
 		if strings.HasPrefix(address, "unix://") {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -131,6 +133,24 @@ func (r *runner) lost(owned bool, err error) error {
 		hint = "look for what it printed in " + r.folder
 	}
 	return &engine.Error{Kind: engine.Unavailable, Message: message, Hint: hint, Err: err}
+}
+
+// away says that the server went away under the session, which goes on, and that it is back. The one inside this process, on
+// its abstract socket, does not.
+func (r *runner) away(address string, log io.Writer) func(error) {
+	if strings.HasPrefix(address, "unix:///@") {
+		return nil
+	}
+	if log == nil {
+		log = r.a.Err
+	}
+	return func(err error) {
+		if err == nil {
+			fmt.Fprintln(log, "muster: the server is back")
+			return
+		}
+		fmt.Fprintf(log, "muster: %v; session %s goes on, and this command waits for a server (Ctrl-C twice ends both)\n", err, r.session)
+	}
 }
 
 // feed sends what in holds to stdin, until it ends or the returned function is called.

@@ -22,6 +22,7 @@ type upOptions struct {
 	serve      UpOptions
 	background bool
 	json       bool
+	replace    bool
 	readyFD    int // where the one that started us in the background waits to be told; 0: nobody does
 }
 
@@ -31,12 +32,16 @@ func newUp(a *app) *cobra.Command {
 		Use:   "up [flags]",
 		Short: "Start a server that sessions share",
 		Long: `Start a server and stay in the foreground. Sessions of several "muster run" then share one machine's capacity, and
-"muster ps", "muster logs" and the others see them all. Ctrl-C or SIGTERM ends the server.
+"muster ps", "muster logs" and the others see them all. Ctrl-C or SIGTERM ends the server and its sessions.
+
+Sessions do not need the server. If it is killed they go on, and the next "muster up" adopts them: nothing that was printed is
+missing. With --keep they also go on when the server is told to end, as a service that is restarted is; with --replace a new
+server, of another release perhaps, takes over from the one that runs. (kill -USR1 makes any server let go and end.)
 
 Programs that need a server start one with --until-idle: it ends by itself some time after the last session, and where one
 runs already this one says so and ends with exit code 0. With --background the command returns when the server answers;
 what the server has to say is then in server.log in the folder of its token.`,
-		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16\n  muster up --until-idle 10s --background",
+		Example: "  muster up\n  muster up --listen 127.0.0.1:7070 --memory-capacity 16\n  muster up --until-idle 10s --background\n  muster up --replace",
 		Args:    noArgs,
 	}
 	cmd.RunE = a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a, cmd) })
@@ -56,6 +61,9 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.StringVar(&o.serve.Quota, "quota", "", "what users and sessions may have at a time: a TOML `file` (default: no limits)")
 	f.BoolVar(&o.serve.Shared, "shared", false, "one server for all users of the machine, each with sessions of his own (root)")
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
+	f.BoolVar(&o.serve.Keep, "keep", false, "let sessions go on when the server is told to end")
+	f.BoolVar(&o.replace, "replace", false, "take over from the server that runs, whose sessions go on")
+	f.BoolVar(&o.serve.Salvage, "salvage", false, "keep what can be read of damaged records, and set them aside")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
 	f.BoolVar(&o.background, "background", false, "return when the server answers, and leave it running")
 	f.BoolVar(&o.json, "json", false, "with --background: print where the server is as JSON")
@@ -216,9 +224,14 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 		}
 	}
 	o.serve.Listen, o.serve.TokenFile = listen, tokenFile(listen, dir)
-	if pid, yes := answers(socket); yes {
+	pid, yes := answers(socket)
+	if yes && o.replace {
+		o.serve.Replaces = pid
+		return nil
+	}
+	if yes {
 		return ServerRuns(fmt.Sprintf("pid %d, socket %s", pid, socket),
-			fmt.Sprintf("use it, end it with: kill %d, or start another with --listen unix:///another/path", pid))
+			fmt.Sprintf("use it, take over from it with: muster up --replace, end it with: kill %d, or start another with --listen unix:///another/path", pid))
 	}
 	return nil
 }

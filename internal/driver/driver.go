@@ -62,6 +62,8 @@ type Handle struct {
 	Version int               `json:"version"`
 	Session engine.ID         `json:"session"`
 	Data    map[string]string `json:"data,omitempty"` // the driver's own
+	// Ephemeral tells, in a List, that it ends with the process that opened it.
+	Ephemeral bool `json:"-"`
 }
 
 // SessionSpec says what a session needs from its driver.

@@ -18,7 +18,7 @@ func (k *Keeper) attach(a wire.Attached) error {
 
 // farewell ends that log.
 func (k *Keeper) farewell(x *wire.Exit) {
-	err := k.frame(event{Type: "exit", Engine: k.config.Session, Message: x.Message, Reason: x.Reason, Status: statusOf(x.Reason)})
+	err := k.frame(event{Type: "exit", Engine: k.config.Session, Message: x.Message, Reason: x.Reason, Status: statusOf(x.Reason), Ending: &ending{Exit: x}})
 	if err != nil {
 		k.notice(fmt.Sprintf("the end of the session could not be written to its log: %v", err))
 	}

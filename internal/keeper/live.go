@@ -3,6 +3,7 @@ package keeper
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
@@ -93,15 +94,22 @@ func (e *engine) watchMemory() {
 
 // event is the payload of a record of stream event, as package api defines it.
 type event struct {
-	Type    string `json:"type"`
-	Engine  string `json:"engine"`
-	Name    string `json:"name,omitempty"`
-	Role    string `json:"role,omitempty"`
-	Address string `json:"address,omitempty"`
-	Message string `json:"message,omitempty"`
-	Reason  string `json:"reason,omitempty"`
-	Code    *int   `json:"code,omitempty"`
-	Status  string `json:"status,omitempty"`
+	Type    string  `json:"type"`
+	Engine  string  `json:"engine"`
+	Name    string  `json:"name,omitempty"`
+	Role    string  `json:"role,omitempty"`
+	Address string  `json:"address,omitempty"`
+	Message string  `json:"message,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	Code    *int    `json:"code,omitempty"`
+	Status  string  `json:"status,omitempty"`
+	Ending  *ending `json:"ending,omitempty"` // of an exit
+}
+
+// ending is for a server that comes when this keeper is gone.
+type ending struct {
+	Started *time.Time `json:"started,omitempty"` // nil: its interpreter was not started
+	Exit    *wire.Exit `json:"exit"`
 }
 
 func (v event) json() []byte {
@@ -114,7 +122,14 @@ func (v event) json() []byte {
 
 // record writes the end of the engine to its log, as its last record.
 func (e *engine) record(x *wire.Exit) {
-	v := event{Type: "exit", Engine: e.id, Message: x.Message, Reason: x.Reason, Code: &x.Code, Status: statusOf(x.Reason)}
+	v := event{
+		Type: "exit", Engine: e.id, Message: x.Message, Reason: x.Reason, Code: &x.Code, Status: statusOf(x.Reason), Ending: &ending{Exit: x},
+	}
+	e.keeper.mu.Lock()
+	if at := e.startedAt; !at.IsZero() {
+		v.Ending.Started = &at
+	}
+	e.keeper.mu.Unlock()
 	if err := e.log.Append(console.Event, 0, x.At, v.json()); err != nil {
 		e.keeper.notice(fmt.Sprintf("the end of engine %s could not be written to its log: %v", e.id, err))
 	}

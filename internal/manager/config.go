@@ -10,6 +10,7 @@ import (
 	"muster/internal/driver"
 	"muster/internal/kernel"
 	"muster/internal/quota"
+	"muster/internal/store"
 )
 
 // Kernels makes the commands of engines: *kernel.Table. An error of another kind than Internal is the request's fault.
@@ -28,12 +29,15 @@ type Capacity struct {
 
 // Config of a Manager. Driver, Kernels, Capacity, StateDir and OwnerToken are needed.
 type Config struct {
-	Driver     driver.Driver // stays the caller's: close it after the Manager
-	Kernels    Kernels
-	Capacity   Capacity
-	HardCPU    bool   // CPU is admitted and capped like memory, not shared
-	StateDir   string // consoles are kept beneath it
-	Ephemeral  bool   // Close ends all sessions and removes what they left
+	Driver    driver.Driver // stays the caller's: close it after the Manager
+	Kernels   Kernels
+	Capacity  Capacity
+	HardCPU   bool   // CPU is admitted and capped like memory, not shared
+	StateDir  string // consoles are kept beneath it
+	Ephemeral bool   // Close ends all sessions and removes what they left
+	// Records are what outlives this process; nil: nothing does. They stay the caller's: close them after the Manager.
+	Records    *store.Store
+	Boot       string // names this run of the machine: what ran in another one is lost
 	OwnerToken string
 	APIPort    int // where engines find the API in their hub; 0: any free port
 	// Serve serves the API on a session's listener, to its engines, until the listener is closed. Nil: nothing is served.

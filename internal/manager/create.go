@@ -67,6 +67,10 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 	if err := m.openPlace(ctx, s, req, &back); err != nil {
 		return api.Session{}, err
 	}
+	if err := s.record(ctx, req.Lease, req.OwnerPID); err != nil {
+		return api.Session{}, err
+	}
+	back.add(func() { m.unrecord(s.id) })
 	if s.kind == kindAttached {
 		err = m.startAttached(s)
 	} else {
@@ -342,4 +346,6 @@ func (m *Manager) Stdin(id engine.ID) (io.WriteCloser, error) {
 	return w, nil
 }
 
-func (s *session) consoleDir() string { return filepath.Join(s.dir, "console") }
+func (s *session) consoleDir() string { return filepath.Join(s.dir, consoleName) }
+
+const consoleName = "console"

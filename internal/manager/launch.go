@@ -161,12 +161,28 @@ func (s *session) accept(b *batch, n int) ([]*worker, error) {
 		s.place.Release(addrs...)
 		return nil, err
 	}
-	if err := s.add(b, ws); err != nil {
+	if err := s.enter(b, ws); err != nil {
 		admit(s.m.room.release(ts))
 		s.place.Release(addrs...)
 		return nil, err
 	}
 	return ws, nil
+}
+
+// enter records a launch and then makes it known, all of it or nothing.
+func (s *session) enter(b *batch, ws []*worker) error {
+	s.mu.Lock()
+	s.batches++
+	b.number = s.batches
+	s.mu.Unlock()
+	if err := s.recordBatch(b, ws); err != nil {
+		return err
+	}
+	err := s.add(b, ws)
+	if err != nil && s.m.records() {
+		s.m.logged("forget a launch", s.m.cfg.Records.DropBatch(s.id, b.number))
+	}
+	return err
 }
 
 // add enters workers of a batch, all or none.

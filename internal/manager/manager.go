@@ -244,6 +244,13 @@ func (m *Manager) logged(what string, err error) {
 	}
 }
 
+// problem writes an error that people should know of.
+func (m *Manager) problem(what string, err error) {
+	if err != nil {
+		m.cfg.Log.Warn(what, "error", err)
+	}
+}
+
 // wrap adds what was done to an error and keeps its kind and hint.
 func wrap(what string, err error) error {
 	if err == nil {

@@ -160,9 +160,9 @@ func (m *model) kill(t *rapid.T) {
 }
 
 func (m *model) place(t *rapid.T, s engine.ID) driver.Session {
-	p, err := m.b.driver.Recover(context.Background(), driver.SessionSpec{ID: s}, driver.Handle{Session: s})
-	if err != nil {
-		t.Fatal(err)
+	p, there := m.b.driver.Place(s)
+	if !there {
+		t.Fatalf("session %s has no place", s)
 	}
 	return p
 }

@@ -18,6 +18,12 @@ func (s *session) observe(o driver.Observation) {
 		at = s.m.now()
 	}
 	switch o.Kind {
+	case driver.Accepted:
+		s.change(func(fx *effects) {
+			if w := s.findLocked(o.Engine); w != nil {
+				w.adoptLocked(o.Held)
+			}
+		})
 	case driver.Started:
 		s.change(func(fx *effects) {
 			if w := s.findLocked(o.Engine); w != nil {

@@ -47,6 +47,19 @@ func (r *room) count(q bounds, ts []*ticket) error {
 // limits up.
 func (s *session) holds() string { return s.user().Name + "\x00" + s.project }
 
+// countLocked adds an engine without looking at the quota.
+func (r *room) countLocked(t *ticket) {
+	folder := t.worker.session.holds()
+	h := r.projects[folder]
+	h.engines++
+	if t.worker != t.worker.session.main {
+		h.workers++
+	}
+	h.amount = h.plus(t.want)
+	t.counted = true
+	r.projects[folder] = h
+}
+
 // uncountLocked takes an engine back that count has added.
 func (r *room) uncountLocked(t *ticket) {
 	if !t.counted {

@@ -32,6 +32,9 @@ func (m *Manager) forgetOld() {
 		return
 	}
 	m.drop(func(s *session) bool { return slices.Contains(old, s) })
+	for _, s := range old {
+		m.unrecord(s.id)
+	}
 	if m.cfg.Ephemeral {
 		for _, s := range old {
 			m.logged("remove the folder of session "+string(s.id), os.RemoveAll(s.dir))
@@ -90,6 +93,7 @@ func (s *session) tidy() {
 	for _, l := range tooMuch(old, sizeOf(s.dir), keep, s.m.now()) {
 		gone = append(gone, l.id)
 		s.m.logged("remove the console of session "+string(l.id), os.RemoveAll(l.dir))
+		s.m.unrecord(l.id)
 	}
 	s.m.drop(func(s *session) bool { return slices.Contains(gone, s.id) })
 }

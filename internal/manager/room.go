@@ -189,6 +189,40 @@ func (r *room) serveLocked() (admitted []*ticket) {
 	return admitted
 }
 
+// hold gives tickets the room that their engines have already, from an earlier process: whether it is there or not.
+func (r *room) hold(ts []*ticket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range ts {
+		if t.state != ticketNew { // the engine has ended meanwhile
+			continue
+		}
+		r.countLocked(t)
+		t.state, t.own = ticketAdmitted, t.worker == t.worker.session.main
+		t.shareLocked(1)
+		r.used = r.used.plus(t.want)
+		if t.own {
+			r.owned = r.owned.plus(t.want)
+		}
+		for i := range r.gpus {
+			for _, g := range t.gpus {
+				r.taken[i] = r.taken[i] || r.gpus[i].Index == g.Index
+			}
+		}
+		r.pinLocked(t.cores, 1)
+	}
+	r.crowded = r.used.cpu > r.all.cpu
+}
+
+// recount counts tickets in what their projects hold, whatever the projects' limits are now.
+func (r *room) recount(ts []*ticket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range ts {
+		r.countLocked(t)
+	}
+}
+
 func (r *room) admitLocked(t *ticket) {
 	t.state, t.place = ticketAdmitted, nil
 	t.shareLocked(1)
@@ -227,6 +261,8 @@ func (r *room) pickLocked(units int64) []int {
 
 func (r *room) pinLocked(cores []int, by int) {
 	for _, c := range cores {
-		r.pinned[slices.Index(r.cores, c)] += by
+		if i := slices.Index(r.cores, c); i >= 0 { // an earlier process may have had others
+			r.pinned[i] += by
+		}
 	}
 }

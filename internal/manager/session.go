@@ -45,14 +45,21 @@ type session struct {
 	wake        chan struct{} // pending has something
 	lease       *lease        // nil: its own engine's life, or a process's, is all that holds it
 	serving     sync.WaitGroup
+	seal        []byte     // the key for what is recorded of it
+	recording   sync.Mutex // held while ends are recorded; taken before mu
+	endRecorded bool       // guarded by recording
 	// ----
 	mu         sync.Mutex
 	workers    []*worker // in launch order
 	byID       map[engine.ID]*worker
-	work       int64     // bytes of the batches' works
-	awaited    int       // workers, each for every Await that covers it
-	pending    []*worker // admitted and released: to be started
-	ending     bool      // nothing is launched any more
+	work       int64                // bytes of the batches' works
+	awaited    int                  // workers, each for every Await that covers it
+	pending    []*worker            // admitted and released: to be started
+	recorded   bool                 // later servers will know of it
+	unrecorded []*worker            // their ends are to be recorded
+	batches    int                  // launched
+	keys       map[string][]*worker // launches by the callers' keys; nil workers: it is being carried out
+	ending     bool                 // nothing is launched any more
 	ended      bool
 	origin     *origin  // nil when it has ended
 	stdin      *os.File // nil: not asked for, or taken
@@ -122,6 +129,7 @@ func (s *session) run() {
 		select {
 		case <-s.wake:
 			s.startPending()
+			s.m.logged("record ends in session "+string(s.id), s.recordEnds())
 			continue
 		case <-s.lease.lost():
 			s.m.logged("end session "+string(s.id), s.end(s.m.ctx, "the loss of its owner's connection"))
@@ -131,6 +139,7 @@ func (s *session) run() {
 		}
 		break
 	}
+	s.m.problem("record how engines of session "+s.id.Short()+" ended", s.recordEnds())
 	s.api.Close()
 	s.serving.Wait()
 	if s.stdinEnd != nil {

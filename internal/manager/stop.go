@@ -39,6 +39,11 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	for _, w := range dropped {
 		s.place.Release(w.addr)
 	}
+	if len(dropped) > 0 { // a later server would start them
+		if err := s.recordEnds(); err != nil {
+			return api.Stopped{}, err
+		}
+	}
 	return reply, wrap("stop workers", s.stopAll(ctx, ask, by))
 }
 

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -81,4 +82,37 @@ func (m *Manager) SessionsOf(u engine.User) []api.Session {
 func (m *Manager) EngineOf(u engine.User, id string) (api.Worker, engine.ID, error) {
 	where := slices.DeleteFunc(m.all(), func(s *session) bool { return s.user() != u })
 	return m.engineIn(where, id)
+}
+
+// recordedUser is what a later server needs to know of whose the session is.
+func (s *session) recordedUser() json.RawMessage {
+	if s.behalf == nil {
+		return nil
+	}
+	b, err := json.Marshal(s.behalf.Account)
+	if err != nil {
+		panic(err) // texts and numbers only
+	}
+	return b
+}
+
+// behalfAgain is for whom an earlier server made a session. A user who cannot be found any more, or a server that is not shared any
+// more, makes it nobody else's: its engines go on, and paths are looked at no longer.
+func (m *Manager) behalfAgain(recorded json.RawMessage) (*engine.Behalf, error) {
+	if len(recorded) == 0 {
+		return nil, nil
+	}
+	var a engine.Account
+	if err := json.Unmarshal(recorded, &a); err != nil {
+		return nil, err
+	}
+	var err error = engine.Errorf(engine.Unavailable, "this server is not shared any more, and the session is user %s's", a.Name)
+	if m.cfg.Behalf != nil {
+		var on *engine.Behalf
+		if on, err = m.cfg.Behalf(m.ctx, a.User); err == nil {
+			return on, nil
+		}
+	}
+	m.problem("take up a session of user "+a.Name, err)
+	return &engine.Behalf{Account: a, Look: func(func()) error { return err }}, nil
 }

@@ -2,9 +2,11 @@ package manager
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"muster/engine"
+	"muster/internal/driver"
 	"muster/internal/kernel"
 )
 
@@ -16,10 +18,13 @@ type batch struct {
 	memory float64       // as asked, gigabytes
 	gpus   int           // as asked
 	kernel engine.Kernel // descriptions need it even when there is no work
+	number int           // 1, 2, … of the session's launches; 0: its own engine
+	key    string        // the caller's, by which the same launch is known again; may be empty
 	// ----
-	work *work // guarded by session.mu once the batch has engines; nil when the last of them is final
-	live int   // engines that are not final
-	size int64 // of work, as counted in session.work; 0: it is not
+	work   *work  // guarded by session.mu once the batch has engines; nil when the last of them is final
+	live   int    // engines that are not final
+	sealed []byte // the work as it was recorded, of an earlier process's launch; nil: it is not, or was opened
+	size   int64  // of work, as counted in session.work; 0: it is not
 }
 
 // work is what it takes to start an engine. It may be large (code has megabytes), and is not changed.
@@ -116,6 +121,10 @@ func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
 		return false
 	}
 	w.exit = &exit
+	if s := w.session; s.recorded {
+		s.unrecorded = append(s.unrecorded, w)
+		s.wakeLocked()
+	}
 	if w.batch.live--; w.batch.live == 0 {
 		w.batch.work = nil
 		w.session.work -= w.batch.size
@@ -133,4 +142,22 @@ func latest(first time.Time, others ...time.Time) time.Time {
 		}
 	}
 	return first
+}
+
+// adoptLocked takes up an engine that an earlier process started.
+func (w *worker) adoptLocked(held *driver.Held) {
+	if w.status.Final() {
+		return
+	}
+	w.accepted, w.admitted, w.released = true, true, true
+	w.becomeLocked(engine.Starting, w.created)
+	if held == nil {
+		return
+	}
+	w.ticket.cores = held.Cores
+	for _, g := range w.session.m.cfg.Capacity.GPUs {
+		if slices.Contains(held.GPUs, g.Index) {
+			w.ticket.gpus = append(w.ticket.gpus, g)
+		}
+	}
 }

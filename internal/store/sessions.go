@@ -22,10 +22,11 @@ type Session struct {
 	Memory      float64         `json:"memory"`
 	GPUs        int             `json:"gpus,omitempty"`
 	Address     netip.Addr      `json:"address"` // its own engine's
-	APIPort     int             `json:"api_port"`
+	API         string          `json:"api"`     // where its engines find the API
 	Interpreter string          `json:"interpreter,omitempty"`
 	Shared      []string        `json:"shared,omitempty"`
-	Settings    json.RawMessage `json:"settings,omitempty"` // of its project, as they were
+	ProjectName string          `json:"project_name,omitempty"` // as its settings say
+	Owner       string          `json:"owner,omitempty"`        // the same
 	Lease       string          `json:"lease,omitempty"`
 	Terminal    bool            `json:"terminal,omitempty"`
 	TTY         bool            `json:"tty,omitempty"`
@@ -84,6 +85,14 @@ func (s *Store) AddBatch(session engine.ID, b Batch, secret []byte) error {
 	}
 	return s.write("a launch of session "+session.Short(), func(tx *sql.Tx) error {
 		_, err := tx.Exec("INSERT INTO batches (session, number, record, secret) VALUES (?, ?, ?, ?)", session, b.Number, record, secret)
+		return err
+	})
+}
+
+// DropBatch takes the record of a launch back that came to nothing.
+func (s *Store) DropBatch(session engine.ID, number int) error {
+	return s.write("a launch of session "+session.Short(), func(tx *sql.Tx) error {
+		_, err := tx.Exec("DELETE FROM batches WHERE session = ? AND number = ?", session, number)
 		return err
 	})
 }

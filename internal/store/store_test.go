@@ -29,7 +29,7 @@ func open(t *testing.T, dir string) *Store {
 func fill(t *testing.T, s *Store, n int) (ids []engine.ID) {
 	t.Helper()
 	for i := range n {
-		r := Session{ID: engine.NewID(), Kind: "script", Name: fmt.Sprint("session ", i), Project: "/p", Created: time.Now().UTC(), APIPort: 1234}
+		r := Session{ID: engine.NewID(), Kind: "script", Name: fmt.Sprint("session ", i), Project: "/p", Created: time.Now().UTC(), API: "http://a:1"}
 		if err := s.AddSession(r, []byte("sealed")); err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestRecordsComeBack(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].ID != ids[0] || all[1].ID != ids[1] {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if !all[0].Ended || all[0].Secret != nil || all[1].Ended || string(all[1].Secret) != "sealed" || all[1].APIPort != 1234 {
+	if !all[0].Ended || all[0].Secret != nil || all[1].Ended || string(all[1].Secret) != "sealed" || all[1].API != "http://a:1" {
 		t.Errorf("%+v", all)
 	}
 	for i, secret := range []string{"", "work"} {

@@ -41,8 +41,8 @@ func (p *place) note(event []byte) error {
 
 // farewell ends that log.
 func (p *place) farewell(why engine.Exit) {
-	if p.spec.Attached != nil {
-		p.frame(api.Event{Type: "exit", Reason: string(why.Reason), Message: why.Message, Status: string(why.Status())})
+	if p.spec.Attached != nil && !p.silent.Load() {
+		p.frame(api.Event{Type: "exit", Reason: string(why.Reason), Message: why.Message, Status: string(why.Status()), Ending: ending(why, nil)})
 	}
 }
 

@@ -36,6 +36,13 @@ func (w *World) Count() map[string]int {
 	return n
 }
 
+// Vanish lets a place and its engines be gone without a word, as a machine that goes down takes them.
+func (w *World) Vanish(id engine.ID) {
+	p := w.place(id)
+	p.silent.Store(true)
+	p.end(context.Background(), 0, engine.Exit{}, "")
+}
+
 func (w *World) place(id engine.ID) *place {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -159,6 +166,12 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	return &session{p}, nil
 }
 
+// Place is a session's place, for tests that act behind the back of whoever opened it; false if there is none.
+func (d *Driver) Place(id engine.ID) (driver.Session, bool) {
+	p := d.opts.World.place(id)
+	return &session{p}, p != nil
+}
+
 func (d *Driver) watch(p *place, spec driver.SessionSpec) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -175,8 +188,8 @@ func (d *Driver) List(ctx context.Context) ([]driver.Handle, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	hs := make([]driver.Handle, 0, len(w.places))
-	for id := range w.places {
-		hs = append(hs, driver.Handle{Version: 1, Session: id})
+	for id, p := range w.places {
+		hs = append(hs, driver.Handle{Version: 1, Session: id, Ephemeral: p.spec.Ephemeral})
 	}
 	return hs, nil
 }

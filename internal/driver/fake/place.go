@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster/engine"
@@ -33,6 +34,7 @@ type place struct {
 	lease    *lease
 	closing  bool
 	secret   []byte
+	silent   atomic.Bool // nothing is written any more
 }
 
 func newPlace(o Options, spec driver.SessionSpec, w *console.Writer) *place {

@@ -58,8 +58,11 @@ func (pr *proc) run() {
 	defer close(pr.done)
 	pr.event(api.Event{Type: "engine", Engine: string(pr.spec.ID), Name: pr.spec.Name, Role: string(pr.spec.Role), Address: pr.spec.Address.String()})
 	out, ok := pr.prepare()
+	var started *time.Time
 	if ok {
-		pr.observe(driver.Observation{Kind: driver.Started})
+		now := time.Now()
+		started = &now
+		pr.observe(driver.Observation{Kind: driver.Started, At: now})
 		out = pr.play()
 	}
 	pr.letGo()
@@ -68,6 +71,7 @@ func (pr *proc) run() {
 	pr.event(api.Event{
 		Type: "exit", Engine: string(pr.spec.ID), Name: pr.spec.Name, Role: string(pr.spec.Role),
 		Message: exit.Message, Reason: string(exit.Reason), Code: &exit.Code, Status: string(exit.Status()),
+		Ending: ending(exit, started),
 	})
 	if log, err := pr.place.writer.Log(string(pr.spec.ID)); err == nil {
 		log.Close() // thousands of ended engines need no descriptor
@@ -197,6 +201,9 @@ func (pr *proc) letGo() {
 
 // write appends to the console. The writer opens a log that was closed at the engine's end again.
 func (pr *proc) write(stream console.Stream, b []byte) error {
+	if pr.place.silent.Load() {
+		return nil
+	}
 	log, err := pr.place.writer.Log(string(pr.spec.ID))
 	if err == nil {
 		err = log.Append(stream, 0, time.Now(), b)
@@ -216,6 +223,15 @@ func event(e api.Event) []byte {
 		panic(err) // plain strings always encode
 	}
 	return b
+}
+
+// ending is an exit for a server that comes later.
+func ending(e engine.Exit, started *time.Time) *api.Ending {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // plain fields always encode
+	}
+	return &api.Ending{Started: started, Exit: b}
 }
 
 func (pr *proc) observe(o driver.Observation) {

@@ -176,12 +176,12 @@ func (d *Driver) List(ctx context.Context) ([]driver.Handle, error) {
 		if !id.Valid() {
 			continue
 		}
-		conn, _, err := dial(d.sessionDir(id))
+		conn, config, err := dial(d.sessionDir(id))
 		if err != nil {
 			continue
 		}
 		conn.Close()
-		handles = append(handles, driver.Handle{Version: wire.Version, Session: id})
+		handles = append(handles, driver.Handle{Version: wire.Version, Session: id, Ephemeral: config.Ephemeral})
 	}
 	return handles, nil
 }

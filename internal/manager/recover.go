@@ -1,0 +1,326 @@
+package manager
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+	"muster/internal/driver"
+	"muster/internal/store"
+)
+
+// Recovered counts what Recover found.
+type Recovered struct {
+	Adopted int      // sessions that live
+	Engines int      // of theirs that live
+	Lost    []string // sentences for people: sessions that did not end by themselves while no server was there
+	Orphans []string // the same of places that nobody had recorded: they were ended
+}
+
+// Recover takes up what an earlier process recorded, before anybody is served. Sessions whose place lives are adopted: their
+// engines go on, what waited waits again in the order of its launch. Of the others it finds out how they ended: by their
+// consoles, else they are lost. A session that cannot be adopted for another reason is an error: nobody would look after it.
+//
+//	recorded ─► place lives ─► adopted: ends told by the driver, the rest waits or runs
+//	         └► place is gone ─► ended: ends from the records, then from the console, else lost
+//	not recorded, place lives ─► orphan: ended
+func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
+	if !m.records() {
+		return found, nil
+	}
+	known, err := m.cfg.Records.Sessions()
+	if err != nil {
+		return found, err
+	}
+	var waiting []*worker
+	for _, k := range known {
+		s, err := m.remember(k)
+		if err != nil {
+			return found, wrap("take up session "+k.ID.Short(), err)
+		}
+		if k.Ended {
+			m.settle(s)
+			continue
+		}
+		switch err := m.adopt(ctx, s, k); {
+		case err == nil:
+			found.Adopted++
+			found.Engines += s.living()
+			waiting = append(waiting, s.waiting()...)
+		case engine.KindOf(err) == engine.NotFound:
+			if sentence := m.lose(s, k); sentence != "" {
+				found.Lost = append(found.Lost, sentence)
+			}
+		default:
+			return found, wrap("adopt session "+k.ID.Short(), err)
+		}
+	}
+	m.queue(waiting)
+	m.forgetOld()
+	found.Orphans, err = m.endOrphans(ctx)
+	return found, err
+}
+
+// remember makes a session of its records, of which nothing lives yet.
+func (m *Manager) remember(k store.Known) (*session, error) {
+	batches, err := m.cfg.Records.Batches(k.ID)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := m.cfg.Records.Ends(k.ID)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: k.Shared, created: k.Created, terminal: k.Terminal,
+		interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
+	}
+	s.settings.Name, s.settings.Owner = k.ProjectName, k.Owner
+	if s.behalf, err = m.behalfAgain(k.User); err != nil {
+		return nil, err
+	}
+	s.shares = m.sharesOf(s)
+	if k.TTY {
+		s.tty = &driver.TerminalSize{}
+	}
+	own := &batch{name: k.Name, role: engine.RoleSession, cpu: k.CPU, memory: k.Memory, gpus: k.GPUs, kernel: k.Kernel, live: 1, work: &work{}}
+	s.main = newWorker(s, own, k.ID, k.Address, k.Created)
+	if !m.cfg.HardCPU {
+		s.main.ticket.want.cpu = 0
+	}
+	if k.Kind == kindAttached {
+		s.main.ticket.want = amount{}
+	}
+	for _, r := range batches {
+		s.rememberBatch(r)
+	}
+	for id, e := range ends {
+		if w := s.findLocked(id); w != nil {
+			w.starting, w.running, w.stopping = e.Starting, e.Running, e.Stopping
+			w.finishLocked(e.Exit, e.Finished)
+		}
+	}
+	s.recorded = true
+	s.site = m.newSite(s)
+	return s, nil
+}
+
+func (s *session) rememberBatch(r store.LaunchedBatch) {
+	b := &batch{
+		name: r.Name, role: engine.RoleWorker, cpu: r.CPU, memory: r.Memory, gpus: r.GPUs, kernel: r.Kernel, number: r.Number, key: r.Key,
+		live: len(r.Workers), work: &work{}, sealed: r.Secret,
+	}
+	s.batches = max(s.batches, r.Number)
+	for _, w := range r.Workers {
+		made := newWorker(s, b, w.ID, w.Address, r.Created)
+		s.workers = append(s.workers, made)
+		s.byID[w.ID] = made
+	}
+}
+
+// settle enters a session that has ended.
+func (m *Manager) settle(s *session) {
+	s.ending, s.ended, s.endRecorded = true, true, true
+	close(s.done)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sessions[s.id] = s
+	m.order = append(m.order, s)
+}
+
+// adopt takes up a session whose place lives. NotFound if it does not.
+func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
+	place, err := m.cfg.Driver.Recover(ctx, driver.SessionSpec{
+		ID: s.id, ConsoleDir: s.consoleDir(), Inside: m.inside(s.id), Observe: s.observe, Wrote: s.bell.Ring, Reserved: s.reserved(),
+	}, driver.Handle{Version: 1, Session: s.id})
+	if err != nil {
+		return err
+	}
+	s.place = place
+	if err := s.reopen(ctx, k); err != nil {
+		return err
+	}
+	m.hold(s)
+	s.lease = newLease(k.Lease, leaseGrace)
+	if err := m.enter(s); err != nil {
+		return err
+	}
+	go s.run() // counted by enter
+	s.note(ctx, api.Event{Type: "notice", Message: "the server was restarted; the session goes on"})
+	if s.kind != kindAttached && s.unstarted() {
+		m.logged("end session "+string(s.id), s.end(ctx, "the end of its server while it was created"))
+	}
+	return nil
+}
+
+// reopen opens what is sealed, and the API's listener where engines know it.
+func (s *session) reopen(ctx context.Context, k store.Known) error {
+	var err error
+	if s.seal, err = s.place.Keep(ctx, store.NewKey()); err != nil {
+		return err
+	}
+	var secret sessionSecret
+	if err := unseal(s.seal, k.Secret, string(s.id), &secret); err != nil {
+		return err
+	}
+	s.key, s.token, s.settings = secret.Key, sha256.Sum256([]byte(secret.Key)), secret.Settings
+	s.mu.Lock()
+	if !s.ended {
+		s.origin = &origin{base: secret.Base, search: secret.Search}
+	}
+	s.mu.Unlock()
+	for _, w := range s.waiting() {
+		if err := w.batch.unseal(s); err != nil {
+			return err
+		}
+	}
+	address, err := netip.ParseAddrPort(strings.TrimPrefix(k.API, "http://"))
+	if err != nil {
+		return err
+	}
+	l, at, err := s.place.Listen(ctx, int(address.Port()))
+	if err != nil { // on the plain rung somebody else may have the port by now
+		if l, at, err = s.place.Listen(ctx, 0); err != nil {
+			return err
+		}
+		s.note(ctx, api.Event{Type: "notice", Message: fmt.Sprintf(
+			"the server's port %d was taken meanwhile: engines that run do not reach it any more", address.Port())})
+	}
+	s.api, s.url = l, "http://"+at.String()
+	s.site = s.m.newSite(s)
+	s.serving.Go(func() { s.m.cfg.Serve(s.id, l) })
+	return nil
+}
+
+// unseal opens what it takes to start the batch's engines.
+func (b *batch) unseal(s *session) error {
+	if b.sealed == nil {
+		return nil
+	}
+	var secret batchSecret
+	if err := unseal(s.seal, b.sealed, batchName(s.id, b.number), &secret); err != nil {
+		return err
+	}
+	w := &work{env: secret.Env}
+	if err := json.Unmarshal(secret.Command, &w.command); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.work, b.sealed, b.size = w, nil, w.size()
+	s.work += b.size
+	return nil
+}
+
+// reserved are the addresses that were given and are not free again.
+func (s *session) reserved() []netip.Addr {
+	addrs := []netip.Addr{s.main.addr}
+	for _, w := range s.workers {
+		if !w.status.Final() {
+			addrs = append(addrs, w.addr)
+		}
+	}
+	return addrs
+}
+
+// waiting returns the workers that the driver does not have.
+func (s *session) waiting() (ws []*worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workers {
+		if !w.status.Final() && !w.accepted {
+			ws = append(ws, w)
+		}
+	}
+	return ws
+}
+
+// living counts the workers that the driver has.
+func (s *session) living() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workers {
+		if !w.status.Final() && w.accepted {
+			n++
+		}
+	}
+	return n
+}
+
+// unstarted reports whether the session's own engine was never handed to the driver.
+func (s *session) unstarted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.main.accepted && !s.main.status.Final()
+}
+
+// hold gives the engines that live the room that they have.
+func (m *Manager) hold(s *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ts []*ticket
+	for _, w := range append([]*worker{s.main}, s.workers...) {
+		if !w.status.Final() && (w.accepted || w == s.main) {
+			ts = append(ts, &w.ticket)
+		}
+	}
+	if s.kind == kindAttached {
+		s.main.becomeLocked(engine.Starting, s.created)
+		s.main.becomeLocked(engine.Running, s.created)
+	}
+	m.room.hold(ts)
+}
+
+// queue lets the workers that were waiting for room wait again, in the order of their launches over all sessions.
+func (m *Manager) queue(ws []*worker) {
+	slices.SortStableFunc(ws, func(a, b *worker) int { return a.created.Compare(b.created) })
+	var ts []*ticket
+	for _, w := range ws {
+		w.session.mu.Lock()
+		if w.released = true; !w.status.Final() {
+			ts = append(ts, &w.ticket)
+		}
+		w.session.mu.Unlock()
+	}
+	m.room.recount(ts)
+	admitted, _ := m.room.enter(ts)
+	admit(admitted)
+}
+
+// endOrphans ends places that live and of which there is no record: nobody could ever ask for them. Those that end with the
+// process that opened them are left alone.
+func (m *Manager) endOrphans(ctx context.Context) (told []string, err error) {
+	handles, err := m.cfg.Driver.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range handles {
+		if _, err := m.session(h.Session); err == nil || h.Ephemeral {
+			continue
+		}
+		dir := filepath.Join(m.cfg.StateDir, "sessions", string(h.Session))
+		place, err := m.cfg.Driver.Recover(ctx, driver.SessionSpec{
+			ID: h.Session, ConsoleDir: filepath.Join(dir, consoleName), Observe: func(driver.Observation) {},
+		}, h)
+		if engine.KindOf(err) == engine.NotFound {
+			continue // it has just ended
+		}
+		if err == nil {
+			err = place.End(ctx, endGrace, "a server that has no record of it")
+		}
+		if err != nil {
+			return told, wrap("end session "+h.Session.Short()+", of which there is no record", err)
+		}
+		told = append(told, fmt.Sprintf("session %s ran without a record: it was ended; what it printed is in %s", h.Session, dir))
+	}
+	return told, nil
+}

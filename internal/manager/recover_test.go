@@ -1,0 +1,299 @@
+package manager_test
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/console"
+	"muster/internal/driver"
+	"muster/internal/driver/fake"
+	"muster/internal/manager"
+	"muster/internal/store"
+)
+
+// lives is a manager whose sessions outlive it: kill and restart are a server's.
+type lives struct {
+	*bench
+	t      *testing.T
+	config manager.Config
+	fake   fake.Options
+}
+
+func newLives(t *testing.T, opts ...option) *lives {
+	t.Helper()
+	l := &lives{t: t, fake: fake.Options{World: fake.NewWorld()}, config: manager.Config{
+		Kernels: scripts{}, Capacity: manager.Capacity{MemoryBytes: 3e9, CPU: 4}, StateDir: filepath.Join(t.TempDir(), "state"),
+		OwnerToken: "owner", User: "ada", Home: "/home/ada", Boot: "first boot",
+	}}
+	for _, o := range opts {
+		o(&l.config, &l.fake)
+	}
+	l.bench = &bench{t: t, project: t.TempDir()}
+	l.start()
+	t.Cleanup(func() {
+		l.EndAll(context.Background(), "the test")
+		l.kill()
+		for what, n := range l.fake.World.Count() {
+			if n != 0 {
+				t.Errorf("left: %d %s", n, what)
+			}
+		}
+	})
+	return l
+}
+
+// start makes a manager over what is there, and takes that up.
+func (l *lives) start() manager.Recovered {
+	l.t.Helper()
+	records, err := store.Open(makeDir(l.t, l.config.StateDir))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.driver = fake.New(l.fake)
+	c := l.config
+	c.Driver, c.Records = l.driver, records
+	if l.Manager, err = manager.New(c); err != nil {
+		l.t.Fatal(err)
+	}
+	l.config.Records = records
+	found, err := l.Recover(l.t.Context())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return found
+}
+
+// kill makes the manager deaf and dumb at once, as a kill does: it is told nothing more and can record nothing more.
+func (l *lives) kill() {
+	l.t.Helper()
+	l.driver.Close()
+	if err := l.config.Records.Close(); err != nil {
+		l.t.Error(err)
+	}
+	if err := l.Close(context.Background()); err != nil {
+		l.t.Error(err)
+	}
+}
+
+func (l *lives) restart() manager.Recovered {
+	l.t.Helper()
+	l.kill()
+	return l.start()
+}
+
+func TestSessionsAreAdopted(t *testing.T) {
+	l := newLives(t)
+	id := l.sessionOf(api.CreateSession{Code: "hang", BaseEnv: map[string]string{"SECRET": "canary-of-base"}})
+	session, err := l.Session(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := l.launch(id, worker(1, "print before\nexit 3"))[0]
+	l.awaitEnd(id, over.ID)
+	req := worker(3, "print here\nhang")
+	req.Env = map[string]string{"TOKEN": "canary-of-env"}
+	ws := l.launch(id, req)
+	waits := l.launch(id, api.LaunchWorkers{N: 2, CPU: 1, Memory: 2, Name: "large", Code: "print $TOKEN $SECRET\nexit 0", Env: req.Env})
+	l.awaitRunning(id, ws[0].ID, ws[1].ID, ws[2].ID)
+	l.stop(id, waits[1].ID)
+	l.kill()
+	canaries(t, l.config.StateDir, "canary-of-base", "canary-of-env")
+	// While nobody looks one ends.
+	place, _ := l.driver.Place(id)
+	if err := place.Stop(t.Context(), engine.ID(ws[0].ID), 0, engine.ReasonStopped, "somebody"); err != nil {
+		t.Fatal(err)
+	}
+	found := l.start()
+	if found.Adopted != 1 || len(found.Lost)+len(found.Orphans) != 0 {
+		t.Fatalf("%+v", found)
+	}
+	again, err := l.Session(id)
+	if err != nil || again.Name != session.Name || again.Workers != 6 || again.Ended || again.Engine.Status != "running" ||
+		!again.CreatedAt.Equal(session.CreatedAt) || again.Engine.IPAddress != session.Engine.IPAddress {
+		t.Errorf("%+v, %v; it was %+v", again, err, session)
+	}
+	if w := l.awaitEnd(id, ws[0].ID).Failures[0]; w.Reason != string(engine.ReasonStopped) || w.Evidence == nil || w.Evidence.By != "somebody" {
+		t.Errorf("ended meanwhile: %+v", w)
+	}
+	if w := l.engine(over.ID); w.ExitCode == nil || *w.ExitCode != 3 || w.IPAddress != over.IPAddress {
+		t.Errorf("ended before: %+v", w)
+	}
+	if w := l.engine(waits[1].ID); w.Status != "stopped" {
+		t.Errorf("stopped before it began: %+v", w)
+	}
+	if w := l.engine(waits[0].ID); w.Status != "scheduling" || !strings.Contains(text(w.K8s.Message), "waits") {
+		t.Errorf("waits: %+v", w)
+	}
+	l.stop(id, ws[1].ID, ws[2].ID) // now there is room
+	if a := l.awaitEnd(id, waits[0].ID); len(a.Workers) != 1 {
+		t.Fatalf("%+v", a)
+	}
+	if got := l.output(id, waits[0].ID, console.Stdout); got != "canary-of-env canary-of-base\n" {
+		t.Errorf("what waited printed %q", got)
+	}
+	next := l.launch(id, worker(1, "exit 0"))[0]
+	if slices.ContainsFunc(append(ws, over), func(w api.Worker) bool { return w.IPAddress == next.IPAddress }) {
+		t.Logf("address %s is given again", next.IPAddress)
+	}
+	l.awaitEnd(id, next.ID)
+	if n := len(l.messages(id, "notice")); n == 0 {
+		t.Error("the console does not say that the server was restarted")
+	}
+}
+
+// A session that ends while no server is there has its ends all the same, from its console.
+func TestSessionsThatEndedMeanwhile(t *testing.T) {
+	l := newLives(t)
+	id := l.session()
+	ws := l.launch(id, worker(2, "hang"))
+	waits := l.launch(id, worker(2, "hang"))
+	l.awaitRunning(id, ws[0].ID, ws[1].ID)
+	l.kill()
+	place, _ := l.driver.Place(id)
+	if err := place.End(t.Context(), 0, "somebody"); err != nil {
+		t.Fatal(err)
+	}
+	if found := l.start(); found.Adopted != 0 || len(found.Lost) != 0 {
+		t.Fatalf("%+v", found)
+	}
+	s, err := l.Session(id)
+	if err != nil || !s.Ended || s.Engine.Reason != string(engine.ReasonStopped) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, w := range append(ws, waits...) {
+		if got := l.engine(w.ID); got.Status != "stopped" || got.Reason != string(engine.ReasonSessionEnded) || got.FinishedAt == nil {
+			t.Errorf("%+v", got)
+		}
+	}
+	if got := l.engine(ws[0].ID); got.RunningAt == nil || got.Evidence == nil || got.Evidence.By != "somebody" {
+		t.Errorf("%+v", got)
+	}
+	// And once more: now it is recorded.
+	l.restart()
+	if got := l.engine(ws[0].ID); got.Status != "stopped" || got.RunningAt == nil {
+		t.Errorf("%+v", got)
+	}
+	if _, _, err := l.Launch(t.Context(), id, worker(1, "hang")); engine.KindOf(err) != engine.Conflict {
+		t.Error(err)
+	}
+	if err := l.EndSession(t.Context(), id, "owner"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLostSessions(t *testing.T) {
+	for boot, want := range map[string]engine.Reason{"first boot": engine.ReasonKeeperLost, "second boot": engine.ReasonNodeLost} {
+		l := newLives(t)
+		id := l.session()
+		w := l.launch(id, worker(1, "print here\nhang"))[0]
+		over := l.launch(id, worker(1, "exit 4"))[0]
+		l.awaitEnd(id, over.ID)
+		l.awaitRunning(id, w.ID)
+		l.kill()
+		l.fake.World.Vanish(id)
+		l.config.Boot = boot
+		found := l.start()
+		if len(found.Lost) != 1 || !strings.Contains(found.Lost[0], string(id)) || !strings.Contains(found.Lost[0], "was lost") {
+			t.Fatalf("%+v", found)
+		}
+		if got := l.engine(w.ID); got.Reason != string(want) || got.Status != "failed" {
+			t.Errorf("%+v, want %s", got, want)
+		}
+		if got := l.engine(over.ID); got.ExitCode == nil || *got.ExitCode != 4 {
+			t.Errorf("%+v", got)
+		}
+		if got := l.output(id, w.ID, console.Stdout); got != "here\n" {
+			t.Errorf("output %q", got)
+		}
+		if s, err := l.Session(id); err != nil || !s.Ended || s.Live != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	}
+}
+
+func TestOrphansAreEnded(t *testing.T) {
+	l := newLives(t)
+	dir := makeDir(t, l.config.StateDir)
+	own, other := engine.NewID(), engine.NewID()
+	for id, ephemeral := range map[engine.ID]bool{own: false, other: true} {
+		s, err := l.driver.Open(t.Context(), driver.SessionSpec{
+			ID: id, ConsoleDir: filepath.Join(dir, "sessions", string(id), "console"), Ephemeral: ephemeral, Observe: func(driver.Observation) {},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ephemeral {
+			defer s.End(context.Background(), 0, "the test")
+		}
+	}
+	found := l.restart()
+	if len(found.Orphans) != 1 || !strings.Contains(found.Orphans[0], string(own)) {
+		t.Errorf("%+v", found)
+	}
+	if _, there := l.driver.Place(other); !there {
+		t.Error("another server's session was ended")
+	}
+	if _, there := l.driver.Place(own); there {
+		t.Error("the orphan lives")
+	}
+}
+
+// What cannot be recorded does not begin.
+func TestLaunchWithoutRecord(t *testing.T) {
+	l := newLives(t)
+	id := l.session()
+	before := l.fake.World.Count()
+	l.config.Records.Close()
+	reply, _, err := l.Launch(t.Context(), id, worker(2, "hang"))
+	if err != nil || len(reply.Workers) != 2 || reply.Workers[0].ID != "" || !strings.Contains(reply.Workers[1].Message, "cannot be recorded") {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if _, err := l.CreateSession(t.Context(), api.CreateSession{Project: l.project, Code: "hang"}); err == nil {
+		t.Error("created")
+	}
+	if after := l.fake.World.Count(); after["engines"] != before["engines"] || after["addresses"] != before["addresses"] || after["places"] != before["places"] {
+		t.Errorf("%v, before %v", after, before)
+	}
+	l.restart()
+	if all := l.Sessions(); len(all) != 1 || all[0].Workers != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+func makeDir(t *testing.T, dir string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// canaries fails if a secret is in any file below a folder.
+func canaries(t *testing.T, dir string, secrets ...string) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		files++
+		content, err := os.ReadFile(path)
+		for _, s := range secrets {
+			if bytes.Contains(content, []byte(s)) {
+				t.Errorf("%s holds a secret", path)
+			}
+		}
+		return err
+	})
+	if err != nil || files == 0 {
+		t.Fatalf("%d files, %v", files, err)
+	}
+}
