@@ -18,7 +18,7 @@ var allowed = map[string][]string{
 	"clients":                    {"engine", "internal/turns"},
 	"internal/app":               {"..."},
 	"internal/cli":               {"client", "api", "engine", "internal/console", "internal/console/view", "internal/console/screen"},
-	"internal/server":            {"api", "engine", "internal/console"},
+	"internal/server":            {"api", "engine", "internal/console", "internal/linux/peer"},
 	"internal/manager":           {"api", "engine", "internal/console", "internal/driver", "internal/kernel", "internal/project", "internal/store", "internal/quota"},
 	"internal/quota":             {"engine"},
 	"internal/store":             {"engine"},

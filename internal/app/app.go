@@ -64,6 +64,7 @@ type app struct {
 	server  *server.Server
 	http    *http.Server
 	gateway *web.Gateway
+	peers   server.Peers
 	web     net.Listener     // nil: none
 	users   *users           // nil: the server has one
 	cert    *tls.Certificate // of the TCP listeners; nil: they speak no TLS
@@ -232,11 +233,11 @@ func (a *app) serveEngines(session engine.ID, l net.Listener) {
 func (a *app) serve(ctx context.Context, listeners []net.Listener, ready func()) error {
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { served <- a.http.Serve(a.welcomed(l)) }()
+		go func() { served <- a.http.Serve(l) }()
 	}
 	var browsers sync.WaitGroup
 	if a.web != nil {
-		browsers.Go(func() { a.http.Serve(a.web) })
+		browsers.Go(func() { a.http.Serve(a.peers.ForPeople(a.web)) })
 	}
 	ready()
 	var err error

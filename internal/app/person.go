@@ -9,6 +9,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/linux/peer"
+	"muster/internal/server"
 )
 
 type personKey struct{}
@@ -21,7 +22,7 @@ func (a *app) knowPersons(h *http.Server) {
 		if before != nil {
 			ctx = before(ctx, c)
 		}
-		if t, ok := c.(*net.TCPConn); ok { // those of engines are of another type
+		if t, ok := server.Socket(c).(*net.TCPConn); ok { // those of engines are of another type
 			ctx = context.WithValue(ctx, personKey{}, sync.OnceValues(func() (engine.Identity, bool) { return a.who(t) }))
 		}
 		return ctx

@@ -33,7 +33,7 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	ready := make(chan struct{})
-	go func() { served <- a.serve(run, []net.Listener{l}, func() { close(ready) }) }()
+	go func() { served <- a.serve(run, []net.Listener{a.welcomed(l)}, func() { close(ready) }) }()
 	<-ready
 	end := func(ctx context.Context) error {
 		stop()
@@ -113,6 +113,7 @@ func (a *app) listenAll(o cli.UpOptions) ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	l = a.welcomed(l)
 	if strings.HasPrefix(o.Listen, "tcp://") {
 		l = secured(l, a.cert)
 	}
@@ -123,7 +124,7 @@ func (a *app) listenAll(o cli.UpOptions) ([]net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), os.Remove(o.TokenFile))
 	}
-	return []net.Listener{l, secured(second, a.cert)}, nil
+	return []net.Listener{l, secured(a.welcomed(second), a.cert)}, nil
 }
 
 // tellTLS says where other machines find the server, and how they know that it is this one.
@@ -216,9 +217,9 @@ func listen(address string, shared bool) (net.Listener, error) {
 // server; and from engines, which have a way of their own.
 func (a *app) welcomed(l net.Listener) net.Listener {
 	if u, ok := l.(*net.UnixListener); ok {
-		return &peerListener{u, a.users != nil}
+		l = &peerListener{u, a.users != nil}
 	}
-	return l
+	return a.peers.ForPeople(l)
 }
 
 type peerListener struct {

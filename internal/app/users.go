@@ -14,6 +14,7 @@ import (
 	"muster/internal/linux/account"
 	"muster/internal/linux/peer"
 	"muster/internal/linux/rights"
+	"muster/internal/server"
 )
 
 // users are the accounts of the machine, all of whom may use a shared server.
@@ -93,7 +94,7 @@ func (a *app) knowUsers(h *http.Server) {
 		if before != nil {
 			ctx = before(ctx, c)
 		}
-		if u, ok := c.(*net.UnixConn); ok {
+		if u, ok := server.Socket(c).(*net.UnixConn); ok {
 			ctx = context.WithValue(ctx, userKey{}, sync.OnceValues(func() (engine.Identity, error) { return a.users.at(u) }))
 		}
 		return ctx

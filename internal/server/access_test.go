@@ -59,6 +59,7 @@ func (m *memory) Tokens() ([]store.Token, error) { return nil, nil }
 type keys struct {
 	Manager
 	tokens *token.Registry
+	server *Server
 }
 
 func (k *keys) Authenticate(secret string) (Identity, bool) {
@@ -112,6 +113,7 @@ func shared(t *testing.T, m *stub) (k *keys, base string) {
 	}
 	k = &keys{Manager: m, tokens: tokens}
 	s := New(Config{Manager: k, Access: k, Version: "1.2.3"})
+	k.server = s
 	h := httptest.NewUnstartedServer(nil)
 	h.Config = s.HTTP()
 	h.Start()

@@ -61,6 +61,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		defer done()
+		if r.URL.Path != api.Base+"/version" && s.tooFast(w, identity(known.Context())) {
+			return
+		}
 		next.ServeHTTP(w, known)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ type connKey struct{}
 
 // connContext remembers the connection: of some the process at the other end can be asked for, and some are to be closed.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
+	return context.WithValue(ctx, connKey{}, Socket(c))
 }
 
 // settleOwner makes sure that a session's owner is the process that asks. A number alone says little: it may be of another

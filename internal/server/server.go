@@ -61,6 +61,7 @@ type Server struct {
 
 	bodyTimeout  time.Duration
 	replyTimeout time.Duration
+	rates        *rates
 	large        slots // for decoding large bodies
 	replies      slots // for making and sending large replies
 
@@ -79,6 +80,7 @@ func New(c Config) *Server {
 		site:    c.Site,
 		hosts:   map[string]bool{"localhost": true, "muster": true},
 
+		rates:        newRates(),
 		bodyTimeout:  bodyTimeout,
 		replyTimeout: replyTimeout,
 		version: api.VersionInfo{
