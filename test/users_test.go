@@ -585,3 +585,63 @@ func TestSharedNeedsRootAndIsolation(t *testing.T) {
 		}
 	}
 }
+
+// Every command and the sample of docs/users.md.
+func TestUsersPage(t *testing.T) {
+	page := read(t, "docs/users.md")
+	samples := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(page, -1)
+	if len(samples) != 1 {
+		t.Fatalf("%d samples in docs/users.md, this test knows one", len(samples))
+	}
+	dir := t.TempDir()
+	quota := filepath.Join(dir, "quota.toml")
+	if err := os.WriteFile(quota, []byte(samples[0][1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	m := newMachine(t, "--tcp", "0.0.0.0:"+port, "--tls", "self", "--quota", quota)
+	fingerprint := m.server.match(`MUSTER_TLS_FINGERPRINT=(\S+)`)[0]
+	var token, id string
+	ran := 0
+	for _, l := range lines(page) {
+		command, ok := strings.CutPrefix(l, "    ")
+		if !ok {
+			continue
+		}
+		command, _, _ = strings.Cut(command, "  #")
+		user := "alice"
+		switch args := strings.Fields(command); {
+		case args[0] == "export", args[1] == "up": // what this world has been set up with
+			for _, a := range args[2:] {
+				if known := strings.HasPrefix(a, "MUSTER_") || strings.Contains("--shared --tcp 0.0.0.0:7443 --tls self --quota /etc/muster/quota.toml", a); !known {
+					t.Errorf("%s: no test runs it with %s", command, a)
+				}
+			}
+			ran++
+			continue
+		case args[1] == "audit":
+			user = "root"
+			fallthrough
+		default:
+			for i := range args {
+				args[i] = strings.Replace(args[i], "ID", id, 1)
+			}
+			out := m.as(user, args...).ok(t).out
+			switch strings.Join(args[:min(3, len(args))], " ") {
+			case "muster token create":
+				token = strings.TrimSpace(out)
+			case "muster token ls":
+				id = strings.Fields(lines(out)[1])[0]
+				far := m.cmdAs("bob", "muster", "ps")
+				far.Env = append(far.Env, "MUSTER_HOST=https://localhost:"+port, "MUSTER_TOKEN="+token, "MUSTER_TLS_FINGERPRINT="+fingerprint)
+				m.finish(far, deadline).ok(t)
+			}
+			ran++
+		}
+	}
+	if ran < 10 {
+		t.Errorf("only %d commands", ran)
+	}
+	// The quotas of the sample hold.
+	m.as("bob", "muster", "run", "--memory", "65", "-c", "1").has(t, "user bob may have 64 GB in all")
+}

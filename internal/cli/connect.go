@@ -56,7 +56,7 @@ func (a *app) findServer(named string) (place, error) {
 		return place{}, err
 	} else if !a.ownServer(dir) {
 		if address, there := a.sharedServer(); there {
-			p.address = address
+			p.address, dir = address, sharedRuntimeDir // the token there is for root's eyes; others need none
 		}
 	}
 	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" {
