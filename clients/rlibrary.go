@@ -30,8 +30,9 @@ const (
 )
 
 var (
-	// Of one lane one at a time: the second launch then finds what the first one made.
-	installing = turns.New(installAtOnce)
+	// Of one lane one at a time: the second launch then finds what the first one made. Of each user apart, who hold up nobody else.
+	installing   = map[string]*turns.Turns{}
+	installingMu sync.Mutex
 
 	known   = map[rIdentity]string{} // libraries by the R that they were made for
 	knownMu sync.Mutex
@@ -72,6 +73,7 @@ func RLibraryFor(ctx context.Context, run engine.RunProbe, on *engine.Behalf, pr
 		return dir, nil
 	}
 	lane := laneOf(on, project, rBin)
+	installing := turnsOf(on)
 	done, err := installing.Begin(ctx, lane)
 	if err != nil {
 		return "", err
@@ -98,6 +100,15 @@ func RLibraryFor(ctx context.Context, run engine.RunProbe, on *engine.Behalf, pr
 	}
 	known[id] = dir
 	return dir, nil
+}
+
+func turnsOf(on *engine.Behalf) *turns.Turns {
+	installingMu.Lock()
+	defer installingMu.Unlock()
+	if installing[on.Key()] == nil {
+		installing[on.Key()] = turns.New(installAtOnce)
+	}
+	return installing[on.Key()]
 }
 
 // laneOf says who waits for whom.

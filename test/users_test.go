@@ -645,3 +645,64 @@ func TestUsersPage(t *testing.T) {
 	// The quotas of the sample hold.
 	m.as("bob", "muster", "run", "--memory", "65", "-c", "1").has(t, "user bob may have 64 GB in all")
 }
+
+// A browser on the machine is its user's: it opens what is of that user's sessions without a login, and nothing else. And a
+// browser that logged in by a token is logged out with it.
+func TestBrowsersOfUsers(t *testing.T) {
+	m := newMachine(t)
+	web := m.server.match(`below http://(localhost:\d+)`)[0]
+	run := m.begin(m.cmdAs("alice", "muster", "run", "-c", "import os; print('APP', os.environ['CDSW_ENGINE_ID'], flush=True); open('index.html','w').write('an app of hers'); os.execvp('python3', ['python3', '-m', 'http.server', '--bind', '127.0.0.1', os.environ['CDSW_APP_PORT']])"))
+	id := run.match(`APP (\w+)`)[0]
+	link := "http://" + web + "/app/" + id + "/"
+	if got := strings.TrimSpace(m.as("alice", "muster", "open", id).ok(t).out); strings.Contains(got, "token") || !strings.Contains(got, id) {
+		t.Errorf("the link is %s", got)
+	}
+	browse := func(user string, more ...string) string {
+		args := []string{"curl", "-sSL", "--max-redirs", "8", "-c", "jar", "-b", "jar", "-H", "Accept: text/html", "-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: document"}
+		return m.as(user, append(args, append(more, link)...)...).out
+	}
+	until(t, "she sees her app", func() bool { return strings.Contains(browse("alice"), "an app of hers") })
+	for _, user := range []string{"bob", "root"} {
+		if page := browse(user); strings.Contains(page, "an app of hers") || !strings.Contains(page, "password") {
+			t.Errorf("%s sees\n%s", user, page)
+		}
+	}
+	// What forwards for others is nobody's browser.
+	if page := m.as("alice", "curl", "-sSL", "-H", "Accept: text/html", "-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: document", "-H", "X-Forwarded-For: 10.0.0.1", link).out; strings.Contains(page, "an app of hers") {
+		t.Error("a proxy of hers lets others in")
+	}
+	token := strings.TrimSpace(m.as("alice", "muster", "token", "create").ok(t).out)
+	tokenID := strings.Fields(lines(m.as("alice", "muster", "token", "ls").ok(t).out)[1])[0]
+	login := []string{"--data-urlencode", "muster_token=" + token, "-G"}
+	if page := browse("bob", login...); !strings.Contains(page, "an app of hers") {
+		t.Errorf("with her token bob's browser sees\n%s", page)
+	}
+	if page := browse("bob"); !strings.Contains(page, "an app of hers") {
+		t.Errorf("with the cookie of her token bob's browser sees\n%s", page)
+	}
+	m.as("alice", "muster", "token", "revoke", tokenID).ok(t)
+	if page := browse("bob"); strings.Contains(page, "an app of hers") {
+		t.Error("the cookie outlives the token")
+	}
+	// The API knows no person, on any machine.
+	if got := m.as("alice", "curl", "-s", "http://"+web+"/muster/v1/sessions").out; !strings.Contains(got, "no token") {
+		t.Errorf("the API by a browser: %s", got)
+	}
+	m.as("root", "muster", "audit").ok(t).has(t, "alice from 127.0.0.1: log in")
+}
+
+// What the server runs to learn of a user's own programs, it runs as that user.
+func TestProbesRunAsTheUser(t *testing.T) {
+	m := newMachine(t)
+	m.mkdir("alice/bin", 0o755)
+	m.put("alice/bin/python3", "#!/bin/sh\nid -u >> \"$HOME/asked\"\nid -u > /tmp/x\nexec /usr/bin/python3 \"$@\"\n")
+	os.Chown(filepath.Join(m.root, "alice/bin"), 20001, 20001)
+	os.Chmod(filepath.Join(m.root, "alice/bin/python3"), 0o755)
+	cmd := m.cmdAs("alice", "muster", "run", "-c", "import os; print('ran', os.getuid())")
+	cmd.Env = append(cmd.Env, "PATH="+filepath.Join(m.root, "alice/bin")+":"+m.bin+":/usr/bin:/bin")
+	m.finish(cmd, 4*deadline).ok(t).has(t, "ran 20001")
+	asked, err := os.ReadFile(filepath.Join(m.root, "alice", "asked"))
+	if err != nil || strings.TrimSpace(string(asked)) != "20001" {
+		t.Errorf("the wrapper was asked by %q (%v)", asked, err)
+	}
+}

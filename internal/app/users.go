@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"muster/engine"
 	"muster/internal/driver"
@@ -18,9 +19,46 @@ import (
 )
 
 // users are the accounts of the machine, all of whom may use a shared server.
-type users struct{ takers rights.Takers }
+type users struct {
+	takers rights.Takers
 
-func newUsers() *users { return &users{} }
+	mu    sync.Mutex
+	names map[int]name // of those who asked lately
+}
+
+type name struct {
+	text string
+	at   time.Time
+}
+
+// nameHolds is how long a name is known without asking again: to ask may take a program, and everybody may connect.
+const (
+	nameHolds = time.Minute
+	maxNames  = 10_000
+)
+
+func newUsers() *users { return &users{names: map[int]name{}} }
+
+// nameOf is the name of a user of the machine.
+func (u *users) nameOf(ctx context.Context, uid int) (string, error) {
+	u.mu.Lock()
+	known, ok := u.names[uid]
+	u.mu.Unlock()
+	if ok && time.Since(known.at) < nameHolds {
+		return known.text, nil
+	}
+	text, err := account.NameOf(ctx, uid)
+	if err != nil {
+		return "", err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.names) >= maxNames {
+		clear(u.names)
+	}
+	u.names[uid] = name{text, time.Now()}
+	return text, nil
+}
 
 // mayShare says why this server cannot be shared. Where engines are plain processes they share ports, /tmp and the loopback, and
 // with it whatever a user's web address or API is: only isolated engines of different users stay apart.
@@ -43,11 +81,14 @@ func (u *users) identity(ctx context.Context, uid int) (engine.Identity, error) 
 	if uid == ownUID() {
 		return engine.Identity{Owner: true}, nil
 	}
-	a, err := account.ByUID(ctx, uid)
+	if uid == nobodyUID { // whom the kernel has no number for, and a user that daemons share
+		return engine.Identity{}, unknownUser(account.ErrUnknown, uid)
+	}
+	name, err := u.nameOf(ctx, uid)
 	if err != nil {
 		return engine.Identity{}, unknownUser(err, uid)
 	}
-	return engine.Identity{User: engine.User{Name: a.Name, UID: a.UID}}, nil
+	return engine.Identity{User: engine.User{Name: name, UID: uid}}, nil
 }
 
 func unknownUser(err error, uid int) error {

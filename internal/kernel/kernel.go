@@ -72,8 +72,8 @@ type Table struct {
 	visible   []string
 	own       []string // the real places of visible
 	mu        sync.Mutex
-	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
-	asking    *turns.Turns
+	resolved  map[string]string       // what is known of a wrapper (wrapperKey) → interpreter
+	asking    map[string]*turns.Turns // of each user apart: wrappers of one that hang hold up nobody else's
 }
 
 // aliases are other names of kernels, as people write them.
@@ -96,7 +96,7 @@ type Config struct {
 func NewTable(c Config) *Table {
 	t := &Table{
 		visible: c.Visible, own: realPlaces(c.Visible), languages: languages{},
-		resolved: map[string]string{}, asking: turns.New(askedAtOnce),
+		resolved: map[string]string{}, asking: map[string]*turns.Turns{},
 	}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
 		t.languages[l.Kernel] = l

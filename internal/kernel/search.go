@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"muster/engine"
+	"muster/internal/turns"
 )
 
 // askedAtOnce is how many wrappers are asked at the same time, each with memory of its own beside that of the engines.
@@ -59,12 +60,24 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 
 // inTurn asks a wrapper when it is the request's turn.
 func (t *Table) inTurn(ctx context.Context, l Language, command string, r Request) (string, error) {
-	done, err := t.asking.Begin(ctx, r.Project)
+	done, err := t.turns(r).Begin(ctx, r.Project)
 	if err != nil {
 		return "", err
 	}
 	defer done()
 	return t.ask(ctx, l, command, r)
+}
+
+// turns are those of the request's user.
+func (t *Table) turns(r Request) *turns.Turns {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	mine := t.asking[r.For.Key()]
+	if mine == nil {
+		mine = turns.New(askedAtOnce)
+		t.asking[r.For.Key()] = mine
+	}
+	return mine
 }
 
 // ask asks a wrapper, unless somebody did so while this waited for its turn.
@@ -73,7 +86,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 	if known != "" || err != nil {
 		return known, err
 	}
-	if err := t.asking.Refused(key); err != nil {
+	if err := t.turns(r).Refused(key); err != nil {
 		return "", err
 	}
 	visible, err := l.visibleTo(r, command)
@@ -88,7 +101,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 		err := engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
 			WithHint("put the interpreter itself first on the PATH")
 		if ctx.Err() == nil { // else its caller went away
-			t.asking.Refuse(key, err)
+			t.turns(r).Refuse(key, err)
 		}
 		return "", err
 	}

@@ -41,6 +41,9 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 	if err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
+	if err := m.roomFor(on); err != nil {
+		return api.Session{}, wrap("create session", err)
+	}
 	s, err := m.newSession(ctx, on, req)
 	if err != nil {
 		return api.Session{}, wrap("create session", err)

@@ -84,6 +84,28 @@ func (m *Manager) EngineOf(u engine.User, id string) (api.Worker, engine.ID, err
 	return m.engineIn(where, id)
 }
 
+// roomFor is an error if a user has as many sessions as one may.
+func (m *Manager) roomFor(on *engine.Behalf) error {
+	if on == nil {
+		return nil
+	}
+	n := 0
+	for _, s := range m.all() {
+		select {
+		case <-s.done:
+		default:
+			if s.user() == on.Account.User {
+				n++
+			}
+		}
+	}
+	if n >= maxLiving {
+		return engine.Errorf(engine.NoCapacity, "user %s has %d sessions, which is the most that may live at a time", on.Account.Name, n).
+			WithHint("end some: muster ps, muster stop ID")
+	}
+	return nil
+}
+
 // recordedUser is what a later server needs to know of whose the session is.
 func (s *session) recordedUser() json.RawMessage {
 	if s.behalf == nil {

@@ -35,7 +35,17 @@ var (
 
 // ByUID finds a user by number.
 func ByUID(ctx context.Context, uid int) (Account, error) {
-	return find(ctx, strconv.Itoa(uid), func(a Account) bool { return a.UID == uid })
+	a, err := find(ctx, strconv.Itoa(uid), func(a Account) bool { return a.UID == uid })
+	if err != nil {
+		return a, err
+	}
+	return withGroups(ctx, a)
+}
+
+// NameOf is the name of a user, which is found without asking for the groups.
+func NameOf(ctx context.Context, uid int) (string, error) {
+	a, err := find(ctx, strconv.Itoa(uid), func(a Account) bool { return a.UID == uid })
+	return a.Name, err
 }
 
 // ByName finds a user by name.
@@ -43,7 +53,11 @@ func ByName(ctx context.Context, name string) (Account, error) {
 	if name == "" || strings.HasPrefix(name, "-") || strings.ContainsAny(name, ":\n\x00/") {
 		return Account{}, ErrUnknown
 	}
-	return find(ctx, name, func(a Account) bool { return a.Name == name })
+	a, err := find(ctx, name, func(a Account) bool { return a.Name == name })
+	if err != nil {
+		return a, err
+	}
+	return withGroups(ctx, a)
 }
 
 func find(ctx context.Context, key string, wanted func(Account) bool) (Account, error) {
@@ -63,8 +77,15 @@ func find(ctx context.Context, key string, wanted func(Account) bool) (Account, 
 			return Account{}, fmt.Errorf("user %s: %w", key, ErrUnknown)
 		}
 	}
+	return a, nil
+}
+
+func withGroups(ctx context.Context, a Account) (Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var err error
 	if a.Groups, err = groupsOf(ctx, a); err != nil {
-		return Account{}, fmt.Errorf("groups of user %s: %w", key, err)
+		return Account{}, fmt.Errorf("groups of user %s: %w", a.Name, err)
 	}
 	return a, nil
 }
