@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -379,6 +380,50 @@ for p in ("to/file.py", "/proc/1/cwd", "/proc/1/environ"):
 	r := m.as("bob", "muster", "run", "turn.py").ok(t)
 	if strings.Contains(r.out, "saw") || strings.Count(r.out, "not PermissionError")+strings.Count(r.out, "not FileNotFoundError") != 3 {
 		t.Errorf("%s", r.out+r.err)
+	}
+}
+
+// The same where an engine starts, which root's init makes: a project that was turned into a link meanwhile leads where its user
+// may go, in what is mounted and in what is said.
+func TestTurnedProjectsTellNothing(t *testing.T) {
+	m := newMachine(t)
+	m.mkdir("alice/secret", 0o700)
+	m.mkdir("alice/secret/open", 0o755)
+	m.put("alice/secret/open/file", "hers")
+	os.Chown(filepath.Join(m.root, "alice/secret"), 20001, 20001)
+	out := map[string]string{}
+	for _, where := range []string{"secret/open", "secret/none"} {
+		project := m.mkdir("bob/"+strings.ReplaceAll(where, "/", "-"), 0o755)
+		os.Chown(project, 20002, 20002)
+		script := m.put("bob/turn.py", `
+import cdsw, sys
+print("READY", flush=True); sys.stdin.readline()
+for code in ("import os; print('saw', os.listdir('.'))", "print('saw', open('/home/cdsw/file').read())"):
+    for w in cdsw.await_workers(cdsw.launch_workers(1, cpu=0.1, memory=0.2, code=code))["failures"]:
+        print(w["status"], w["k8s"]["message"])
+`)
+		m.give("bob", strings.ReplaceAll(where, "/", "-")+"/muster.toml", "home_alias = true\n")
+		cmd := m.cmdAs("bob", "muster", "run", "--project", project, script)
+		typed, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := m.begin(cmd)
+		run.await("READY")
+		if err := errors.Join(os.Rename(project, project+".old"), os.Symlink(filepath.Join(m.root, "alice", where), project)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(typed)
+		run.wait()
+		said := run.output()
+		if strings.Contains(said, "saw") || strings.Contains(said, "hers") || strings.Count(said, "failed launch failed") != 2 {
+			t.Errorf("%s: %s", where, said)
+		}
+		said = strings.NewReplacer(where, "X", filepath.Base(project), "P").Replace(said)
+		out[where] = strings.Join(regexp.MustCompile(`failed launch failed.*`).FindAllString(said, -1), "\n")
+	}
+	if out["secret/open"] != out["secret/none"] {
+		t.Errorf("of what is there:\n%s\nof what is not:\n%s", out["secret/open"], out["secret/none"])
 	}
 }
 
