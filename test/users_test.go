@@ -751,3 +751,46 @@ func TestProbesRunAsTheUser(t *testing.T) {
 		t.Errorf("the wrapper was asked by %q (%v)", asked, err)
 	}
 }
+
+// The packages of Python and R ask a session's server by https, and know it by its fingerprint or its certificate.
+func TestClientsOverTLS(t *testing.T) {
+	requireR(t)
+	port := freePort(t)
+	m := newMachine(t, "--tcp", "127.0.0.1:"+port, "--tls", "self")
+	fingerprint := m.server.match(`MUSTER_TLS_FINGERPRINT=(\S+)`)[0]
+	run := m.begin(m.cmdAs("alice", "muster", "run", "-c", "import cdsw, os, time\ncdsw.launch_workers(1, cpu=0.1, memory=0.2, name='found', code='import time; time.sleep(1000)')\nopen('key', 'w').write(os.environ['CDSW_API_KEY'])\nprint('KEPT', os.environ['R_LIBS'] if 'R_LIBS' in os.environ else '', flush=True)\ntime.sleep(1000)"))
+	run.await("KEPT")
+	key, err := os.ReadFile(filepath.Join(m.root, "alice", "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	library := strings.TrimSpace(m.as("bob", "muster", "run", "--kernel", "r", "-c", "cat('LIBRARY', find.package('cdsw'), '\\n')").ok(t).out)
+	library = filepath.Dir(strings.Fields(library[strings.Index(library, "LIBRARY"):])[1])
+	cert := m.put("bob/cert.pem", string(must(os.ReadFile(filepath.Join(m.root, "state", "tls-cert.pem")))))
+	other := "sha256//" + strings.Repeat("A", 43) + "="
+	for _, program := range [][]string{
+		{"python3", "-c", "import cdsw; print([w['name'] for w in cdsw.list_workers()])"},
+		{"Rscript", "-e", ".libPaths(c(.libPaths(), '" + library + "')); library(cdsw); print(vapply(list.workers(), function(w) w$name, ''))"},
+	} {
+		for _, c := range []struct{ host, known, want string }{
+			{"127.0.0.1", "MUSTER_TLS_FINGERPRINT=" + fingerprint, "found"},
+			{"localhost", "MUSTER_TLS_CA=" + cert, "found"},
+			{"127.0.0.1", "MUSTER_TLS_FINGERPRINT=" + other, ""},
+			{"127.0.0.1", "NOTHING=", ""},
+		} {
+			cmd := m.cmdAs("bob", program...)
+			cmd.Env = append(cmd.Env, "MUSTER_URL=https://"+c.host+":"+port, "CDSW_API_KEY="+string(key), "CDSW_ENGINE_ID=x", c.known)
+			r := m.finish(cmd, 2*deadline)
+			if (c.want != "") != strings.Contains(r.out, "found") || (c.want == "") == (r.code == 0) {
+				t.Errorf("%s with %s: %d %s", program[0], c.known, r.code, r.out+r.err)
+			}
+		}
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
