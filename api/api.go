@@ -95,6 +95,11 @@ type LaunchWorkers struct {
 	Memory float64           `json:"memory" doc:"gigabytes (1e9 bytes)"`
 	GPUs   int               `json:"nvidia_gpu,omitempty"`
 	Env    map[string]string `json:"env,omitempty"`
+	Group  string            `json:"group,omitempty" doc:"a label: list, await and stop take it"`
+	// Retries and TimeLimit hold for each worker.
+	Retries   int     `json:"retries,omitempty" doc:"how often a worker that failed is started again, as another engine; at most 1000"`
+	TimeLimit float64 `json:"timeout_seconds,omitempty" doc:"how long an attempt may run: SIGTERM, after 2 s SIGKILL; 0: as long as it likes"`
+	Key       string  `json:"key,omitempty" doc:"the caller's, at most 64 bytes: the same key is the same launch, whose answer is given again"`
 	// OrElse is for callers that name no sizes. Sizes that are 0 are the project's default in any case.
 	OrElse bool `json:"or_else,omitempty" doc:"cpu and memory of 0, where the project has no default, are 1 core and 1 GB"`
 }
@@ -109,6 +114,7 @@ type Workers struct {
 type Await struct {
 	IDs        []string `json:"ids,omitempty" doc:"empty or absent: all workers of the session"`
 	All        bool     `json:"all,omitempty" doc:"await all workers whatever ids says"`
+	Group      string   `json:"group,omitempty" doc:"await the workers of this group; without ids"`
 	Completion bool     `json:"wait_for_completion" doc:"true: until they succeeded; false: until they run"`
 	Timeout    float64  `json:"timeout_seconds,omitempty" doc:"0: no timeout"`
 }
@@ -135,8 +141,15 @@ type AwaitProgress struct {
 
 // Stop is the body of POST /sessions/{id}/stop.
 type Stop struct {
-	IDs []string `json:"ids,omitempty"`
-	All bool     `json:"all,omitempty" doc:"stop all workers whatever ids says"`
+	IDs   []string `json:"ids,omitempty"`
+	All   bool     `json:"all,omitempty" doc:"stop all workers whatever ids says"`
+	Group string   `json:"group,omitempty" doc:"stop the workers of this group; without ids"`
+}
+
+// Restart is the body of POST /sessions/{id}/restart: the work of these workers is started again, by other engines. Those that
+// have not ended are stopped first. The reply is Workers, one for each id: one that cannot be started again is a refused one.
+type Restart struct {
+	IDs []string `json:"ids"`
 }
 
 // Stopped answers a Stop: one status for each id, in the order asked (with All: one for each worker that was live).
@@ -192,8 +205,15 @@ type Worker struct {
 	K8sMessage string `json:"k8sMessage,omitempty"`
 	EngineID   string `json:"engineId,omitempty"`
 	// Ours:
-	Reason   string    `json:"reason,omitempty" doc:"why it ended, one of the engine reasons"`
-	Evidence *Evidence `json:"evidence,omitempty"`
+	Reason    string    `json:"reason,omitempty" doc:"why it ended, one of the engine reasons"`
+	Evidence  *Evidence `json:"evidence,omitempty"`
+	Group     string    `json:"group,omitempty"`
+	TimeLimit float64   `json:"timeout_seconds,omitempty" doc:"how long it may run"`
+	Retries   int       `json:"retries,omitempty" doc:"how often it is started again when it failed"`
+	Attempt   int       `json:"attempt,omitempty" doc:"of a worker with retries: from 1 on"`
+	RetryOf   string    `json:"retry_of,omitempty" doc:"id of the first attempt, which the launch returned"`
+	RetriedAs string    `json:"retried_as,omitempty" doc:"id of the next attempt"`
+	RestartOf string    `json:"restart_of,omitempty" doc:"id of the worker that was restarted as this one"`
 }
 
 // K8s says why an engine waits or failed, under the names that scripts of the original read.
@@ -212,6 +232,7 @@ type Evidence struct {
 	MemoryLimitBytes int64   `json:"memory_limit_bytes,omitempty"`
 	MemoryPeakBytes  int64   `json:"memory_peak_bytes,omitempty"`
 	CPUSeconds       float64 `json:"cpu_seconds,omitempty"`
+	TimeLimitSeconds float64 `json:"time_limit_seconds,omitempty" doc:"of an engine that was ended at its time limit"`
 }
 
 // Project is the folder of files that a session and its workers share.
@@ -245,8 +266,9 @@ type ConsoleRecord struct {
 
 // Event is the payload of a console record of stream "event".
 type Event struct {
-	Type    string  `json:"type" doc:"engine (first record of each engine), notice, refused, waiting, exit, session"`
+	Type    string  `json:"type" doc:"engine (first record of each engine), notice, refused, waiting, retry, exit, session"`
 	Engine  string  `json:"engine,omitempty"`
+	RetryOf string  `json:"retry_of,omitempty" doc:"the attempt that failed, where engine is the next one (retry)"`
 	Name    string  `json:"name,omitempty"`
 	Role    string  `json:"role,omitempty" doc:"session or worker"`
 	Address string  `json:"address,omitempty"`

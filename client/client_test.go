@@ -62,16 +62,18 @@ func TestMethodsAndRoutes(t *testing.T) {
 	})
 	ctx := t.Context()
 	for want, call := range map[string]func() error{
-		"GET /version":                    func() error { _, err := c.Version(ctx); return err },
-		"GET /openapi.json":               func() error { _, err := c.OpenAPI(ctx); return err },
-		"GET /sessions":                   func() error { _, err := c.Sessions(ctx); return err },
-		`POST /sessions {"project":"/p"}`: func() error { _, err := c.CreateSession(ctx, api.CreateSession{Project: "/p"}); return err },
-		"GET /sessions/a%2Fb":             func() error { _, err := c.Session(ctx, "a/b"); return err },
-		"DELETE /sessions/s":              func() error { return c.EndSession(ctx, "s") },
-		"POST /sessions/s/interrupt":      func() error { return c.Interrupt(ctx, "s") },
-		"POST /sessions/s/stdin typed":    func() error { return c.Stdin(ctx, "s", strings.NewReader("typed")) },
-		"GET /sessions/s/workers":         func() error { _, err := c.Workers(ctx, "s"); return err },
-		"GET /engines/e":                  func() error { _, err := c.Engine(ctx, "e"); return err },
+		"GET /version":                           func() error { _, err := c.Version(ctx); return err },
+		"GET /openapi.json":                      func() error { _, err := c.OpenAPI(ctx); return err },
+		"GET /sessions":                          func() error { _, err := c.Sessions(ctx); return err },
+		`POST /sessions {"project":"/p"}`:        func() error { _, err := c.CreateSession(ctx, api.CreateSession{Project: "/p"}); return err },
+		"GET /sessions/a%2Fb":                    func() error { _, err := c.Session(ctx, "a/b"); return err },
+		"DELETE /sessions/s":                     func() error { return c.EndSession(ctx, "s") },
+		"POST /sessions/s/interrupt":             func() error { return c.Interrupt(ctx, "s") },
+		"POST /sessions/s/stdin typed":           func() error { return c.Stdin(ctx, "s", strings.NewReader("typed")) },
+		"GET /sessions/s/workers":                func() error { _, err := c.Workers(ctx, "s", ""); return err },
+		"GET /sessions/s/workers?group=a+b":      func() error { _, err := c.Workers(ctx, "s", "a b"); return err },
+		`POST /sessions/s/restart {"ids":["x"]}`: func() error { _, err := c.Restart(ctx, "s", api.Restart{IDs: []string{"x"}}); return err },
+		"GET /engines/e":                         func() error { _, err := c.Engine(ctx, "e"); return err },
 		`POST /sessions/s/workers {"n":1,"cpu":2,"memory":3}`: func() error {
 			_, err := c.Launch(ctx, "s", api.LaunchWorkers{N: 1, CPU: 2, Memory: 3})
 			return err
@@ -89,7 +91,8 @@ func TestMethodsAndRoutes(t *testing.T) {
 			_, err := readAll(c.LogBytes(ctx, "e", LogOptions{Stream: "stderr"}))
 			return err
 		},
-		"GET /engines/e/log": func() error { _, err := readAll(c.LogLines(ctx, "e", LogOptions{})); return err },
+		"GET /engines/e/log?tail=3": func() error { _, err := readAll(c.LogLines(ctx, "e", LogOptions{Tail: 3})); return err },
+		"GET /engines/e/log":        func() error { _, err := readAll(c.LogLines(ctx, "e", LogOptions{})); return err },
 	} {
 		if err := call(); err != nil {
 			t.Errorf("%s: %v", want, err)

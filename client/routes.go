@@ -82,9 +82,19 @@ func (c *Client) Launch(ctx context.Context, session string, req api.LaunchWorke
 	return w, err
 }
 
-// Workers lists the session's workers, newest first.
-func (c *Client) Workers(ctx context.Context, session string) (w api.Workers, err error) {
-	err = c.call(ctx, "GET", sessionPath(session, "/workers"), nil, &w)
+// Restart starts the work of workers again, refused ones are without id. They start once the reply was sent.
+func (c *Client) Restart(ctx context.Context, session string, req api.Restart) (w api.Workers, err error) {
+	err = c.call(ctx, "POST", sessionPath(session, "/restart"), req, &w)
+	return w, err
+}
+
+// Workers lists the session's workers, newest first: all, or those of a group.
+func (c *Client) Workers(ctx context.Context, session, group string) (w api.Workers, err error) {
+	path := sessionPath(session, "/workers")
+	if group != "" {
+		path += "?" + url.Values{"group": {group}}.Encode()
+	}
+	err = c.call(ctx, "GET", path, nil, &w)
 	return w, err
 }
 

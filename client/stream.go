@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/url"
+	"strconv"
 	"time"
 
 	"muster/internal/console"
@@ -22,6 +23,7 @@ type LogOptions struct {
 	From   console.Position // "": the beginning
 	Follow bool             // wait for what comes, until the end
 	Stream string           // only this stream: "stdout", "stderr" …; logs of engines only
+	Tail   int              // begin with the last lines, so many; 0: all; logs of engines only
 	lease  bool
 }
 
@@ -35,6 +37,9 @@ func (o LogOptions) query() url.Values {
 	}
 	if o.Stream != "" {
 		q.Set("stream", o.Stream)
+	}
+	if o.Tail > 0 {
+		q.Set("tail", strconv.Itoa(o.Tail))
 	}
 	if o.lease {
 		q.Set("lease", "true")
@@ -142,7 +147,7 @@ func (s *ConsoleStream) Next() (console.Record, console.Position, error) {
 		r, pos, err := s.frames.Next()
 		if err == nil {
 			if s.retries = 0; pos != "" { // one without a position is not in the log
-				s.options.From = pos
+				s.options.From, s.options.Tail = pos, 0
 			}
 			return r, pos, nil
 		}

@@ -82,6 +82,7 @@ const (
 	ReasonExitCode     Reason = "exit code"     // its code ended with another exit code
 	ReasonSignal       Reason = "signal"        // a signal from inside or from outside ended it
 	ReasonOutOfMemory  Reason = "out of memory" // the kernel killed it at its memory limit
+	ReasonTimeLimit    Reason = "time limit"    // it ran longer than it was allowed to
 	ReasonStopped      Reason = "stopped"       // somebody asked for it; Exit.By says who
 	ReasonSessionEnded Reason = "session ended" // its session ended and took it along
 	ReasonLaunchFailed Reason = "launch failed" // it never ran; Exit.Step says how far it came
@@ -100,6 +101,7 @@ type Exit struct {
 	MemoryLimitBytes int64     `json:"memory_limit_bytes,omitempty"` // 0: no limit or unknown
 	MemoryPeakBytes  int64     `json:"memory_peak_bytes,omitempty"`  // 0: unknown
 	CPUNanos         int64     `json:"cpu_nanos,omitempty"`          // CPU time used; 0: unknown
+	TimeLimitNanos   int64     `json:"time_limit_nanos,omitempty"`   // how long it was allowed to run; 0: as long as it likes
 	At               time.Time `json:"at"`
 }
 
@@ -110,6 +112,8 @@ func (e Exit) Status() Status {
 		return Succeeded
 	case ReasonStopped, ReasonSessionEnded:
 		return Stopped
+	case ReasonTimeLimit:
+		return TimedOut
 	default:
 		return Failed
 	}

@@ -51,6 +51,7 @@ func TestEveryReasonHasAFinalStatus(t *testing.T) {
 	for reason, want := range map[Reason]Status{
 		ReasonSucceeded: Succeeded, ReasonExitCode: Failed, ReasonSignal: Failed, ReasonOutOfMemory: Failed,
 		ReasonStopped: Stopped, ReasonSessionEnded: Stopped, ReasonLaunchFailed: Failed, ReasonKeeperLost: Failed, ReasonNodeLost: Failed,
+		ReasonTimeLimit: TimedOut,
 	} {
 		if got := (Exit{Reason: reason}).Status(); got != want {
 			t.Errorf("%s ends in %s, want %s", reason, got, want)

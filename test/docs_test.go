@@ -22,6 +22,7 @@ var readmeCommands = map[string]string{
 	"muster ps":           "TestReadmeCommands",
 	"muster logs -f ID":   "TestReadmeCommands",
 	"muster stop ID":      "TestReadmeCommands",
+	"muster restart ID":   "TestRetriesFromOutside",
 	"muster doctor":       "TestReadmeCommands",
 	"muster open":         "TestReadmeWebApp",
 	"muster session":      "TestSessionPythonPlain, TestSessionIPython",
@@ -84,8 +85,8 @@ func TestReadmeCommands(t *testing.T) {
 func readmeSamples(t *testing.T) [][]string {
 	t.Helper()
 	blocks := regexp.MustCompile("(?s)```python\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("%d Python samples in README.md, these tests know two", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("%d Python samples in README.md, these tests know three", len(blocks))
 	}
 	return blocks
 }
@@ -100,11 +101,17 @@ func TestReadmeSample(t *testing.T) {
 	r.has(t, "2 succeeded, 0 failed")
 }
 
-// The second serves a web app, which the commands below it lead to.
+// The second tries again what fails, and starts again what has ended.
+func TestReadmeRetries(t *testing.T) {
+	w := newWorld(t)
+	w.script(readmeSamples(t)[1][1]).ok(t).has(t, "2 attempts; the first one printed: first attempt", "1 has succeeded once more")
+}
+
+// The third serves a web app, which the commands below it lead to.
 func TestReadmeWebApp(t *testing.T) {
 	w := newWorld(t)
 	w.server("--web", "127.0.0.1:0")
-	w.write("app.py", readmeSamples(t)[1][1])
+	w.write("app.py", readmeSamples(t)[2][1])
 	w.write("index.html", "<h1>an app</h1>")
 	m := w.start("run", "app.py").match(`serving at (http://(\w+)\.(localhost:\d+)/)`)
 	link := strings.TrimSpace(w.muster("open", m[1]).ok(t).out)
@@ -149,7 +156,7 @@ func read(t *testing.T, name string) string {
 func TestHelpAndCompletion(t *testing.T) {
 	w := newWorld(t)
 	help := w.muster("--help").ok(t)
-	for _, c := range []string{"run", "up", "ps", "logs", "stop", "launch", "await", "open", "doctor", "version", "completion"} {
+	for _, c := range []string{"run", "up", "ps", "logs", "stop", "restart", "launch", "await", "open", "doctor", "version", "completion"} {
 		help.has(t, c)
 		if r := w.muster(c, "--help").ok(t); c != "completion" && !strings.Contains(r.out, "Example") {
 			t.Errorf("muster %s --help has no example", c)

@@ -61,7 +61,8 @@ func (w *world) count() left {
 	l["ip_forward"] = int(forward[0] - '0')
 	for _, dir := range []string{"run", "state"} {
 		filepath.WalkDir(filepath.Join(w.root, dir), func(path string, d os.DirEntry, err error) error {
-			if err == nil && path != filepath.Join(w.root, dir) {
+			records := strings.HasPrefix(filepath.Base(path), "muster.db") || strings.HasPrefix(filepath.Base(path), "audit.") // which stay, as consoles do
+			if err == nil && path != filepath.Join(w.root, dir) && !records {
 				l["files in "+dir]++
 			}
 			return nil

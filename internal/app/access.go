@@ -119,7 +119,20 @@ func (a *access) EndSession(ctx context.Context, id engine.ID, by string) error 
 // Launch implements server.Manager.
 func (a *access) Launch(ctx context.Context, session engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {
 	reply, release, err := a.Manager.Launch(ctx, session, req)
-	e := audit.Entry{Action: audit.Launch, Session: string(session)}
+	a.noteStart(ctx, audit.Launch, session, reply, fmt.Sprintf(", each cpu %g, memory %g GB, gpu %d", req.CPU, req.Memory, req.GPUs), err)
+	return reply, release, err
+}
+
+// Restart implements server.Manager.
+func (a *access) Restart(ctx context.Context, session engine.ID, req api.Restart, by string) (api.Workers, func(), error) {
+	reply, release, err := a.Manager.Restart(ctx, session, req, by)
+	a.noteStart(ctx, audit.Restart, session, reply, "", err)
+	return reply, release, err
+}
+
+// noteStart records that workers are to start.
+func (a *access) noteStart(ctx context.Context, action string, session engine.ID, reply api.Workers, what string, err error) {
+	e := audit.Entry{Action: action, Session: string(session)}
 	refused := 0
 	for _, w := range reply.Workers {
 		if w.ID == "" {
@@ -128,13 +141,11 @@ func (a *access) Launch(ctx context.Context, session engine.ID, req api.LaunchWo
 		}
 		e.Engines = append(e.Engines, w.ID)
 	}
-	e.About = fmt.Sprintf("%d asked, %d accepted, each cpu %g, memory %g GB, gpu %d", req.N, len(e.Engines), req.CPU, req.Memory, req.GPUs)
+	e.About = fmt.Sprintf("%d accepted, %d refused%s", len(e.Engines), refused, what)
 	if err == nil && refused > 0 {
-		a.note(ctx, e, engine.Errorf(engine.Invalid, "%d refused", refused))
-	} else {
-		a.note(ctx, e, err)
+		err = engine.Errorf(engine.Invalid, "%d refused", refused)
 	}
-	return reply, release, err
+	a.note(ctx, e, err)
 }
 
 // Stop implements server.Manager.

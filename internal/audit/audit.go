@@ -25,6 +25,7 @@ const (
 	EndSession    = "end session"
 	Launch        = "launch workers"
 	Stop          = "stop workers"
+	Restart       = "restart workers"
 	Login         = "log in"
 	CreateToken   = "create token"
 	RevokeToken   = "revoke token"

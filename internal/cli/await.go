@@ -16,6 +16,7 @@ import (
 
 type awaitOptions struct {
 	session string
+	group   string
 	running bool
 	timeout time.Duration
 	json    bool
@@ -27,11 +28,12 @@ func newAwait(a *app) *cobra.Command {
 		Use:   "await [flags] [ID...]",
 		Short: "Wait for workers to succeed, or to run",
 		Long: `Wait until the workers, or all of the session's, have succeeded. Those that failed, or were not done in time, are listed
-with the reason, and the exit code is 1.`,
+with the reason, and the exit code is 1. A worker that is tried again counts as one, and is told of by its last attempt.`,
 		Example:           "  muster await --session c4nrr --timeout 10m\n  muster await --running w8kd",
 		ValidArgsFunction: a.completeIDs(manyIDs),
 	}
 	cmd.RunE = a.action(func(ctx context.Context, args []string) error { return o.run(ctx, a, cmd, args) })
+	cmd.Flags().StringVar(&o.group, "group", "", "await the workers of this `name`")
 	cmd.Flags().BoolVar(&o.running, "running", false, "only until they run")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "give up after this `time`; 0: never")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the API's answer as JSON")
@@ -44,6 +46,9 @@ func (o *awaitOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args
 	if o.timeout < 0 {
 		return usage(cmd, "--timeout is %v: it must not be negative", o.timeout)
 	}
+	if o.group != "" && len(args) > 0 {
+		return usage(cmd, "await takes ids or --group, and was given both")
+	}
 	c, p, err := a.connect()
 	if err != nil {
 		return err
@@ -53,7 +58,7 @@ func (o *awaitOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args
 	if err != nil {
 		return err
 	}
-	req := api.Await{IDs: ids, All: len(ids) == 0, Completion: !o.running, Timeout: o.timeout.Seconds()}
+	req := api.Await{IDs: ids, All: len(ids) == 0 && o.group == "", Group: o.group, Completion: !o.running, Timeout: o.timeout.Seconds()}
 	line := &progressLine{a: a, doing: "awaiting workers"}
 	defer line.close()
 	awaited, err := c.Await(ctx, session, req, line.show)

@@ -477,3 +477,79 @@ func TestSecondUpUntilIdle(t *testing.T) {
 		}
 	}
 }
+
+// What workers may be asked beyond the original's arguments.
+func TestTerms(t *testing.T) {
+	w := populated(t)
+	var got api.LaunchWorkers
+	w.launch = func(req api.LaunchWorkers) (api.Workers, error) {
+		got = req
+		return api.Workers{Workers: []api.Worker{{ID: worker1}}}, nil
+	}
+	w.expect(0, worker1+"\n", "", "launch", "--session", "aaaa", "--retries", "2", "--time-limit", "1m30s", "--group", "fits", "fit.py")
+	if got.Retries != 2 || got.TimeLimit != 90 || got.Group != "fits" {
+		t.Errorf("%+v", got)
+	}
+	const usage = "muster: --retries and --time-limit must not be negative\n  try: muster launch --help\n"
+	w.expect(2, "", usage, "launch", "--session", "aaaa", "--retries", "-1", "fit.py")
+	w.expect(2, "", usage, "launch", "--session", "aaaa", "--time-limit", "-1s", "fit.py")
+}
+
+func TestRestart(t *testing.T) {
+	w := populated(t)
+	w.launch = func(req api.LaunchWorkers) (api.Workers, error) {
+		return api.Workers{Workers: []api.Worker{{ID: "new1"}, {Message: "it is forgotten"}}[:req.N]}, nil
+	}
+	w.expect(0, "new1\n", "", "restart", "w1")
+	w.expect(1, "new1\n", "muster: 1 of 2 workers refused: it is forgotten\n", "restart", "w2", worker1, "w1")
+	w.expect(1, "", "muster: aaaa is a session, and only workers are restarted\n  try: muster run starts its script again\n", "restart", "w1", "aaaa")
+	w.expect(1, "", "muster: there is no session or worker \"zz\"\n  try: muster ps -a\n", "restart", "w1", "zz")
+	w.expect(2, "", "muster: restart needs the id of a worker\n  try: muster restart --help\n", "restart")
+	want := []string{"restart [" + worker1 + "] in " + sessionA, "restart [" + worker2 + " " + worker1 + "] in " + sessionA}
+	if fmt.Sprint(w.calls) != fmt.Sprint(want) {
+		t.Errorf("%q\nwant %q", w.calls, want)
+	}
+}
+
+func TestGroups(t *testing.T) {
+	w := populated(t)
+	w.workers[0].Group = "fits"
+	w.out.Reset()
+	w.run("ps", "--group", "fits")
+	if out := w.out.String(); !strings.Contains(out, w.workers[0].ID) || strings.Contains(out, w.workers[1].ID) {
+		t.Errorf("ps shows\n%s", out)
+	}
+	var awaited api.Await
+	w.await = func(_ context.Context, req api.Await, _ func(api.AwaitProgress)) (api.Awaited, error) {
+		awaited = req
+		return api.Awaited{Workers: []api.Worker{{ID: worker1}}}, nil
+	}
+	w.expect(0, "1 of 1 workers succeeded\n", "", "await", "--session", "aaaa", "--group", "fits")
+	if awaited.Group != "fits" || awaited.All || len(awaited.IDs) != 0 {
+		t.Errorf("%+v", awaited)
+	}
+	w.expect(2, "", "muster: await takes ids or --group, and was given both\n  try: muster await --help\n", "await", "--group", "fits", "w1")
+	w.expect(0, w.workers[0].ID+"\n", "", "stop", "--all", "--session", "aaaa", "--group", "fits")
+	w.inEngine().expect(0, w.workers[0].ID+"\n", "", "stop", "--all", "--group", "fits")
+	w.expect(2, "", "muster: --group goes with --all\n  try: muster stop --help\n", "stop", "--group", "fits", "w1")
+}
+
+func TestTail(t *testing.T) {
+	w := populated(t)
+	close(w.done)
+	w.print(worker1, console.Stdout, "one\ntwo\n")
+	w.print(worker1, console.Stderr, "three\n")
+	w.expect(0, "two\n", "three\n", "logs", "--tail", "2", "w1")
+	w.expect(0, "two\n", "", "logs", "-f", "--stream", "stdout", "--tail", "1", "w1")
+	w.expect(1, "", "muster: --tail is for the log of one worker, and "+sessionA+" is a session\n", "logs", "--tail", "1", sessionA)
+	w.expect(2, "", "muster: --tail is -1: it must not be negative\n  try: muster logs --help\n", "logs", "--tail", "-1", "w1")
+}
+
+// A worker that was tried again says so where it says how it ended.
+func TestReasonOfRetried(t *testing.T) {
+	message := "ended with exit code 3"
+	w := api.Worker{K8s: api.K8s{Message: &message}, RetriedAs: "c4nrrt7q0wmarcvx"}
+	if got := reason(w); got != "ended with exit code 3; tried again as c4nrrt7q" {
+		t.Error(got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,7 @@ type launchOptions struct {
 	session string
 	env     []string
 	json    bool
+	limit   time.Duration
 	req     api.LaunchWorkers
 }
 
@@ -26,7 +28,8 @@ func newLaunch(a *app) *cobra.Command {
 		Long: `Launch workers in a session and print their ids, one a line. FILE is relative to the session's project. Workers that are
 refused are told on stderr, and the exit code is 1.`,
 		Example: `  muster launch --session c4nrr -n 4 --cpu 0.5 --memory 2 worker.py
-  muster launch -c 'print("hello")'`,
+  muster launch -c 'print("hello")'
+  muster launch --retries 2 --time-limit 1h --group fits fit.py`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch coded := cmd.Flags().Changed("code"); {
 			case coded && len(args) > 0:
@@ -41,6 +44,9 @@ refused are told on stderr, and the exit code is 1.`,
 	f := cmd.Flags()
 	f.IntVarP(&o.req.N, "number", "n", 1, "how `many`")
 	f.StringVarP(&o.req.Code, "code", "c", "", "run this `code` instead of a file")
+	f.StringVar(&o.req.Group, "group", "", "label them with this `name`, which ps, await and stop take")
+	f.IntVar(&o.req.Retries, "retries", 0, "start one that failed again, at most so `often`")
+	f.DurationVar(&o.limit, "time-limit", 0, "end one that has run for this `time`; 0: none")
 	f.BoolVar(&o.json, "json", false, "print the API's answer as JSON")
 	workloadFlags(cmd, &o.req.Kernel, &o.req.CPU, &o.req.Memory, &o.req.GPUs, &o.env, &o.req.Name)
 	f.Lookup("cpu").Usage = "CPU `cores` (default: the project's, else 1)"
@@ -57,6 +63,10 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 	if o.req.N < 1 {
 		return usage(cmd, "--number is %d: it must be 1 or more", o.req.N)
 	}
+	if o.req.Retries < 0 || o.limit < 0 {
+		return usage(cmd, "--retries and --time-limit must not be negative")
+	}
+	o.req.TimeLimit = o.limit.Seconds()
 	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, o.req.GPUs, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
 		return err
 	}
@@ -76,21 +86,22 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 	if err != nil {
 		return err
 	}
-	return o.tell(a, reply)
+	return tellLaunched(a, reply, o.json)
 }
 
-func (o *launchOptions) tell(a *app, reply api.Workers) error {
+// tellLaunched prints what became of a launch.
+func tellLaunched(a *app, reply api.Workers, asJSON bool) error {
 	refused := map[string]int{}
 	for _, w := range reply.Workers {
 		if w.ID == "" {
 			refused[w.Message]++
 			continue
 		}
-		if !o.json {
+		if !asJSON {
 			fmt.Fprintln(a.Out, w.ID)
 		}
 	}
-	if o.json {
+	if asJSON {
 		if err := a.printJSON(reply); err != nil {
 			return err
 		}

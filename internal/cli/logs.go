@@ -15,6 +15,7 @@ import (
 type logsOptions struct {
 	follow, json bool
 	stream       string
+	tail         int
 }
 
 func newLogs(a *app) *cobra.Command {
@@ -23,10 +24,11 @@ func newLogs(a *app) *cobra.Command {
 		Use:   "logs [flags] [ID]",
 		Short: "Show what a session or a worker printed",
 		Long: `Show what was printed. Of a session: its console, with the lines of its workers labelled. Of a worker: the bytes as it
-printed them. What was printed to stderr goes to stderr. In an engine, the session may be left out.`,
+printed them, also when it has ended; each attempt of a worker with retries has a log of its own. What was printed to stderr
+goes to stderr. In an engine, the session may be left out.`,
 		Example: `  muster logs -f c4nrrt7q0wmarcvx
   muster logs c4nrr > session.txt
-  muster logs --stream stderr w8kd`,
+  muster logs --stream stderr --tail 20 w8kd`,
 		ValidArgsFunction: a.completeIDs(oneID),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -39,6 +41,7 @@ printed them. What was printed to stderr goes to stderr. In an engine, the sessi
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on until the session or worker has ended")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print records as lines of JSON")
 	cmd.Flags().StringVar(&o.stream, "stream", "", "only this `stream`: stdout or stderr (with --json also event)")
+	cmd.Flags().IntVar(&o.tail, "tail", 0, "begin with the last `lines` of a worker, so many; 0: all")
 	offer(cmd, "stream", []string{"stdout", "stderr", "event"})
 	a.serverFlag(cmd)
 	return cmd
@@ -49,6 +52,9 @@ func (o *logsOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args 
 		if known := o.stream == "stdout" || o.stream == "stderr" || o.stream == "event" && o.json; !known {
 			return usage(cmd, "--stream is %q: it must be stdout or stderr (with --json also event)", o.stream)
 		}
+	}
+	if o.tail < 0 {
+		return usage(cmd, "--tail is %d: it must not be negative", o.tail)
 	}
 	c, p, err := a.connect()
 	if err != nil {
@@ -63,6 +69,9 @@ func (o *logsOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args 
 	}
 	if err != nil {
 		return err
+	}
+	if t.worker == nil && o.tail > 0 {
+		return engine.Errorf(engine.Invalid, "--tail is for the log of one worker, and %s is a session", t.session)
 	}
 	if o.json {
 		return o.lines(ctx, a, c, t)
@@ -100,7 +109,7 @@ func (o *logsOptions) labelled(ctx context.Context, a *app, c *client.Client, se
 
 // raw shows the bytes of one engine.
 func (o *logsOptions) raw(ctx context.Context, a *app, c *client.Client, id string) error {
-	stream, err := c.Log(ctx, id, client.LogOptions{Follow: o.follow, Stream: o.stream})
+	stream, err := c.Log(ctx, id, client.LogOptions{Follow: o.follow, Stream: o.stream, Tail: o.tail})
 	if err != nil {
 		return err
 	}
@@ -123,7 +132,7 @@ func (o *logsOptions) lines(ctx context.Context, a *app, c *client.Client, t tar
 	var err error
 	switch {
 	case t.worker != nil:
-		body, err = c.LogLines(ctx, t.worker.ID, client.LogOptions{Follow: o.follow, Stream: o.stream})
+		body, err = c.LogLines(ctx, t.worker.ID, client.LogOptions{Follow: o.follow, Stream: o.stream, Tail: o.tail})
 	case o.stream != "":
 		return engine.Errorf(engine.Invalid, "--json with --stream is for the log of one engine, and %s is a session", t.session)
 	default:

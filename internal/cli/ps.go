@@ -13,6 +13,7 @@ import (
 
 type psOptions struct {
 	all, json bool
+	group     string
 }
 
 // sessionAndWorkers is one entry of "ps --json".
@@ -33,6 +34,7 @@ func newPs(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "also those that have ended")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the API's answers as JSON")
+	cmd.Flags().StringVar(&o.group, "group", "", "only the workers of this `name`")
 	a.serverFlag(cmd)
 	return cmd
 }
@@ -89,7 +91,7 @@ func (o *psOptions) list(ctx context.Context, c *client.Client, p place) ([]sess
 		if s.Ended && !o.all {
 			continue
 		}
-		workers, err := c.Workers(ctx, s.ID)
+		workers, err := c.Workers(ctx, s.ID, o.group)
 		if engine.KindOf(err) == engine.NotFound && err != nil {
 			continue
 		}

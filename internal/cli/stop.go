@@ -17,6 +17,7 @@ type stopOptions struct {
 	all     bool
 	json    bool
 	session string
+	group   string
 	results []api.StopResult
 }
 
@@ -26,13 +27,15 @@ func newStop(a *app) *cobra.Command {
 		Use:   "stop [flags] [ID...]",
 		Short: "Stop workers, or end sessions with all that is in them",
 		Long: `Stop workers, or end sessions and everything in them. Prints the ids of what was stopped. With --all: every session;
-with --session too, or in an engine: every worker of that session.`,
+with --session too, or in an engine: every worker of that session, and with --group only those of the group.`,
 		Example: `  muster stop w8kdq21mzb6cu0ya
-  muster stop --all --session c4nrr`,
+  muster stop --all --session c4nrr
+  muster stop --all --session c4nrr --group fits`,
 		ValidArgsFunction: a.completeIDs(manyIDs),
 	}
 	cmd.RunE = a.action(func(ctx context.Context, args []string) error { return o.run(ctx, a, cmd, args) })
 	cmd.Flags().BoolVar(&o.all, "all", false, "everything")
+	cmd.Flags().StringVar(&o.group, "group", "", "with --all: the workers of this `name`")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print ids and their status (204: stopped, 404: unknown) as JSON")
 	sessionFlag(cmd, &o.session)
 	a.serverFlag(cmd)
@@ -42,6 +45,9 @@ with --session too, or in an engine: every worker of that session.`,
 func (o *stopOptions) run(ctx context.Context, a *app, cmd *cobra.Command, ids []string) error {
 	if o.all == (len(ids) > 0) {
 		return usage(cmd, "stop needs ids, or --all and no ids")
+	}
+	if o.group != "" && !o.all {
+		return usage(cmd, "--group goes with --all")
 	}
 	c, p, err := a.connect()
 	if err != nil {
@@ -160,12 +166,12 @@ func (o *stopOptions) workers(ctx context.Context, a *app, c *client.Client, ses
 
 // everything ends all sessions, or all workers of the one that is meant.
 func (o *stopOptions) everything(ctx context.Context, a *app, c *client.Client, p place) error {
-	if o.session != "" || p.inEngine {
+	if o.session != "" || o.group != "" || p.inEngine {
 		session, err := theSession(ctx, c, p, o.session)
 		if err != nil {
 			return err
 		}
-		return o.workers(ctx, a, c, session, api.Stop{All: true})
+		return o.workers(ctx, a, c, session, api.Stop{All: o.group == "", Group: o.group})
 	}
 	sessions, err := c.Sessions(ctx)
 	if err != nil {

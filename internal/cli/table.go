@@ -62,6 +62,11 @@ func gigabytes(gb float64) string {
 
 // reason says why an engine waits, or how it ended.
 func reason(w api.Worker) string {
+	if w.RetriedAs != "" {
+		next := w
+		next.RetriedAs = ""
+		return reason(next) + "; tried again as " + engine.ID(w.RetriedAs).Short()
+	}
 	if w.K8s.Message != nil && *w.K8s.Message != "" {
 		return *w.K8s.Message
 	}

@@ -293,11 +293,19 @@ func (m *manager) Launch(_ context.Context, id engine.ID, req api.LaunchWorkers)
 	return w, func() {}, err
 }
 
-func (m *manager) Workers(id engine.ID) (api.Workers, error) {
+func (m *manager) Workers(id engine.ID, group string) (api.Workers, error) {
 	if id != sessionA {
 		return api.Workers{}, nil
 	}
-	return api.Workers{Workers: m.workers}, nil
+	return api.Workers{Workers: slices.DeleteFunc(slices.Clone(m.workers), func(w api.Worker) bool { return group != "" && w.Group != group })}, nil
+}
+
+func (m *manager) Ended(_, _ engine.ID) (<-chan struct{}, error) { return m.done, nil }
+
+func (m *manager) Restart(_ context.Context, id engine.ID, req api.Restart, _ string) (api.Workers, func(), error) {
+	m.called(fmt.Sprintf("restart %v in %s", req.IDs, id))
+	w, err := m.launch(api.LaunchWorkers{N: len(req.IDs)})
+	return w, func() {}, err
 }
 
 func (m *manager) Await(ctx context.Context, _ engine.ID, req api.Await, progress func(api.AwaitProgress)) (func() api.Awaited, error) {
@@ -315,10 +323,14 @@ func (m *manager) Hold(id engine.ID) (func(), error) {
 }
 
 func (m *manager) Stop(_ context.Context, id engine.ID, req api.Stop, _ string) (api.Stopped, error) {
-	m.called(fmt.Sprintf("stop %v all=%v in %s", req.IDs, req.All, id))
+	if req.Group != "" {
+		m.called(fmt.Sprintf("stop group %s in %s", req.Group, id))
+	} else {
+		m.called(fmt.Sprintf("stop %v all=%v in %s", req.IDs, req.All, id))
+	}
 	var s api.Stopped
 	for _, w := range m.workers {
-		if req.All || slices.Contains(req.IDs, w.ID) {
+		if req.All || req.Group != "" && req.Group == w.Group || slices.Contains(req.IDs, w.ID) {
 			s.Results = append(s.Results, api.StopResult{ID: w.ID, Status: 204})
 		}
 	}

@@ -167,10 +167,11 @@ type Spec struct {
 	// one of them, else the start fails. Links that lead there may have been turned by engines.
 	Shared    []string
 	Resources engine.Resources
-	HardCPU   bool     // cap instead of weight
-	CPUSet    []int    // whole cores to pin to; empty: all
-	GPUs      []GPU    // devices given; all others are hidden
-	Stdin     *os.File // read end; nil: empty input. The driver takes it over
+	HardCPU   bool          // cap instead of weight
+	TimeLimit time.Duration // from Started to SIGTERM; SIGKILL follows 2 s later. 0: none. It holds also while no server is there
+	CPUSet    []int         // whole cores to pin to; empty: all
+	GPUs      []GPU         // devices given; all others are hidden
+	Stdin     *os.File      // read end; nil: empty input. The driver takes it over
 	// Terminal makes stdin, stdout and stderr one terminal, the controlling one of the interpreter: what comes from Stdin is
 	// typed there, its end hangs up; what it shows is the engine's stdout. nil: none.
 	Terminal *TerminalSize

@@ -22,9 +22,10 @@ type engine struct {
 	hostname string
 	gpus     []int // what it holds, told to servers that come later
 	cores    []int
-	dir      string // private folder
-	tmp      string // another one, for temporary files; "" if that is in dir
-	limit    int64  // memory limit in bytes; 0: none
+	dir      string        // private folder
+	tmp      string        // another one, for temporary files; "" if that is in dir
+	limit    int64         // memory limit in bytes; 0: none
+	lasts    time.Duration // how long it may run; 0: as long as it likes
 	plain    bool
 	user     *[2]int // uid and gid of a user who is not this process's; nil: this process's
 	log      *console.EngineLog
@@ -43,6 +44,7 @@ type engine struct {
 	outOf   bool       // the kernel killed one of its processes at the memory limit
 	over    bool       // its interpreter's end was reported: later requests to stop do not count
 	killing *time.Timer
+	ending  *time.Timer // strikes at the time limit; nil: it has none, or does not run yet
 	killAt  time.Time
 
 	startedAt time.Time // guarded by keeper.mu; zero: its interpreter was not started
@@ -74,7 +76,7 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	}
 	e := &engine{
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
-		dir: spec.PrivateDir, limit: spec.MemoryLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
+		dir: spec.PrivateDir, limit: spec.MemoryLimit, lasts: spec.TimeLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
 	}
 	if spec.Foreign && !spec.Plain {
 		e.user = &[2]int{spec.UID, spec.GID}

@@ -11,18 +11,19 @@ import (
 // evidence is all that is known of an engine's end.
 type evidence struct {
 	heard
-	asked *wire.Exit // who asked for it before it came, and before a kill at the memory limit
-	outOf bool       // the kernel killed a process at the memory limit, and the engine was ended for it
-	kills int64      // how many processes the kernel killed at the memory limit
-	limit int64      // bytes
-	peak  int64      // bytes
-	nanos int64      // of CPU
+	asked *wire.Exit    // who asked for it before it came, and before a kill at the memory limit
+	outOf bool          // the kernel killed a process at the memory limit, and the engine was ended for it
+	kills int64         // how many processes the kernel killed at the memory limit
+	limit int64         // bytes
+	peak  int64         // bytes
+	nanos int64         // of CPU
+	lasts time.Duration // how long it was allowed to run; 0: as long as it liked
 	at    time.Time
 }
 
 // evidence is taken when every process of the engine is gone.
 func (e *engine) evidence(h heard) evidence {
-	v := evidence{heard: h, limit: e.limit, at: time.Now()}
+	v := evidence{heard: h, limit: e.limit, lasts: e.lasts, at: time.Now()}
 	if e.group != nil {
 		if s, err := e.group.Stats(); err == nil {
 			v.peak, v.nanos, v.kills = s.MemoryPeakBytes, s.CPUNanos, s.OOMKills
@@ -36,6 +37,9 @@ func (e *engine) evidence(h heard) evidence {
 	if e.killing != nil {
 		e.killing.Stop()
 	}
+	if e.ending != nil {
+		e.ending.Stop()
+	}
 	v.asked, v.outOf = e.asked, e.outOf
 	return v
 }
@@ -48,7 +52,7 @@ const (
 // judge says how an engine ended: what kept it from beginning, then whichever came first of a kill at the memory limit and of
 // being asked to end (stop sees to it that asked is not set after that kill), then what the init reported.
 func judge(v evidence) *wire.Exit {
-	x := &wire.Exit{At: v.at, MemoryLimitBytes: v.limit, MemoryPeakBytes: v.peak, CPUNanos: v.nanos}
+	x := &wire.Exit{At: v.at, MemoryLimitBytes: v.limit, MemoryPeakBytes: v.peak, CPUNanos: v.nanos, TimeLimitNanos: int64(v.lasts)}
 	killed := v.exited == nil || v.exited.Signal == killSignal
 	switch {
 	case v.failed != nil:
@@ -64,6 +68,10 @@ func judge(v evidence) *wire.Exit {
 		x.Reason, x.By, x.Code, x.Signal = v.asked.Reason, v.asked.By, killCode, killSignal
 		if v.exited != nil {
 			x.Code, x.Signal = v.exited.Code, v.exited.Signal
+		}
+		if v.asked.Reason == reasonTimeLimit {
+			x.Message = fmt.Sprintf("ended at its time limit of %v s", v.lasts.Seconds())
+			break
 		}
 		what := "ended"
 		if v.asked.Reason == "stopped" {

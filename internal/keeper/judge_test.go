@@ -3,12 +3,14 @@ package keeper
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"muster/internal/keeper/wire"
 )
 
 func TestJudge(t *testing.T) {
 	stopped := &wire.Exit{Reason: "stopped", By: "somebody"}
+	limit := &wire.Exit{Reason: "time limit"}
 	session := &wire.Exit{Reason: "session ended", By: "the end of its session"}
 	ran := func(code, signal int) heard {
 		return heard{started: true, exited: &wire.Exited{Code: code, Signal: signal}}
@@ -32,6 +34,8 @@ func TestJudge(t *testing.T) {
 		{"stopped by TERM", evidence{heard: ran(143, 15), asked: stopped}, "stopped", 143, 15, "stopped by somebody"},
 		{"stopped and left politely", evidence{heard: ran(0, 0), asked: stopped}, "stopped", 0, 0, "stopped by somebody"},
 		{"session ended, killed", evidence{heard: heard{started: true}, asked: session}, "session ended", 137, 9, "ended by the end of its session"},
+		{"time, killed", evidence{heard: heard{started: true}, asked: limit, lasts: 90 * time.Second}, "time limit", 137, 9, "ended at its time limit of 90 s"},
+		{"time, left politely", evidence{heard: ran(0, 0), asked: limit, lasts: time.Second / 2}, "time limit", 0, 0, "ended at its time limit of 0.5 s"},
 		{"memory, told", evidence{heard: heard{started: true}, outOf: true, limit: 200e6, peak: 199.5e6}, "out of memory", 137, 9, "limit 200 MB, peak 199.5 MB"},
 		{"memory, counted", evidence{heard: ran(137, 9), kills: 1, limit: 2e9, peak: 2e9}, "out of memory", 137, 9, "limit 2 GB"},
 		{"memory, before it ran", evidence{kills: 1, limit: 1e6}, "out of memory", 137, 9, "limit 1 MB"},

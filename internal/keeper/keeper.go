@@ -36,6 +36,12 @@ const endGrace = 400 * time.Millisecond
 // must not take the answer's print with it. Workers that are done sooner end the session sooner.
 const lastWords = 500 * time.Millisecond
 
+// limitGrace is the time between SIGTERM and SIGKILL for an engine at its time limit: as for one that is stopped on request.
+const limitGrace = 2 * time.Second
+
+// reasonTimeLimit is engine.ReasonTimeLimit.
+const reasonTimeLimit = "time limit"
+
 // syncDelay bounds what a power cut can take: output is on the disk's platter at most this much later.
 const syncDelay = time.Second
 

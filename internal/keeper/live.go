@@ -59,6 +59,7 @@ func (e *engine) hear() (h heard) {
 		case r.Started:
 			h.started = true
 			e.keeper.started(e)
+			e.limitTime()
 		case r.Failed != nil:
 			h.failed = r.Failed
 		case r.Exited != nil:
@@ -144,6 +145,8 @@ func statusOf(reason string) string {
 		return "succeeded"
 	case "stopped", "session ended":
 		return "stopped"
+	case reasonTimeLimit:
+		return "timedout"
 	default:
 		return "failed"
 	}

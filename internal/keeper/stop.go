@@ -28,6 +28,9 @@ func (e *engine) stop(grace time.Duration, reason, by string) {
 	if e.asked == nil && !e.over && !e.outOf {
 		e.asked = &wire.Exit{Reason: reason, By: by}
 	}
+	if e.over && reason == reasonTimeLimit { // it was just in time
+		return
+	}
 	if e.control == nil { // its init is being started: live sees asked
 		return
 	}
@@ -47,6 +50,17 @@ func (e *engine) stop(grace time.Duration, reason, by string) {
 	e.killAt = at
 	e.control.SendWithin(orderWithin, wire.Order{Signal: int(unix.SIGTERM)})
 	e.control.SendWithin(orderWithin, wire.Order{Signal: int(unix.SIGCONT)}) // a stopped process sees SIGTERM when it goes on
+}
+
+// limitTime begins the time that the engine may run. The clock is the machine's that never goes back, and stands still while the
+// machine sleeps.
+func (e *engine) limitTime() {
+	if e.lasts <= 0 {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ending = time.AfterFunc(e.lasts, func() { e.stop(limitGrace, reasonTimeLimit, "") })
 }
 
 // kill ends init and everything below it at once. Harmless when they have ended already.

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"muster/api"
@@ -19,6 +20,7 @@ type waiter struct {
 	completion bool
 	news       chan struct{} // buffered: something changed
 	done       int           // session.mu: workers that reached it, or never will
+	again      bool          // session.mu: one that had its room waits once more
 }
 
 // tellLocked counts the worker off all waiters for which it is decided.
@@ -54,12 +56,12 @@ func (w *worker) nudgeLocked() {
 // decidedLocked reports whether the worker has reached what is awaited, or never will.
 func (w *worker) decidedLocked(completion bool) bool {
 	if completion {
-		return w.status.Final()
+		return w.overLocked()
 	}
-	return !w.running.IsZero() || w.status == engine.Stopping || w.status.Final()
+	return !w.running.IsZero() || w.status == engine.Stopping || w.overLocked()
 }
 
-// awaited is one worker of an Await.
+// awaited is one worker of an Await: its last attempt when the wait began, which stands for those that follow.
 type awaited struct {
 	worker *worker
 	could  bool // it had not ended, nor begun to, when the wait began
@@ -67,9 +69,9 @@ type awaited struct {
 
 func (a awaited) reachedLocked(completion bool) bool {
 	if completion {
-		return a.worker.status == engine.Succeeded
+		return a.worker.lastLocked().status == engine.Succeeded
 	}
-	return a.could && !a.worker.running.IsZero()
+	return a.could && a.worker.ranLocked()
 }
 
 // Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx ended. The
@@ -83,6 +85,9 @@ func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progre
 		return nil, invalid("timeout_seconds must be 0 (no timeout) or more, not %v", req.Timeout)
 	}
 	if err := checkIDs(req.IDs); err != nil {
+		return nil, err
+	}
+	if err := checkWhom(req.IDs, req.Group); err != nil {
 		return nil, err
 	}
 	a := &waiter{completion: req.Completion, news: make(chan struct{}, 1)}
@@ -104,18 +109,18 @@ func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers [
 	defer s.mu.Unlock()
 	var ws []*worker
 	if req.All || len(req.IDs) == 0 {
-		ws = s.workers
+		ws = s.lastOfLocked(req.Group)
 	} else {
-		seen := map[string]bool{}
+		seen, known := map[string]bool{}, map[*worker]bool{}
 		for _, id := range req.IDs {
-			if seen[id] {
-				continue
-			}
-			seen[id] = true
-			if w := s.byID[engine.ID(id)]; w != nil {
-				ws = append(ws, w)
-			} else {
+			w := s.byID[engine.ID(id)]
+			switch {
+			case w == nil && !seen[id]:
+				seen[id] = true
 				strangers = append(strangers, id)
+			case w != nil && !known[w.lastLocked()]:
+				known[w.lastLocked()] = true
+				ws = append(ws, w.lastLocked())
 			}
 		}
 	}
@@ -126,7 +131,7 @@ func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers [
 	}
 	targets = make([]awaited, 0, len(ws))
 	for _, w := range ws {
-		targets = append(targets, awaited{w, w.status != engine.Stopping && !w.status.Final()})
+		targets = append(targets, awaited{w, w.status != engine.Stopping && !w.overLocked()})
 		if w.decidedLocked(a.completion) {
 			a.done++
 		} else {
@@ -145,12 +150,13 @@ func (s *session) leave(a *waiter, targets []awaited) {
 		return
 	}
 	for _, t := range targets {
-		for i, other := range t.worker.waiters {
+		w := t.worker.lastLocked()
+		for i, other := range w.waiters {
 			if other == a {
-				last := len(t.worker.waiters) - 1
-				t.worker.waiters[i] = t.worker.waiters[last]
-				t.worker.waiters[last] = nil
-				t.worker.waiters = t.worker.waiters[:last]
+				last := len(w.waiters) - 1
+				w.waiters[i] = w.waiters[last]
+				w.waiters[last] = nil
+				w.waiters = w.waiters[:last]
 				break
 			}
 		}
@@ -178,17 +184,27 @@ func (s *session) wait(ctx context.Context, a *waiter, targets []awaited, limit 
 		s.mu.Lock()
 		done := a.done
 		var waiting *worker
+		if a.again {
+			a.again, waits = false, 0
+		}
 		for ; waits < len(targets); waits++ { // who has its room keeps it: no need to look from the beginning again
-			if w := targets[waits].worker; w.status == engine.Scheduling && !w.admitted {
+			if w := targets[waits].worker.lastLocked(); w.status == engine.Scheduling && !w.admitted {
 				waiting = w
 				break
 			}
+		}
+		pause := ""
+		if waiting != nil && waiting.paused {
+			pause = waiting.pauseText()
 		}
 		s.mu.Unlock()
 		var changed <-chan struct{} // nil: nobody wants to know
 		if progress != nil {
 			p := api.AwaitProgress{Done: done, Of: len(targets)}
-			if waiting != nil {
+			switch {
+			case pause != "":
+				p.Waiting = pause
+			case waiting != nil:
 				p.Waiting, changed = s.m.room.watch(&waiting.ticket)
 			}
 			if p != told {
@@ -217,7 +233,7 @@ func (s *session) result(a *waiter, targets []awaited, strangers []string) api.A
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range targets {
-		d := describe(t.worker.viewLocked(st), s.site, now)
+		d := describe(t.worker.lastLocked().viewLocked(st), s.site, now)
 		if t.reachedLocked(a.completion) {
 			r.Workers = append(r.Workers, d)
 		} else {
@@ -230,16 +246,18 @@ func (s *session) result(a *waiter, targets []awaited, strangers []string) api.A
 	return r
 }
 
-// Workers lists the session's workers, newest first.
-func (m *Manager) Workers(id engine.ID) (api.Workers, error) {
+// Workers lists the session's workers, newest first: all, or those of a group.
+func (m *Manager) Workers(id engine.ID, group string) (api.Workers, error) {
 	s, err := m.session(id)
 	if err != nil {
 		return api.Workers{}, err
 	}
 	s.mu.Lock()
-	ws := make([]*worker, len(s.workers))
-	for i, w := range s.workers {
-		ws[len(ws)-1-i] = w
+	ws := make([]*worker, 0, len(s.workers))
+	for _, w := range slices.Backward(s.workers) {
+		if w.isIn(group) {
+			ws = append(ws, w)
+		}
 	}
 	s.mu.Unlock()
 	return api.Workers{Workers: m.describe(ws)}, nil

@@ -120,7 +120,7 @@ func TestNotThere(t *testing.T) {
 	e3 := b.Interrupt(ctx, no)
 	_, e4 := b.Stdin(no)
 	_, _, e5 := b.Launch(ctx, no, worker(1, ""))
-	_, e6 := b.Workers(no)
+	_, e6 := b.Workers(no, "")
 	_, e7 := b.Await(ctx, no, api.Await{}, nil)
 	_, e8 := b.Stop(ctx, no, api.Stop{}, "x")
 	_, _, _, e9 := b.Console(no)

@@ -89,6 +89,9 @@ func checkWorkers(req *api.LaunchWorkers) error {
 	if err := checkMemory(req.Memory); err != nil {
 		return err
 	}
+	if err := checkGroup(req.Group); err != nil {
+		return err
+	}
 	return checkCommon(req.Name, req.Kernel, req.CPU, req.GPUs, req.Code, req.Script, req.Env)
 }
 

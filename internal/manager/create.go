@@ -131,14 +131,14 @@ func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.Cre
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
 		terminal: req.Terminal, settings: settings, behalf: on,
 		key: key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
-		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, askedStdin: req.Stdin,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, askedStdin: req.Stdin,
 	}
 	if req.TTY != nil {
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
 	}
 	s.shares = m.sharesOf(s)
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
-	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1}
+	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1, held: true}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
 	if !m.cfg.HardCPU {
 		s.main.ticket.want.cpu = 0 // a session mostly waits for its workers: the sum that is told is theirs

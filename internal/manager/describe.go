@@ -85,6 +85,7 @@ type view struct {
 	Exit     *engine.Exit // nil while it lives
 	Waits    string       // what it waits for; "": nothing
 	Workers  int          // launched by it
+	lineage
 }
 
 // describe makes the description of an engine, with all keys that scripts of the original know.
@@ -107,6 +108,7 @@ func describe(v view, s site, now time.Time) api.Worker {
 		}
 		d.Duration = max(0, int64(until.Sub(v.Running)/time.Second))
 	}
+	describeLineage(&d, v)
 	if v.Waits != "" {
 		reason := "Unschedulable"
 		d.K8s.Reason, d.K8s.Message = &reason, &v.Waits
@@ -122,6 +124,7 @@ func blank(b *batch, s site) api.Worker {
 	d := api.Worker{
 		Name: b.name, IPAddress: "unknown", CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Kernel: string(b.kernel),
 		Batch: b.role == engine.RoleWorker, ClusterID: 1, Project: s.project, Owner: s.owner, Creator: s.person,
+		Group: b.group, Retries: b.retries, TimeLimit: b.timeLimit.Seconds(),
 	}
 	return d
 }
@@ -139,6 +142,7 @@ func describeExit(d *api.Worker, e engine.Exit, ran bool) {
 	reason := map[engine.Reason]string{
 		engine.ReasonSucceeded: "Completed", engine.ReasonOutOfMemory: "OOMKilled",
 		engine.ReasonStopped: "Stopped", engine.ReasonSessionEnded: "Stopped",
+		engine.ReasonTimeLimit: "DeadlineExceeded",
 	}[e.Reason]
 	if reason == "" {
 		reason = "Error"
@@ -150,6 +154,9 @@ func describeExit(d *api.Worker, e engine.Exit, ran bool) {
 	d.Evidence = &api.Evidence{
 		Signal: e.Signal, By: e.By, Step: e.Step, MemoryLimitBytes: e.MemoryLimitBytes, MemoryPeakBytes: e.MemoryPeakBytes,
 		CPUSeconds: float64(e.CPUNanos) / 1e9,
+	}
+	if e.Reason == engine.ReasonTimeLimit {
+		d.Evidence.TimeLimitSeconds = float64(e.TimeLimitNanos) / 1e9
 	}
 	if *d.Evidence == (api.Evidence{}) {
 		d.Evidence = nil
@@ -239,9 +246,13 @@ func (m *Manager) describe(ws []*worker) []api.Worker {
 func (w *worker) viewLocked(st standing) view {
 	v := view{
 		ID: w.id, Master: w.session.id, Batch: w.batch, Addr: w.addr, Status: w.status, Created: w.created,
-		Starting: w.starting, Running: w.running, Stopping: w.stopping, Finished: w.finished, Exit: w.exit,
+		Starting: w.starting, Running: w.running, Stopping: w.stopping, Finished: w.finished, Exit: w.exit, lineage: w.lineage,
 	}
-	if w.status == engine.Scheduling && !w.admitted {
+	switch {
+	case w.status != engine.Scheduling || w.admitted:
+	case w.paused:
+		v.Waits = w.pauseText()
+	default:
 		v.Waits = waitsFor(&w.ticket, st)
 	}
 	if w == w.session.main {

@@ -14,6 +14,9 @@
 // forward only, whatever order observations come in. What is needed only to start engines is dropped when they are final.
 // Whoever awaits is told by the change itself: nobody polls. Descriptions, environments and messages are pure functions.
 //
+// A worker that failed may be tried again (retry.go), and the work of one that has ended started again (restart.go): by other
+// engines of the same batch, which are entered like those of a launch.
+//
 // Locks, always taken in this order: Manager.mu, session.mu, room.mu. Nothing under them blocks: calls of the driver and
 // of the kernels are made without any. Each session has one goroutine (session.run), which starts its engines in batches.
 //

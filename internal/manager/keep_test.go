@@ -12,7 +12,8 @@ import (
 	"muster/internal/manager"
 )
 
-// Code and environments may be megabytes: they are kept as long as something may start with them, descriptions for ever.
+// Code and environments may be megabytes: they are kept as long as something may start with them, also as a restart, descriptions
+// for ever.
 func TestWhatIsOverHoldsNothing(t *testing.T) {
 	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 2e9, CPU: 4}))
 	id := b.sessionOf(api.CreateSession{Code: "hang", BaseEnv: map[string]string{"A": "1"}})
@@ -30,7 +31,7 @@ func TestWhatIsOverHoldsNothing(t *testing.T) {
 	holds("two of three run", 1, 2)
 	b.stop(id, ws[1].ID, ws[2].ID)
 	b.awaitEnd(id)
-	holds("the session's own runs", 1, 1)
+	holds("the session's own runs", 1, 2)
 	b.launch(id, worker(1, "exit 0"))
 	b.awaitEnd(id)
 	if err := b.EndSession(t.Context(), id, "owner"); err != nil {

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,6 +29,14 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 	if req.N == 0 {
 		return api.Workers{Workers: []api.Worker{}}, nothing, nil
 	}
+	ws, err := s.claimKey(req.Key)
+	if err != nil {
+		return api.Workers{}, nothing, wrap("launch workers", err)
+	}
+	if ws != nil {
+		return api.Workers{Workers: m.describe(ws)}, sync.OnceFunc(func() { s.release(ws) }), nil
+	}
+	defer func() { s.nameLaunch(req.Key, ws) }()
 	b, err := m.prepare(ctx, s, req)
 	if err == nil {
 		if never := neverFits(b.amount(), s.main.ticket.want, m.room.all, m.cfg.HardCPU); never != "" {
@@ -36,9 +45,8 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 			err = engine.Errorf(engine.NoCapacity, "%s", never)
 		}
 	}
-	var ws []*worker
 	if err == nil {
-		ws, err = s.accept(b, req.N)
+		ws, err = s.accept(b, slices.Repeat([]lineage{{attempt: 1}}, req.N))
 	}
 	switch kind := engine.KindOf(err); {
 	case err == nil:
@@ -68,20 +76,24 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	if req.OrElse {
 		fill(&req.CPU, &req.Memory, &req.GPUs, project.Size{CPU: 1, Memory: 1})
 	}
-	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: req.N}
+	b := &batch{name: req.Name, role: engine.RoleWorker, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, group: req.Group, key: req.Key}
 	if b.name == "" {
 		b.name = defaultWorkerName
 	}
 	own := s.main.batch.kernel
 	b.kernel = s.kernelOf(req.Kernel, req.Script, own)
-	if err := checkWorkers(&req); err != nil {
+	err := checkWorkers(&req)
+	if err == nil {
+		b.terms, err = termsOf(req)
+	}
+	if err != nil {
 		if !finite(b.cpu) {
 			b.cpu = 0 // JSON cannot say it, and the message does
 		}
 		if !finite(b.memory) {
 			b.memory = 0
 		}
-		b.name, b.kernel = cut(b.name, maxName), engine.Kernel(cut(string(b.kernel), maxName))
+		b.name, b.group, b.kernel = cut(b.name, maxName), cut(b.group, maxName), engine.Kernel(cut(string(b.kernel), maxName))
 		return b, err
 	}
 	from, err := s.from()
@@ -118,20 +130,29 @@ func (s *session) from() (*origin, error) {
 
 // refuse answers a launch of which nothing can be accepted, and says so in the console.
 func (s *session) refuse(ctx context.Context, b *batch, n int, err error) api.Workers {
-	message := err.Error()
-	if hint := engine.HintOf(err); hint != "" {
-		message += " (" + hint + ")"
-	}
-	message = cut(message, maxRefusal) // it is in n descriptions
+	message := refusal(err)
 	now := s.m.now()
 	reply := api.Workers{Workers: make([]api.Worker, 0, n)}
 	for range n {
 		reply.Workers = append(reply.Workers, refused(b, s.site, s.id, message, now))
 	}
+	s.noteRefused(ctx, b, n, message)
+	return reply
+}
+
+// refusal is what a refused worker's description says.
+func refusal(err error) string {
+	message := err.Error()
+	if hint := engine.HintOf(err); hint != "" {
+		message += " (" + hint + ")"
+	}
+	return cut(message, maxRefusal) // it may be in thousands of descriptions
+}
+
+func (s *session) noteRefused(ctx context.Context, b *batch, n int, message string) {
 	s.note(ctx, api.Event{
 		Type: "refused", Name: b.name, Role: string(engine.RoleWorker), Message: count(n, "worker") + " refused: " + message,
 	})
-	return reply
 }
 
 // cut shortens a text of somebody's to what may be repeated.
@@ -142,18 +163,19 @@ func cut(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// accept gives the workers ids and addresses and enters them.
-func (s *session) accept(b *batch, n int) ([]*worker, error) {
-	addrs, err := s.place.Reserve(n)
+// accept gives workers ids and addresses and enters them, one for each lineage.
+func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
+	addrs, err := s.place.Reserve(len(from))
 	if err != nil {
 		return nil, err
 	}
 	now := s.m.now()
-	ws := make([]*worker, n)
+	ws := make([]*worker, len(from))
 	for i := range ws {
 		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
+		ws[i].lineage = from[i]
 	}
-	ts := make([]*ticket, n)
+	ts := make([]*ticket, len(ws))
 	for i, w := range ws {
 		ts[i] = &w.ticket
 	}
@@ -171,16 +193,12 @@ func (s *session) accept(b *batch, n int) ([]*worker, error) {
 
 // enter records a launch and then makes it known, all of it or nothing.
 func (s *session) enter(b *batch, ws []*worker) error {
-	s.mu.Lock()
-	s.batches++
-	b.number = s.batches
-	s.mu.Unlock()
-	if err := s.recordBatch(b, ws); err != nil {
+	drop, err := s.recordBatch(b, ws)
+	if err != nil {
 		return err
 	}
-	err := s.add(b, ws)
-	if err != nil && s.m.records() {
-		s.m.logged("forget a launch", s.m.cfg.Records.DropBatch(s.id, b.number))
+	if err = s.add(b, ws); err != nil {
+		drop()
 	}
 	return err
 }
@@ -189,10 +207,18 @@ func (s *session) enter(b *batch, ws []*worker) error {
 func (s *session) add(b *batch, ws []*worker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bytes := b.work.size()
+	bytes := int64(0)
+	if !b.held {
+		bytes = b.work.size()
+		s.shedLocked(bytes)
+	}
 	switch {
 	case s.ending:
 		return engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
+	case b.work == nil:
+		return errForgotten
+	case slices.ContainsFunc(ws, func(w *worker) bool { return w.previous != "" && !s.byID[w.previous].retrying }):
+		return engine.Errorf(engine.Conflict, "it was stopped")
 	case len(s.workers)+len(ws) > maxWorkers:
 		return engine.Errorf(engine.NoCapacity, "the session has launched %d workers, and %d more would be over %d, the most that a session may",
 			len(s.workers), len(ws), maxWorkers).WithHint("start another session")
@@ -200,11 +226,19 @@ func (s *session) add(b *batch, ws []*worker) error {
 		return engine.Errorf(engine.NoCapacity, "the code and environments of the session's workers that have not ended would have %s, at most %s are allowed",
 			size(s.work+bytes), size(maxWork)).WithHint("write them to files in the project, or wait until workers have ended")
 	}
-	b.size, s.work = bytes, s.work+bytes
+	if !b.held {
+		b.held, b.size, s.work = true, bytes, s.work+bytes
+	}
+	b.live += len(ws)
 	for _, w := range ws {
 		s.byID[w.id] = w
 	}
 	s.workers = append(s.workers, ws...)
+	for _, w := range ws {
+		if w.previous != "" {
+			s.followLocked(w)
+		}
+	}
 	return nil
 }
 
@@ -247,7 +281,9 @@ func (s *session) release(ws []*worker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range ws {
-		w.released = true
-		s.readyLocked(w)
+		if !w.released { // an answer that is given again releases again
+			w.released = true
+			s.readyLocked(w)
+		}
 	}
 }

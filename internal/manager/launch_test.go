@@ -79,7 +79,7 @@ func TestBadWorkers(t *testing.T) {
 			t.Errorf("console says %q, want %q", told, want)
 		}
 	}
-	if all, _ := b.Workers(id); len(all.Workers) != 0 {
+	if all, _ := b.Workers(id, ""); len(all.Workers) != 0 {
 		t.Errorf("%d workers listed", len(all.Workers))
 	}
 	if n := b.driver.World().Count(); n["engines"] != 1 || n["addresses"] != 1 {
@@ -170,7 +170,7 @@ func TestTwoHundredInOrder(t *testing.T) {
 	if a := b.awaitEnd(id); !slices.Equal(ids(a.Workers), ids(ws)) {
 		t.Error("awaited: not in launch order, or not all")
 	}
-	all, err := b.Workers(id)
+	all, err := b.Workers(id, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestNoAddresses(t *testing.T) {
 	if ws := b.launch(id, worker(3, "hang")); len(ws) != 3 || ws[0].Message != "no address is free" {
 		t.Errorf("%+v", ws)
 	}
-	if all, _ := b.Workers(id); len(all.Workers) != 0 {
+	if all, _ := b.Workers(id, ""); len(all.Workers) != 0 {
 		t.Errorf("listed %+v", all)
 	}
 }

@@ -31,6 +31,7 @@ func (m *Manager) lose(s *session, k store.Known) (sentence string) {
 	}
 	never := engine.Exit{Reason: engine.ReasonSessionEnded, Message: "its session ended before it started", At: lost.At}
 	s.change(func(*effects) {
+		s.ending = true // nothing is tried again
 		for _, w := range append([]*worker{s.main}, s.workers...) {
 			exit := lost
 			switch e, known := ends[w.id]; {
@@ -44,8 +45,9 @@ func (m *Manager) lose(s *session, k store.Known) (sentence string) {
 				exit = never
 			}
 			w.finishLocked(exit, exit.At)
+			w.giveUpLocked()
 		}
-		s.ending, s.ended = true, true
+		s.ended = true
 	})
 	m.problem("record the end of session "+s.id.Short(), s.recordEnds())
 	m.settle(s)

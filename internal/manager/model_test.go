@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -26,8 +27,9 @@ type model struct {
 	b        *bench
 	sessions []engine.ID
 	own      map[engine.ID]amount // what the sessions' own engines hold
-	asked    []*asked             // all, in order of asking
+	asked    []*asked             // all attempts, in order of asking; those in a pause have not asked yet
 	seen     map[string][]string
+	limits   time.Duration // makes each time limit another one: what happens at the same instant has no order
 }
 
 type amount struct {
@@ -35,13 +37,29 @@ type amount struct {
 	gpus   int
 }
 
-type asked struct {
-	id      string
+// order is what a launch asks for.
+type order struct {
 	session engine.ID
+	group   string
 	memory  float64
 	gpus    int
-	holds   bool
-	over    bool
+	deaf    bool // to SIGTERM
+	retries int
+	limit   time.Duration // 0: none
+}
+
+// asked is one attempt.
+type asked struct {
+	*order
+	id       string
+	attempt  int
+	next     *asked    // the attempt after it
+	paused   bool      // until due
+	due      time.Time // when it asks for room
+	holds    bool
+	began    time.Time // since when it holds room, and runs
+	stopping bool
+	over     bool
 }
 
 // without is the machine without what sessions' own engines hold, and what of that is free.
@@ -64,22 +82,77 @@ func (m *model) without() (rest, free amount) {
 func (a *asked) fits(b amount) bool { return a.memory <= b.memory && a.gpus <= b.gpus }
 
 // settle serves the queue while there is room.
-func (m *model) settle() {
+func (m *model) settle(now time.Time) {
 	rest, free := m.without()
 	for _, a := range m.asked {
 		switch {
-		case a.holds || a.over || !a.fits(rest):
+		case a.holds || a.over || a.paused || !a.fits(rest):
 		case !a.fits(free):
 			return
 		default:
-			a.holds = true
+			a.holds, a.began = true, now
 			free.memory -= a.memory
 			free.gpus -= a.gpus
 		}
 	}
 }
 
-func (m *model) finish(a *asked) { a.holds, a.over = false, true }
+func (m *model) finish(a *asked) { a.holds, a.paused, a.over = false, false, true }
+
+// fail ends an attempt that nobody asked to end; there may be another one.
+func (m *model) fail(a *asked, at time.Time) {
+	m.finish(a)
+	if a.attempt > a.retries || a.stopping {
+		return
+	}
+	a.next = &asked{
+		order: a.order, id: m.b.engine(a.id).RetriedAs, attempt: a.attempt + 1, paused: true,
+		due: at.Add(100 * time.Millisecond << (a.attempt - 1)),
+	}
+	m.asked = append(m.asked, a.next)
+}
+
+// happens is when something happens to an attempt by itself; the zero time if nothing does.
+func (a *asked) happens() time.Time {
+	switch {
+	case a.paused:
+		return a.due
+	case !a.holds || a.limit == 0 || a.stopping:
+		return time.Time{}
+	case a.deaf:
+		return a.began.Add(a.limit + 2*time.Second)
+	}
+	return a.began.Add(a.limit)
+}
+
+// advance lets happen what has happened by itself until now, in its order.
+func (m *model) advance(then func(time.Time)) {
+	synctest.Wait()
+	for {
+		var first *asked
+		for _, a := range m.asked {
+			if at := a.happens(); !at.IsZero() && !at.After(time.Now()) && (first == nil || at.Before(first.happens())) {
+				first = a
+			}
+		}
+		if first == nil {
+			return
+		}
+		at := first.happens()
+		if first.paused { // it asks now
+			first.paused = false
+			m.asked = append(slices.DeleteFunc(m.asked, func(a *asked) bool { return a == first }), first)
+		} else {
+			m.fail(first, at)
+		}
+		then(at)
+	}
+}
+
+func (m *model) pass(t *rapid.T) {
+	time.Sleep(rapid.SampledFrom([]time.Duration{50 * time.Millisecond, 150 * time.Millisecond, time.Second, time.Minute}).Draw(t, "time"))
+	m.advance(m.settle)
+}
 
 func (m *model) live(t *rapid.T) *asked {
 	live := slices.DeleteFunc(slices.Clone(m.asked), func(a *asked) bool { return a.over })
@@ -110,37 +183,100 @@ func (m *model) createSession(t *rapid.T) {
 	if err == nil {
 		m.sessions = append(m.sessions, engine.ID(s.ID))
 		m.own[engine.ID(s.ID)] = want
-		m.settle()
+		m.settle(time.Now())
 	}
 }
 
 func (m *model) launch(t *rapid.T) {
-	s := m.anySession(t)
-	req := api.LaunchWorkers{
-		N: rapid.IntRange(0, 4).Draw(t, "n"), CPU: 1, Memory: float64(rapid.IntRange(1, modelMemory+1).Draw(t, "memory")),
-		GPUs: rapid.IntRange(0, modelGPUs).Draw(t, "gpus"), Code: rapid.SampledFrom([]string{"hang", "ignore-term\nhang"}).Draw(t, "code"),
+	o := &order{
+		session: m.anySession(t), memory: float64(rapid.IntRange(1, modelMemory+1).Draw(t, "memory")), gpus: rapid.IntRange(0, modelGPUs).Draw(t, "gpus"),
+		group: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "group"), deaf: rapid.Bool().Draw(t, "deaf"), retries: rapid.IntRange(0, 2).Draw(t, "retries"),
 	}
-	ws := m.b.launch(s, req)
+	n := rapid.IntRange(0, 4).Draw(t, "n")
+	if rapid.Bool().Draw(t, "limited") { // alone: those of one launch would end at the same instant
+		m.limits += time.Millisecond
+		n, o.limit = min(n, 1), 20*time.Second+m.limits
+	}
+	req := api.LaunchWorkers{
+		N: n, CPU: 1, Memory: o.memory, GPUs: o.gpus, Group: o.group, Retries: o.retries, TimeLimit: o.limit.Seconds(),
+		Code: map[bool]string{false: "hang", true: "ignore-term\nhang"}[o.deaf],
+	}
+	ws := m.b.launch(o.session, req)
 	if len(ws) != req.N {
 		t.Fatalf("%d descriptions for n=%d", len(ws), req.N)
 	}
 	for _, w := range ws {
-		if refused := w.ID == ""; refused != (req.Memory > modelMemory-m.own[s].memory || req.GPUs > modelGPUs-m.own[s].gpus) {
+		if refused := w.ID == ""; refused != (req.Memory > modelMemory-m.own[o.session].memory || req.GPUs > modelGPUs-m.own[o.session].gpus) {
 			t.Fatalf("memory %v: %+v", req.Memory, w)
 		}
 		if w.ID != "" {
-			m.asked = append(m.asked, &asked{id: w.ID, session: s, memory: req.Memory, gpus: req.GPUs})
+			m.asked = append(m.asked, &asked{order: o, id: w.ID, attempt: 1})
 		}
 	}
-	m.settle()
+	m.settle(time.Now())
+}
+
+// end takes over that attempts were stopped and have ended: those that wait at once, those that are deaf last.
+func (m *model) end(all ...*asked) {
+	for _, a := range all {
+		a.stopping = true
+		if !a.holds {
+			m.finish(a)
+		}
+	}
+	m.settle(time.Now())
+	for _, a := range all {
+		if !a.deaf {
+			m.finish(a)
+		}
+	}
+	m.settle(time.Now())
+	m.advance(m.settle)
+	for _, a := range all {
+		m.finish(a)
+	}
+	m.settle(time.Now())
 }
 
 func (m *model) stop(t *rapid.T) {
 	a := m.live(t)
 	m.b.stop(a.session, a.id)
 	m.b.awaitEnd(a.session, a.id)
-	m.finish(a)
-	m.settle()
+	m.end(a)
+}
+
+func (m *model) stopGroup(t *rapid.T) {
+	a := m.live(t)
+	if a.group == "" {
+		t.Skip("it has no group")
+	}
+	if _, err := m.b.Stop(context.Background(), a.session, api.Stop{Group: a.group}, "session"); err != nil {
+		t.Fatal(err)
+	}
+	m.b.await(a.session, api.Await{Group: a.group, Completion: true})
+	m.end(slices.DeleteFunc(slices.Clone(m.asked), func(o *asked) bool { return o.over || o.session != a.session || o.group != a.group })...)
+}
+
+// restart starts the work of a worker again that lives or has ended, called by any of its attempts.
+func (m *model) restart(t *rapid.T) {
+	there := slices.DeleteFunc(slices.Clone(m.asked), func(a *asked) bool { return !slices.Contains(m.sessions, a.session) })
+	if len(there) == 0 {
+		t.Skip("nobody was there")
+	}
+	a := rapid.SampledFrom(there).Draw(t, "worker")
+	last := a
+	for last.next != nil {
+		last = last.next
+	}
+	ws := m.b.restart(a.session, a.id)
+	if len(ws) != 1 || ws[0].ID == "" || ws[0].RestartOf != a.id || ws[0].Group != a.group {
+		t.Fatalf("restart of %s: %+v", a.id, ws)
+	}
+	if !last.over {
+		m.end(last)
+	}
+	m.asked = append(m.asked, &asked{order: a.order, id: ws[0].ID, attempt: 1})
+	m.settle(time.Now())
 }
 
 // kill ends a worker as anything outside could.
@@ -154,9 +290,9 @@ func (m *model) kill(t *rapid.T) {
 	if err := place.Signal(context.Background(), engine.ID(a.id), 9); err != nil {
 		t.Fatal(err)
 	}
-	m.b.awaitEnd(a.session, a.id)
-	m.finish(a)
-	m.settle()
+	synctest.Wait()
+	m.fail(a, time.Now())
+	m.settle(time.Now())
 }
 
 func (m *model) place(t *rapid.T, s engine.ID) driver.Session {
@@ -175,9 +311,11 @@ func (m *model) endSession(t *rapid.T) {
 	m.sessions = slices.DeleteFunc(m.sessions, func(o engine.ID) bool { return o == s })
 	for _, a := range m.asked {
 		if a.session == s && !a.over {
+			a.stopping = true
 			m.finish(a)
 		}
 	}
+	m.advance(func(time.Time) {})
 	m.adopt(t)
 }
 
@@ -187,15 +325,19 @@ func (m *model) endSession(t *rapid.T) {
 func (m *model) adopt(t *rapid.T) {
 	synctest.Wait()
 	for _, a := range m.asked {
-		if !a.over && !a.holds {
-			a.holds = m.b.engine(a.id).Status != "scheduling"
+		if a.over || a.holds || a.paused {
+			continue
+		}
+		if w := m.b.engine(a.id); w.RunningAt != nil {
+			a.holds = true
+			a.began, _ = time.Parse(time.RFC3339, *w.RunningAt)
 		}
 	}
 	before := map[*asked]bool{}
 	for _, a := range m.asked {
 		before[a] = a.holds
 	}
-	m.settle()
+	m.settle(time.Now())
 	for _, a := range m.asked {
 		if a.holds != before[a] {
 			t.Fatalf("%s waits, although there is room for it", a.id)
@@ -222,7 +364,13 @@ func (m *model) check(t *rapid.T) {
 		if w.Status != want || (want == "scheduling") != (text(w.K8s.Reason) == "Unschedulable") {
 			t.Fatalf("%s is %s (%s), want %s", a.id, w.Status, text(w.K8s.Message), want)
 		}
-		if want == "scheduling" && strings.HasPrefix(text(w.K8s.Message), "waits for a session to end: ") == a.fits(rest) {
+		if last := m.b.awaited(a); last != w.ID && a.next == nil || a.next != nil && (w.RetriedAs != a.next.id || m.b.engine(a.next.id).Attempt != a.next.attempt) {
+			t.Fatalf("attempt %d of %s: it was tried again as %q, whoever awaits it gets %s", a.attempt, a.id, w.RetriedAs, last)
+		}
+		if paused := strings.HasPrefix(text(w.K8s.Message), "waits 0."); paused != (a.paused && !a.over) {
+			t.Fatalf("%s is in a pause: %v, and says %q", a.id, a.paused, text(w.K8s.Message))
+		}
+		if want == "scheduling" && !a.paused && strings.HasPrefix(text(w.K8s.Message), "waits for a session to end: ") == a.fits(rest) {
 			t.Fatalf("%s wants %v GB, %d GPUs of %+v: %s", a.id, a.memory, a.gpus, rest, text(w.K8s.Message))
 		}
 		before := m.seen[a.id]
@@ -238,6 +386,18 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
+// awaited is the id of the attempt that an await of this one is told of.
+func (b *bench) awaited(a *asked) string {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	result, err := b.Await(ctx, a.session, api.Await{IDs: []string{a.id}, Completion: true, Timeout: 1e-9}, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r := result()
+	return append(r.Workers, r.Failures...)[0].ID
+}
+
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -246,7 +406,8 @@ func TestAgainstModel(t *testing.T) {
 			b.t = rt // a failure shows the shortest way to it
 			m := &model{b: b, own: map[engine.ID]amount{}, seen: map[string][]string{}}
 			rt.Repeat(map[string]func(*rapid.T){
-				"session": m.createSession, "launch": m.launch, "stop": m.stop, "kill": m.kill, "end": m.endSession, "": m.check,
+				"session": m.createSession, "launch": m.launch, "stop": m.stop, "stop group": m.stopGroup, "kill": m.kill,
+				"restart": m.restart, "time": m.pass, "end": m.endSession, "": m.check,
 			})
 			for len(m.sessions) > 0 {
 				m.endSession(rt)

@@ -98,6 +98,8 @@ func (s *session) gone(o driver.Observation, at time.Time) {
 func (s *session) dropWaitingLocked(fx *effects) {
 	s.ending = true
 	s.pending = nil
+	s.stopTryingLocked()
+	s.forgetWorkLocked()
 	now := s.m.now()
 	for _, w := range s.workers {
 		if w.status == engine.Scheduling && w.finishLocked(engine.Exit{

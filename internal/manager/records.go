@@ -59,26 +59,47 @@ func (s *session) record(ctx context.Context, lease string, pid int) error {
 	return err
 }
 
-// recordBatch makes a launch known to later servers, all of it or nothing.
-func (s *session) recordBatch(b *batch, ws []*worker) error {
+// recordBatch makes workers of a launch known to later servers, all of them or none: those of the launch itself, or others that do
+// its work again.
+func (s *session) recordBatch(b *batch, ws []*worker) (drop func(), err error) {
 	if !s.m.records() {
-		return nil
+		return func() {}, nil
 	}
-	command, err := json.Marshal(b.work.command)
-	if err != nil {
-		return err
+	s.mu.Lock()
+	s.batches++
+	number, of, work, now := s.batches, b.number, b.work, ws[0].created
+	s.mu.Unlock()
+	if work == nil {
+		return nil, errForgotten
 	}
-	secret, err := sealed(s.seal, batchName(s.id, b.number), batchSecret{b.work.env, command})
-	if err != nil {
-		return err
-	}
-	r := store.Batch{
-		Number: b.number, Created: ws[0].created, Name: b.name, Kernel: b.kernel, CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Key: b.key,
-	}
+	drop = func() { s.m.logged("forget a launch", s.m.cfg.Records.DropBatch(s.id, number)) }
+	r := store.Batch{Number: number, Of: of, Created: now}
 	for _, w := range ws {
-		r.Workers = append(r.Workers, store.Worker{ID: w.id, Address: w.addr})
+		r.Workers = append(r.Workers, store.Worker{
+			ID: w.id, Address: w.addr, Attempt: w.attempt, First: w.first, Previous: w.previous, RestartOf: w.restartOf,
+			NotBefore: w.notBefore,
+		})
 	}
-	return s.m.cfg.Records.AddBatch(s.id, r, secret)
+	if of != 0 {
+		return drop, s.m.cfg.Records.AddBatch(s.id, r, nil)
+	}
+	r.Name, r.Kernel, r.CPU, r.Memory, r.GPUs = b.name, b.kernel, b.cpu, b.memory, b.gpus
+	r.Key, r.Group, r.Retries, r.TimeLimit = b.key, b.group, b.retries, b.timeLimit
+	command, err := json.Marshal(work.command)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := sealed(s.seal, batchName(s.id, number), batchSecret{work.env, command})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.m.cfg.Records.AddBatch(s.id, r, secret); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	b.number = number
+	s.mu.Unlock()
+	return drop, nil
 }
 
 // batchName is what a launch's secret is bound to.
@@ -106,6 +127,15 @@ func unseal(key, sealed []byte, name string, into any) error {
 func (w *worker) endRecordLocked() store.End {
 	return store.End{
 		Engine: w.id, Status: w.status, Exit: *w.exit, Starting: w.starting, Running: w.running, Stopping: w.stopping, Finished: w.finished,
+		Retrying: w.retrying,
+	}
+}
+
+// unrecordedLocked has an end recorded, soon.
+func (s *session) unrecordedLocked(w *worker) {
+	if s.recorded {
+		s.unrecorded = append(s.unrecorded, w)
+		s.wakeLocked()
 	}
 }
 

@@ -82,7 +82,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 	s := &session{
 		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: k.Shared, created: k.Created, terminal: k.Terminal,
 		interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
-		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
+		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
 	}
 	s.settings.Name, s.settings.Owner = k.ProjectName, k.Owner
 	if s.behalf, err = m.behalfAgain(k.User); err != nil {
@@ -92,7 +92,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 	if k.TTY {
 		s.tty = &driver.TerminalSize{}
 	}
-	own := &batch{name: k.Name, role: engine.RoleSession, cpu: k.CPU, memory: k.Memory, gpus: k.GPUs, kernel: k.Kernel, live: 1, work: &work{}}
+	own := &batch{name: k.Name, role: engine.RoleSession, cpu: k.CPU, memory: k.Memory, gpus: k.GPUs, kernel: k.Kernel, live: 1, work: &work{}, held: true}
 	s.main = newWorker(s, own, k.ID, k.Address, k.Created)
 	if !m.cfg.HardCPU {
 		s.main.ticket.want.cpu = 0
@@ -100,30 +100,47 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 	if k.Kind == kindAttached {
 		s.main.ticket.want = amount{}
 	}
+	s.ending = true // what has ended is not tried again, while that is found out
+	numbers := map[int]*batch{}
 	for _, r := range batches {
-		s.rememberBatch(r)
+		s.rememberBatch(r, numbers)
 	}
 	for id, e := range ends {
 		if w := s.findLocked(id); w != nil {
 			w.starting, w.running, w.stopping = e.Starting, e.Running, e.Stopping
 			w.finishLocked(e.Exit, e.Finished)
+			w.retrying = e.Retrying && w.retriedAs == ""
 		}
 	}
+	s.ending = k.Ended
 	s.recorded = true
 	s.site = m.newSite(s)
 	return s, nil
 }
 
-func (s *session) rememberBatch(r store.LaunchedBatch) {
-	b := &batch{
-		name: r.Name, role: engine.RoleWorker, cpu: r.CPU, memory: r.Memory, gpus: r.GPUs, kernel: r.Kernel, number: r.Number, key: r.Key,
-		live: len(r.Workers), work: &work{}, sealed: r.Secret,
+func (s *session) rememberBatch(r store.LaunchedBatch, numbers map[int]*batch) {
+	b := numbers[r.Of]
+	if b == nil { // it stands for itself
+		b = &batch{
+			name: r.Name, role: engine.RoleWorker, cpu: r.CPU, memory: r.Memory, gpus: r.GPUs, kernel: r.Kernel, group: r.Group,
+			terms: terms{r.Retries, r.TimeLimit}, number: r.Number, key: r.Key, sealed: r.Secret, held: true,
+		}
+		numbers[r.Number] = b
 	}
 	s.batches = max(s.batches, r.Number)
 	for _, w := range r.Workers {
 		made := newWorker(s, b, w.ID, w.Address, r.Created)
+		made.lineage = lineage{attempt: w.Attempt, first: w.First, previous: w.Previous, restartOf: w.RestartOf,
+			notBefore: w.NotBefore, paused: !w.NotBefore.IsZero()}
+		if before := s.byID[w.Previous]; before != nil {
+			before.retriedAs = w.ID
+		}
 		s.workers = append(s.workers, made)
 		s.byID[w.ID] = made
+		b.live++
+		if r.Key != "" {
+			s.keys[r.Key] = append(s.keys[r.Key], made)
+		}
 	}
 }
 
@@ -178,10 +195,8 @@ func (s *session) reopen(ctx context.Context, k store.Known) error {
 		s.origin = &origin{base: secret.Base, search: secret.Search}
 	}
 	s.mu.Unlock()
-	for _, w := range s.waiting() {
-		if err := w.batch.unseal(s); err != nil {
-			return err
-		}
+	if err := s.reopenWorks(); err != nil {
+		return err
 	}
 	address, err := netip.ParseAddrPort(strings.TrimPrefix(k.API, "http://"))
 	if err != nil {
@@ -201,24 +216,48 @@ func (s *session) reopen(ctx context.Context, k store.Known) error {
 	return nil
 }
 
-// unseal opens what it takes to start the batch's engines.
-func (b *batch) unseal(s *session) error {
-	if b.sealed == nil {
-		return nil
-	}
-	var secret batchSecret
-	if err := unseal(s.seal, b.sealed, batchName(s.id, b.number), &secret); err != nil {
-		return err
-	}
-	w := &work{env: secret.Env}
-	if err := json.Unmarshal(secret.Command, &w.command); err != nil {
-		return err
-	}
+// reopenWorks opens what it takes to start engines: of those that wait or are to be tried again, and of as many others, the last
+// ones first, as are kept for a restart.
+func (s *session) reopenWorks() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.work, b.sealed, b.size = w, nil, w.size()
-	s.work += b.size
+	for _, w := range s.workers {
+		if w.retrying {
+			w.batch.live++
+			s.failed = append(s.failed, w)
+		}
+	}
+	seen := map[*batch]bool{}
+	for _, w := range slices.Backward(s.workers) {
+		b := w.batch
+		if seen[b] || b.sealed == nil {
+			continue
+		}
+		seen[b] = true
+		work, err := b.unseal(s)
+		if err != nil {
+			return err
+		}
+		switch size := work.size(); {
+		case b.live > 0:
+			b.work, b.size, s.work = work, size, s.work+size
+		case len(s.over) < maxOver && s.work+size <= maxWork:
+			b.work, b.size, s.work = work, size, s.work+size
+			s.over = append([]*batch{b}, s.over...)
+		}
+		b.sealed = nil
+	}
+	s.wakeLocked()
 	return nil
+}
+
+func (b *batch) unseal(s *session) (*work, error) {
+	var secret batchSecret
+	if err := unseal(s.seal, b.sealed, batchName(s.id, b.number), &secret); err != nil {
+		return nil, err
+	}
+	w := &work{env: secret.Env}
+	return w, json.Unmarshal(secret.Command, &w.command)
 }
 
 // reserved are the addresses that were given and are not free again.
@@ -283,15 +322,22 @@ func (m *Manager) hold(s *session) {
 // queue lets the workers that were waiting for room wait again, in the order of their launches over all sessions.
 func (m *Manager) queue(ws []*worker) {
 	slices.SortStableFunc(ws, func(a, b *worker) int { return a.created.Compare(b.created) })
-	var ts []*ticket
+	var ts, later []*ticket
 	for _, w := range ws {
 		w.session.mu.Lock()
-		if w.released = true; !w.status.Final() {
+		switch w.released = true; {
+		case w.status.Final():
+		case w.paused:
+			later = append(later, &w.ticket)
+			w.session.pauseLocked(w)
+			w.session.wakeLocked()
+		default:
 			ts = append(ts, &w.ticket)
 		}
 		w.session.mu.Unlock()
 	}
 	m.room.recount(ts)
+	m.room.recount(later)
 	admitted, _ := m.room.enter(ts)
 	admit(admitted)
 }

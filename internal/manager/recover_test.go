@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"muster/api"
 	"muster/engine"
@@ -104,6 +105,9 @@ func TestSessionsAreAdopted(t *testing.T) {
 	waits := l.launch(id, api.LaunchWorkers{N: 2, CPU: 1, Memory: 2, Name: "large", Code: "print $TOKEN $SECRET\nexit 0", Env: req.Env})
 	l.awaitRunning(id, ws[0].ID, ws[1].ID, ws[2].ID)
 	l.stop(id, waits[1].ID)
+	keyed := worker(1, "exit 0")
+	keyed.Key = "the same launch"
+	first := l.launch(id, keyed)[0]
 	l.kill()
 	canaries(t, l.config.StateDir, "canary-of-base", "canary-of-env")
 	// While nobody looks one ends.
@@ -116,7 +120,7 @@ func TestSessionsAreAdopted(t *testing.T) {
 		t.Fatalf("%+v", found)
 	}
 	again, err := l.Session(id)
-	if err != nil || again.Name != session.Name || again.Workers != 6 || again.Ended || again.Engine.Status != "running" ||
+	if err != nil || again.Name != session.Name || again.Workers != 7 || again.Ended || again.Engine.Status != "running" ||
 		!again.CreatedAt.Equal(session.CreatedAt) || again.Engine.IPAddress != session.Engine.IPAddress {
 		t.Errorf("%+v, %v; it was %+v", again, err, session)
 	}
@@ -138,6 +142,9 @@ func TestSessionsAreAdopted(t *testing.T) {
 	}
 	if got := l.output(id, waits[0].ID, console.Stdout); got != "canary-of-env canary-of-base\n" {
 		t.Errorf("what waited printed %q", got)
+	}
+	if again := l.launch(id, keyed); len(again) != 1 || again[0].ID != first.ID {
+		t.Errorf("asked again: %+v", again)
 	}
 	next := l.launch(id, worker(1, "exit 0"))[0]
 	if slices.ContainsFunc(append(ws, over), func(w api.Worker) bool { return w.IPAddress == next.IPAddress }) {
@@ -217,6 +224,72 @@ func TestLostSessions(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 	}
+}
+
+// Attempts go on after a restart, until they are used up; a chain that was stopped stays so; what ended can be started again.
+func TestRetriesSurvive(t *testing.T) {
+	l := newLives(t)
+	id := l.session()
+	req := worker(1, "exit 7")
+	req.Retries, req.Group, req.Env = 3, "chain", map[string]string{"A": "from the launch"}
+	chain := l.launch(id, req)[0]
+	req.Retries = 1000
+	stopped := l.launch(id, req)[0]
+	long := worker(1, "hang")
+	long.TimeLimit = 3600
+	l.launch(id, long)
+	over := l.launch(id, api.LaunchWorkers{N: 1, CPU: 1, Memory: 1, Env: req.Env, Code: "print $A\nexit 0"})[0]
+	l.awaitEnd(id, over.ID)
+	for l.engine(chain.ID).Status != "failed" || l.engine(stopped.ID).Status != "failed" {
+		time.Sleep(time.Millisecond) // the fake's program is that short
+	}
+	l.stop(id, stopped.ID)
+	l.restart()
+	if w := l.awaitEnd(id, chain.ID).Failures[0]; w.Attempt != 4 || w.RetryOf != chain.ID || w.Group != "chain" || w.ExitCode == nil || *w.ExitCode != 7 {
+		t.Errorf("%+v", w)
+	}
+	if w := l.awaitEnd(id, stopped.ID).Failures[0]; w.Attempt == 1001 {
+		t.Errorf("%+v", w)
+	}
+	attempts := 0
+	for _, w := range l.Workers(t, id) {
+		if w.RetryOf == stopped.ID {
+			attempts++
+		}
+	}
+	reply, release, err := l.Restart(t.Context(), id, api.Restart{IDs: []string{over.ID}}, "session")
+	if err != nil || reply.Workers[0].ID == "" {
+		t.Fatalf("%+v, %v", reply, err)
+	}
+	release()
+	again := reply.Workers[0].ID
+	l.awaitEnd(id, again)
+	if got := l.output(id, again, console.Stdout); got != "from the launch\n" {
+		t.Errorf("started again it printed %q", got)
+	}
+	l.restart()
+	if w := l.engine(again); w.RestartOf != over.ID || w.Status != "succeeded" {
+		t.Errorf("%+v", w)
+	}
+	now := 0
+	for _, w := range l.Workers(t, id) {
+		if w.RetryOf == stopped.ID {
+			now++
+		}
+	}
+	if now != attempts {
+		t.Errorf("%d attempts of what was stopped, then %d", attempts, now)
+	}
+}
+
+// Workers lists a session's workers.
+func (l *lives) Workers(t *testing.T, id engine.ID) []api.Worker {
+	t.Helper()
+	list, err := l.Manager.Workers(id, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Workers
 }
 
 func TestOrphansAreEnded(t *testing.T) {

@@ -3,6 +3,7 @@ package manager_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"muster/api"
 	"muster/internal/console"
@@ -185,6 +186,11 @@ func TestGPUsAreExclusive(t *testing.T) {
 	b.awaitRunning(id, two[0].ID, one[0].ID)
 	if w := b.engine(waits[0].ID); text(w.K8s.Message) != "waits for 1 GPU: 0 of 3 are free" {
 		t.Errorf("%q", text(w.K8s.Message))
+	}
+	for _, w := range []string{two[0].ID, one[0].ID} { // it runs, and may not have printed yet
+		for late := time.Now().Add(deadline); b.output(id, w, console.Stdout) == "" && time.Now().Before(late); {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	b.stop(id, two[0].ID)
 	b.awaitEnd(id, two[0].ID, waits[0].ID)

@@ -42,7 +42,7 @@ type session struct {
 	main        *worker
 	bell        *console.Bell
 	done        chan struct{} // closed when the place is gone
-	wake        chan struct{} // pending has something
+	wake        chan struct{} // pending or failed has something
 	lease       *lease        // nil: its own engine's life, or a process's, is all that holds it
 	serving     sync.WaitGroup
 	seal        []byte     // the key for what is recorded of it
@@ -53,12 +53,15 @@ type session struct {
 	workers    []*worker // in launch order
 	byID       map[engine.ID]*worker
 	work       int64                // bytes of the batches' works
+	over       []*batch             // those whose engines have all ended, and whose work is kept for a restart, oldest first
+	failed     []*worker            // to be tried again
+	paused     []*worker            // tries that begin later, in that order
 	awaited    int                  // workers, each for every Await that covers it
 	pending    []*worker            // admitted and released: to be started
+	keys       map[string][]*worker // launches by their callers' keys; nil workers: it is being carried out
 	recorded   bool                 // later servers will know of it
 	unrecorded []*worker            // their ends are to be recorded
 	batches    int                  // launched
-	keys       map[string][]*worker // launches by the callers' keys; nil workers: it is being carried out
 	ending     bool                 // nothing is launched any more
 	ended      bool
 	origin     *origin  // nil when it has ended
@@ -128,8 +131,12 @@ func (s *session) run() {
 	for {
 		select {
 		case <-s.wake:
+			s.tryAgain()
 			s.startPending()
 			s.m.logged("record ends in session "+string(s.id), s.recordEnds())
+			continue
+		case <-s.due():
+			s.resume()
 			continue
 		case <-s.lease.lost():
 			s.m.logged("end session "+string(s.id), s.end(s.m.ctx, "the loss of its owner's connection"))
@@ -227,7 +234,7 @@ func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
 		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
 		Argv: c.Argv, Private: c.Private, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
 		Dir: s.project, Alias: s.alias(), Visible: append([]string{s.project}, c.Visible...), Shared: s.shared,
-		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU || s.settings.Limits.HardCPU, CPUSet: w.ticket.cores, GPUs: w.ticket.gpus,
+		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU || s.settings.Limits.HardCPU, CPUSet: w.ticket.cores, TimeLimit: b.timeLimit, GPUs: w.ticket.gpus,
 		UID: who.UID, GID: who.GID, Groups: who.Groups, Foreign: s.behalf != nil,
 	}
 }

@@ -89,7 +89,7 @@ func TestEndSessionTakesWorkersAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.ended(id)
-	all, _ := b.Workers(id)
+	all, _ := b.Workers(id, "")
 	for _, w := range all.Workers {
 		if w.Status != "stopped" || w.Reason != "session ended" {
 			t.Errorf("worker: %s, reason %q", w.Status, w.Reason)

@@ -23,6 +23,9 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	if err := checkIDs(req.IDs); err != nil {
 		return api.Stopped{}, err
 	}
+	if err := checkWhom(req.IDs, req.Group); err != nil {
+		return api.Stopped{}, err
+	}
 	reply := api.Stopped{Results: []api.StopResult{}}
 	var ask []*worker
 	var dropped []*worker
@@ -39,20 +42,17 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	for _, w := range dropped {
 		s.place.Release(w.addr)
 	}
-	if len(dropped) > 0 { // a later server would start them
-		if err := s.recordEnds(); err != nil {
-			return api.Stopped{}, err
-		}
-	}
+	// Else a later server might start them, or try them again. Where it fails, they are stopped all the same.
+	s.m.problem("record what was stopped in session "+s.id.Short(), s.recordEnds())
 	return reply, wrap("stop workers", s.stopAll(ctx, ask, by))
 }
 
 // stopTargetsLocked finds the workers and writes a result for each id.
 func (s *session) stopTargetsLocked(req api.Stop, reply *api.Stopped) []*worker {
 	var ws []*worker
-	if req.All {
+	if req.All || req.Group != "" {
 		for _, w := range s.workers {
-			if !w.status.Final() {
+			if w.isIn(req.Group) && w.retriedAs == "" && !w.overLocked() {
 				ws = append(ws, w)
 				reply.Results = append(reply.Results, api.StopResult{ID: string(w.id), Status: http.StatusNoContent})
 			}
@@ -64,6 +64,7 @@ func (s *session) stopTargetsLocked(req api.Stop, reply *api.Stopped) []*worker 
 		status := http.StatusNotFound
 		if w := s.byID[engine.ID(id)]; w != nil {
 			status = http.StatusNoContent
+			w = w.lastLocked()
 			if !seen[w] {
 				seen[w] = true
 				ws = append(ws, w)
@@ -87,6 +88,7 @@ func (s *session) stopLocked(w *worker, by string, fx *effects) stopStep {
 	now := s.m.now()
 	switch {
 	case w.status.Final():
+		w.giveUpLocked()
 		return nothingToDo
 	case w.status == engine.Scheduling:
 		w.finishLocked(engine.Exit{Reason: engine.ReasonStopped, By: by, Message: "stopped by " + by + " before it started", At: now}, now)

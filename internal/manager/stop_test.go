@@ -81,7 +81,7 @@ func TestStopBeforeRelease(t *testing.T) {
 	}
 	b.stop(id, ids(reply.Workers)...)
 	release()
-	all, _ := b.Workers(id)
+	all, _ := b.Workers(id, "")
 	for _, w := range all.Workers {
 		if w.Status != "stopped" || w.StartingAt != nil {
 			t.Errorf("%+v", w)
@@ -125,7 +125,7 @@ func TestUnreliableObservations(t *testing.T) {
 			if err := b.EndSession(t.Context(), id, "owner"); err != nil {
 				t.Fatal(err)
 			}
-			all, _ := b.Workers(id)
+			all, _ := b.Workers(id, "")
 			for _, w := range all.Workers {
 				if !engine.Status(w.Status).Final() {
 					t.Errorf("%+v", w)

@@ -44,6 +44,21 @@ func (m *Manager) Find(id engine.ID) (Found, bool) {
 	return f, true
 }
 
+// Ended returns a channel that is closed when an engine of a session has ended.
+func (m *Manager) Ended(session, id engine.ID) (<-chan struct{}, error) {
+	s, err := m.session(session)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.findLocked(id)
+	if w == nil {
+		return nil, engine.Errorf(engine.NotFound, "no engine %q", id)
+	}
+	return w.doneLocked(), nil
+}
+
 // Dial connects to a TCP port of an engine's own 127.0.0.1. One that nobody listens on is refused (ECONNREFUSED).
 func (m *Manager) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error) {
 	w := m.worker(id)

@@ -18,13 +18,17 @@ type batch struct {
 	memory float64       // as asked, gigabytes
 	gpus   int           // as asked
 	kernel engine.Kernel // descriptions need it even when there is no work
-	number int           // 1, 2, … of the session's launches; 0: its own engine
+	number int           // 1, 2, … of the session's launches as recorded; 0: it is not
+	sealed []byte        // the work as an earlier process recorded it; nil: it is not, or was opened
 	key    string        // the caller's, by which the same launch is known again; may be empty
+	group  string        // "": none
+	terms
 	// ----
-	work   *work  // guarded by session.mu once the batch has engines; nil when the last of them is final
-	live   int    // engines that are not final
-	sealed []byte // the work as it was recorded, of an earlier process's launch; nil: it is not, or was opened
-	size   int64  // of work, as counted in session.work; 0: it is not
+	// Guarded by session.mu once the batch has engines:
+	work *work // nil when nothing of it can be started any more
+	live int   // who needs it: engines that are not final, or are to be tried again
+	held bool  // work is counted in session.work, as size
+	size int64
 }
 
 // work is what it takes to start an engine. It may be large (code has megabytes), and is not changed.
@@ -62,6 +66,7 @@ type worker struct {
 	created time.Time
 	ticket  ticket
 	// ----
+	lineage
 	status   engine.Status
 	released bool // the reply that tells of it is written
 	admitted bool // it has its room
@@ -121,13 +126,12 @@ func (w *worker) finishLocked(exit engine.Exit, at time.Time) bool {
 		return false
 	}
 	w.exit = &exit
-	if s := w.session; s.recorded {
-		s.unrecorded = append(s.unrecorded, w)
-		s.wakeLocked()
-	}
-	if w.batch.live--; w.batch.live == 0 {
-		w.batch.work = nil
-		w.session.work -= w.batch.size
+	w.session.unrecordedLocked(w)
+	if w.retrying = w.retryLocked(exit.Reason); w.retrying {
+		w.session.failed = append(w.session.failed, w)
+		w.session.wakeLocked()
+	} else {
+		w.session.lessLocked(w.batch)
 	}
 	if w.done != nil {
 		close(w.done)
@@ -149,7 +153,7 @@ func (w *worker) adoptLocked(held *driver.Held) {
 	if w.status.Final() {
 		return
 	}
-	w.accepted, w.admitted, w.released = true, true, true
+	w.accepted, w.admitted, w.released, w.paused = true, true, true, false
 	w.becomeLocked(engine.Starting, w.created)
 	if held == nil {
 		return

@@ -34,13 +34,18 @@ type Manager interface {
 	// Launch validates, admits and answers at once; one description for each worker asked, refused ones without id.
 	// The workers begin when release is called, which the caller must do exactly once, after the reply was written.
 	Launch(ctx context.Context, session engine.ID, req api.LaunchWorkers) (reply api.Workers, release func(), err error)
-	// Workers lists the session's workers, newest first.
-	Workers(session engine.ID) (api.Workers, error)
+	// Workers lists the session's workers, newest first: all, or those of a group.
+	Workers(session engine.ID, group string) (api.Workers, error)
+	// Restart starts the work of workers again, as Launch does; those that have not ended are stopped first.
+	Restart(ctx context.Context, session engine.ID, req api.Restart, by string) (reply api.Workers, release func(), err error)
 	// Await blocks until each worker that req covers reached what is awaited or never will, the timeout passed or ctx
 	// ended. progress (may be nil) is called at every change of the counts. The descriptions, which may be many, are made when
 	// result is called.
 	Await(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (result func() api.Awaited, err error)
 	Stop(ctx context.Context, session engine.ID, req api.Stop, by string) (api.Stopped, error)
+	// Ended returns a channel that is closed when an engine, whose whole id is given, has ended: its output is then complete. To
+	// Await it is not over while it is tried again.
+	Ended(session, id engine.ID) (<-chan struct{}, error)
 	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session:
 	// in one session, or in all if session is "".
 	Engine(session engine.ID, id string) (api.Worker, engine.ID, error)

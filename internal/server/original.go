@@ -153,7 +153,7 @@ func (s *Server) dashboardWorkers(ctx context.Context, in *DashboardPath) (*huma
 	if err != nil {
 		return nil, err
 	}
-	return s.list(session, writeArray), nil
+	return s.list(session, "", writeArray), nil
 }
 
 func (s *Server) siteConfig(context.Context, *struct{}) (*siteReply, error) {

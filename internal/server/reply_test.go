@@ -70,7 +70,7 @@ func TestReplyThatIsNotRead(t *testing.T) {
 			said := &logged{}
 			m := &stub{many: 60_000} // more than socket buffers hold
 			m.await = func(context.Context, engine.ID, api.Await, func(api.AwaitProgress)) (api.Awaited, error) {
-				list, err := m.Workers(sessionA)
+				list, err := m.Workers(sessionA, "")
 				return api.Awaited{Failures: list.Workers}, err
 			}
 			s := New(Config{Manager: m, Log: slog.New(slog.NewTextHandler(said, nil))})

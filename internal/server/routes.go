@@ -41,6 +41,8 @@ func (s *Server) register() {
 	add(s, "POST", "/sessions/{id}/await", "awaitWorkers", "Wait for workers; as NDJSON with progress (lines of AwaitLine)",
 		s.await, repliesSchema[api.Awaited](typeJSON), repliesSchema[api.AwaitLine](typeNDJSON))
 	add(s, "POST", "/sessions/{id}/stop", "stopWorkers", "Stop workers", s.stop)
+	add(s, "POST", "/sessions/{id}/restart", "restartWorkers", "Start the work of workers again; it starts when this reply was sent",
+		s.restart, repliesSchema[api.Workers](typeJSON))
 
 	add(s, "GET", "/engines/{id}", "getEngine", "A worker or a session's own engine, by id or by the beginning of one", s.getEngine)
 	add(s, "GET", "/engines/{id}/log", "readLog", "What one engine printed", s.engineLog,

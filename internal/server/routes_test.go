@@ -46,6 +46,7 @@ var bodies = map[string]string{
 	"POST /sessions/{id}/workers": `{"n":0,"cpu":1,"memory":1}`,
 	"POST /sessions/{id}/await":   `{"wait_for_completion":true}`,
 	"POST /sessions/{id}/stop":    `{}`,
+	"POST /sessions/{id}/restart": `{"ids":[]}`,
 	"POST /sessions/{id}/resize":  `{"rows":24,"cols":80}`,
 	"POST /tokens":                `{}`,
 
@@ -58,6 +59,7 @@ var routes = []string{
 	"GET /sessions", "POST /sessions", "GET /sessions/{id}", "DELETE /sessions/{id}",
 	"POST /sessions/{id}/interrupt", "POST /sessions/{id}/resize", "POST /sessions/{id}/stdin", "GET /sessions/{id}/console",
 	"POST /sessions/{id}/workers", "GET /sessions/{id}/workers", "POST /sessions/{id}/await", "POST /sessions/{id}/stop",
+	"POST /sessions/{id}/restart",
 	"GET /engines/{id}", "GET /engines/{id}/log",
 	"POST /tokens", "GET /tokens", "DELETE /tokens/{id}", "GET /audit",
 	// The original's, and where its html_url leads.

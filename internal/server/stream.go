@@ -30,6 +30,7 @@ type (
 		StreamInput
 		Raw    bool   `query:"raw" doc:"the bytes of stdout and stderr as they were printed, and nothing else"`
 		Stream string `query:"stream" enum:"stdout,stderr,stdin,event,display" doc:"only this stream"`
+		Tail   int    `query:"tail" minimum:"0" doc:"begin with the last lines, so many; 0: all. Lines of different streams count alike"`
 	}
 	StreamInput struct {
 		From   string `query:"from" doc:"a position from an earlier record; absent or 0: the beginning"`
@@ -89,16 +90,20 @@ func (s *Server) engineLog(ctx context.Context, in *logInput) (*huma.StreamRespo
 		}
 		st.only = []console.Stream{only}
 	}
+	if in.Tail > 0 {
+		if len(st.only) == 0 {
+			st.only = []console.Stream{console.Stdout, console.Stderr} // what has lines
+		}
+		open := func(at console.Position) (*console.Cursor, error) { return log.Engine(w.ID, at) }
+		if err := st.tail(ctx, in.Tail, console.Position(in.From), open); err != nil {
+			st.cursor.Close()
+			return nil, err
+		}
+	}
 	if in.Follow && engine.ID(w.ID) != session {
-		st.end = func(ctx context.Context) { // a worker's output is complete when it has its final status
-			_, err := s.manager.Await(ctx, session, api.Await{IDs: []string{w.ID}, Completion: true}, nil)
-			if err == nil {
-				return
-			}
-			select {
-			case <-done:
-			case <-ctx.Done():
-			}
+		if st.done, err = s.manager.Ended(session, engine.ID(w.ID)); err != nil {
+			st.cursor.Close()
+			return nil, err
 		}
 	}
 	return s.stream(st), nil
@@ -117,10 +122,10 @@ type stream struct {
 	cursor  *console.Cursor
 	bell    *console.Bell
 	done    <-chan struct{}
-	end     func(context.Context) // if set: returns when nothing follows, or ctx ended
-	release func()                // if set: called when the reply is over
+	release func() // if set: called when the reply is over
 	follow  bool
 	only    []console.Stream // empty: all
+	skip    int              // bytes of the first record
 	format  format
 }
 
@@ -167,15 +172,6 @@ func (s *Server) stream(st stream) *huma.StreamResponse {
 		unhurried(w)
 		ctx, cancel := s.streamContext(r.Context())
 		defer cancel()
-		if st.end != nil {
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				st.end(ctx)
-			}()
-			defer func() { cancel(); <-ended }()
-			st.done = ended
-		}
 		defer endWrites(ctx, w)() // after the others: it is to run before them
 		w.Header().Set("Content-Type", st.format.mediaType)
 		if err := st.copy(ctx, w); err != nil {
@@ -204,6 +200,7 @@ func (st *stream) copy(ctx context.Context, w http.ResponseWriter) error {
 		if !st.wants(r.Stream) {
 			return nil
 		}
+		r.Payload, st.skip = r.Payload[st.skip:], 0
 		if batch = st.format.append(batch, r, pos); len(batch) >= batchBytes {
 			return send()
 		}

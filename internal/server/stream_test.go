@@ -167,23 +167,61 @@ func TestLogRawAndByStream(t *testing.T) {
 		}
 	}
 	// A followed log ends with its engine, and not only with the session.
-	ended := make(chan struct{})
-	m.await = func(ctx context.Context, id engine.ID, req api.Await, _ func(api.AwaitProgress)) (api.Awaited, error) {
-		if id != sessionA || len(req.IDs) != 1 || req.IDs[0] != string(workerA) || !req.Completion {
-			return api.Awaited{}, fmt.Errorf("awaited %s %+v", id, req)
-		}
-		select {
-		case <-ended:
-			return api.Awaited{}, nil
-		case <-ctx.Done():
-			return api.Awaited{}, ctx.Err()
-		}
-	}
+	m.ended = make(chan struct{})
 	resp := get(t, base+"/engines/wa1/log?raw=true&follow=true", "")
 	c.print(workerA, console.Stdout, "more")
-	close(ended)
+	close(m.ended)
 	if b, err := io.ReadAll(resp.Body); string(b) != "out\x00\nerr\xffmore" || err != nil {
 		t.Errorf("%q %v", b, err)
+	}
+}
+
+// The last lines, counted over both streams or in one, in whatever pieces they were written, also of a log that goes on.
+func TestTailOfALog(t *testing.T) {
+	m := &stub{ended: make(chan struct{})}
+	c := withTape(t, m)
+	_, base := start(t, m)
+	url := base + "/engines/wa1/log?raw=true"
+	read := func(query, want string) {
+		t.Helper()
+		resp := get(t, url+query, "")
+		if b, err := io.ReadAll(resp.Body); string(b) != want || err != nil {
+			t.Errorf("%s: %q %v, want %q", query, b, err, want)
+		}
+	}
+	read("&tail=3", "")
+	c.print(workerA, console.Event, "{}\n{}\n{}\n")
+	c.print(workerA, console.Stdout, "one\ntwo\nth")
+	c.print(workerA, console.Stdout, "ree\n")
+	c.print(workerA, console.Stderr, "\n")
+	c.print(workerA, console.Stdout, "five\nha")
+	c.print(workerA, console.Stdout, "lf")
+	all := "one\ntwo\nthree\n\nfive\nhalf"
+	for query, want := range map[string]string{
+		"": all, "&tail=0": all, "&tail=1": "half", "&tail=2": "five\nhalf", "&tail=3": "\nfive\nhalf", "&tail=4": "three\n\nfive\nhalf",
+		"&tail=5": "two\nthree\n\nfive\nhalf", "&tail=6": all, "&tail=7": all, "&tail=100000": all,
+		"&tail=3&stream=stdout": "three\nfive\nhalf", "&tail=1&stream=stderr": "\n", "&tail=1&stream=stdin": "",
+	} {
+		read(query, want)
+	}
+	resp := get(t, url+"&tail=1&follow=true", "")
+	c.print(workerA, console.Stdout, " and more")
+	close(m.ended)
+	if b, err := io.ReadAll(resp.Body); string(b) != "half and more" || err != nil {
+		t.Errorf("followed: %q %v", b, err)
+	}
+	for i := range 3000 {
+		c.print(workerA, console.Stdout, fmt.Sprintf("\n%d", i))
+	}
+	read("&tail=2", "2998\n2999")
+	lines := get(t, base+"/engines/wa1/log?tail=1", typeNDJSON)
+	if b, _ := io.ReadAll(lines.Body); !strings.Contains(string(b), `"text":"2999"`) || strings.Count(string(b), "\n") != 1 {
+		t.Errorf("as lines: %q", b)
+	}
+	for query, says := range map[string]string{"&tail=100001": "at most 100000 lines are counted", "&tail=-1": "tail", "&tail=x": "tail"} {
+		if status, body := ask(t, "GET", url+query, tokenA, ""); status != 400 && status != 422 || !strings.Contains(body, says) {
+			t.Errorf("%s: %d %s", query, status, body)
+		}
 	}
 }
 

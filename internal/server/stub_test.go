@@ -33,6 +33,7 @@ const (
 
 // stub is a Manager with two sessions, whose answers a test can replace.
 type stub struct {
+	ended  chan struct{} // closed when worker A has ended; nil: with its session
 	launch func(ctx context.Context, session engine.ID, req api.LaunchWorkers) (api.Workers, func(), error)
 	await  func(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error)
 	create func(req api.CreateSession) (api.Session, error)
@@ -135,7 +136,18 @@ func (m *stub) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) 
 	return api.Workers{}, func() {}, nil
 }
 
-func (m *stub) Workers(id engine.ID) (api.Workers, error) {
+func (m *stub) Ended(session, id engine.ID) (<-chan struct{}, error) {
+	if session == sessionA && id == workerA && m.ended != nil {
+		return m.ended, nil
+	}
+	return m.done, nil
+}
+
+func (m *stub) Restart(ctx context.Context, id engine.ID, req api.Restart, by string) (api.Workers, func(), error) {
+	return m.Launch(ctx, id, api.LaunchWorkers{N: len(req.IDs)})
+}
+
+func (m *stub) Workers(id engine.ID, _ string) (api.Workers, error) {
 	if id == sessionA && m.many > 0 {
 		return api.Workers{Workers: slices.Repeat([]api.Worker{worker(workerA)}, m.many)}, nil
 	}

@@ -17,6 +17,14 @@ type (
 		SessionPath
 		Body api.LaunchWorkers
 	}
+	listInput struct {
+		SessionPath
+		Group string `query:"group" doc:"only the workers of this group"`
+	}
+	restartInput struct {
+		SessionPath
+		Body api.Restart
+	}
 	stopInput struct {
 		SessionPath
 		Body api.Stop
@@ -34,14 +42,32 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 	if err != nil {
 		return nil, err
 	}
+	return s.launching(id, in.Body.N, func(ctx context.Context) (api.Workers, func(), error) {
+		return s.manager.Launch(ctx, id, in.Body)
+	}), nil
+}
+
+// restart is a launch of what was launched before.
+func (s *Server) restart(ctx context.Context, in *restartInput) (*huma.StreamResponse, error) {
+	id, err := s.sessionID(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.launching(id, len(in.Body.IDs), func(ctx context.Context) (api.Workers, func(), error) {
+		return s.manager.Restart(ctx, id, in.Body, by(ctx))
+	}), nil
+}
+
+// launching answers a request for n workers, and then lets them begin.
+func (s *Server) launching(id engine.ID, n int, do func(context.Context) (api.Workers, func(), error)) *huma.StreamResponse {
 	return plain(func(w http.ResponseWriter, r *http.Request) {
-		turn, err := s.replyTurn(r.Context(), id, in.Body.N)
+		turn, err := s.replyTurn(r.Context(), id, n)
 		if err != nil {
 			writeError(w, err)
 			return
 		}
 		defer turn()
-		reply, release, err := s.manager.Launch(r.Context(), id, in.Body)
+		reply, release, err := do(r.Context())
 		if release != nil {
 			defer release() // however the writing ends, also by a panic
 		}
@@ -52,19 +78,19 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 		reply.Workers = append([]api.Worker{}, reply.Workers...) // [] and not null
 		writeJSON(w, http.StatusOK, reply)                       // as a whole, with its length: else its end would come after the release
 		http.NewResponseController(w).Flush()
-	}), nil
+	})
 }
 
-func (s *Server) workers(ctx context.Context, in *SessionPath) (*huma.StreamResponse, error) {
+func (s *Server) workers(ctx context.Context, in *listInput) (*huma.StreamResponse, error) {
 	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return s.list(id, func(w io.Writer, all []api.Worker) { writeWorkers(w, "", "", workerList{"workers", all}) }), nil
+	return s.list(id, in.Group, func(w io.Writer, all []api.Worker) { writeWorkers(w, "", "", workerList{"workers", all}) }), nil
 }
 
-// list sends all workers of a session, when it is their turn.
-func (s *Server) list(session engine.ID, write func(io.Writer, []api.Worker)) *huma.StreamResponse {
+// list sends all workers of a session, or those of a group, when it is their turn.
+func (s *Server) list(session engine.ID, group string, write func(io.Writer, []api.Worker)) *huma.StreamResponse {
 	return plain(func(w http.ResponseWriter, r *http.Request) {
 		turn, err := s.listTurn(r.Context(), session)
 		if err != nil {
@@ -72,7 +98,7 @@ func (s *Server) list(session engine.ID, write func(io.Writer, []api.Worker)) *h
 			return
 		}
 		defer turn()
-		all, err := s.manager.Workers(session)
+		all, err := s.manager.Workers(session, group)
 		if err != nil {
 			writeError(w, err)
 			return

@@ -45,13 +45,24 @@ type Batch struct {
 	Memory  float64       `json:"memory"`
 	GPUs    int           `json:"gpus,omitempty"`
 	Key     string        `json:"key,omitempty"` // the caller's, by which the same launch is known again
+	Of      int           `json:"of,omitempty"`  // the launch whose workers these do again, and which says the rest; 0: none
 	Workers []Worker      `json:"workers"`
+
+	Group     string        `json:"group,omitempty"`
+	Retries   int           `json:"retries,omitempty"`
+	TimeLimit time.Duration `json:"time_limit,omitempty"`
 }
 
 // Worker is one of a batch.
 type Worker struct {
 	ID      engine.ID  `json:"id"`
 	Address netip.Addr `json:"address"`
+
+	Attempt   int       `json:"attempt"`
+	First     engine.ID `json:"first,omitempty"`
+	Previous  engine.ID `json:"previous,omitempty"`
+	RestartOf engine.ID `json:"restart_of,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"` // it waits until then before it asks for room
 }
 
 // End is how an engine ended, and the times of its life; zero times are not known, or never came.
@@ -63,6 +74,7 @@ type End struct {
 	Running  time.Time     `json:"running,omitzero"`
 	Stopping time.Time     `json:"stopping,omitzero"`
 	Finished time.Time     `json:"finished"`
+	Retrying bool          `json:"retrying,omitempty"` // it is to be tried again
 }
 
 // AddSession records a session and its sealed part.
@@ -97,13 +109,13 @@ func (s *Store) DropBatch(session engine.ID, number int) error {
 	})
 }
 
-// AddEnds records ends of engines; the first record of each counts.
+// AddEnds records ends of engines; the last record of each counts.
 func (s *Store) AddEnds(session engine.ID, ends []End) error {
 	return s.write("an end in session "+session.Short(), func(tx *sql.Tx) error { return addEnds(tx, session, ends) })
 }
 
 func addEnds(tx *sql.Tx, session engine.ID, ends []End) error {
-	insert, err := tx.Prepare("INSERT INTO ends (session, engine, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+	insert, err := tx.Prepare("INSERT INTO ends (session, engine, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record")
 	if err != nil {
 		return err
 	}

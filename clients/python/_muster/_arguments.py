@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
 MAX_WORKERS = 10_000
+MAX_RETRIES = 1000
+_TEN_YEARS = 10 * 365 * 86400
 
 # A number of seconds beyond which a timeout is none: about thirty years.
 _NEVER = 1e9
@@ -65,6 +67,49 @@ def timeout(value: Any) -> float:
     if seconds < 0:
         raise ValueError("timeout_seconds must not be negative: %r (0 means no timeout)" % (value,))
     return 0 if seconds > _NEVER else seconds
+
+
+def retries(value: Any) -> int:
+    """Return how often a worker is tried again."""
+    n = number("retries", value)
+    if not isinstance(n, int) or n < 0 or n > MAX_RETRIES:
+        raise ValueError("retries must be a whole number from 0 to %d, not %r" % (MAX_RETRIES, value))
+    return n
+
+
+def time_limit(value: Any) -> float:
+    """Return how long a worker may run; 0: as long as it likes."""
+    if value is None:
+        return 0
+    seconds = number("timeout_seconds", value)
+    if seconds <= 0 or seconds > _TEN_YEARS:
+        raise ValueError("timeout_seconds must be above 0 and at most ten years: %r (None means no time limit)" % (value,))
+    return seconds
+
+
+def group(value: Any, others: bool = False) -> str:
+    """Return the name of a group, "" for none; others: workers are named besides."""
+    if value is None:
+        return ""
+    if others:
+        raise ValueError("workers are named by ids or by a group, and both were given: group=%r" % (value,))
+    if not isinstance(value, str):
+        raise TypeError("group must be text, not %s" % type(value).__name__)
+    if not value:
+        raise ValueError("group must not be empty (None means none)")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as e:
+        raise ValueError("group is not UTF-8: %s" % e) from None
+    return value
+
+
+def tail(value: Any) -> int:
+    """Return a number of lines."""
+    n = number("tail", value)
+    if not isinstance(n, int) or n < 1:
+        raise ValueError("tail must be a whole number of lines from 1 on, not %r (None means all)" % (value,))
+    return n
 
 
 def environment(value: Any) -> Dict[str, str]:
@@ -135,6 +180,16 @@ def worker_ids(ids: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
     refused: List[Dict[str, Any]] = []
     _collect(ids, found, refused)
     return found, refused
+
+
+def worker_id(item: Any) -> str:
+    """Return the id of the one worker that item names."""
+    found, refused = worker_ids(item)
+    if refused:
+        raise ValueError("this worker has no id: " + str(refused[0].get("message") or "this is no worker's description"))
+    if len(found) != 1:
+        raise TypeError("one worker must be named, not %d" % len(found))
+    return found[0]
 
 
 def _collect(item: Any, found: List[str], refused: List[Dict[str, Any]]) -> None:

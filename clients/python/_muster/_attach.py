@@ -204,6 +204,15 @@ def _server(program: str) -> Tuple[str, str]:
     return place["address"][len("unix://") :], token
 
 
+def start_again() -> None:
+    """Start a server if none answers. One that cannot be started, or must not from here, is no error: somebody else may."""
+    try:
+        if not os.environ.get("MUSTER_HOST"):
+            _server(_program())
+    except (_errors.MusterError, OSError, ValueError):
+        pass
+
+
 class _Unix(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
         super().__init__("muster", timeout=_CREATE_SECONDS)

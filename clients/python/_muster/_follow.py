@@ -18,7 +18,7 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-from . import _http, _labels
+from . import _away, _http, _labels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ _LAST_WORDS_SECONDS = 0.5
 _FORK_SECONDS = 1.0
 # A worker's first lines may be read before the reply that tells to which launch it belongs.
 _REPLY_SECONDS = 5.0
-_RETRIES = 3
+# How long the server may be away before a person is told, and before it is started again; and how often that is tried.
+_LOST_SECONDS = 3.0
+_REVIVE_SECONDS = 1.0
+_REVIVE_PAUSE = 10.0
 
 
 # The name of the threads.
@@ -66,6 +69,10 @@ class launch:
         self._follower.over()
 
 
+class _Unknown(Exception):
+    """A server answers, and does not know this session."""
+
+
 class Follower:
     """Follows the console of the session that this process is."""
 
@@ -75,6 +82,8 @@ class Follower:
         self._screen = screen
         self._url = os.environ["MUSTER_URL"]
         self._key = os.environ["CDSW_API_KEY"]
+        self._reviving = threading.Lock()
+        self._revived = 0.0  # seconds of the monotonic clock
         self._records: queue.Queue[Any] = queue.Queue(_QUEUED)
         self._shown = threading.Event()  # all of it, to the end
         self._ending = False
@@ -166,26 +175,47 @@ class Follower:
     # The threads.
 
     def _read(self) -> None:
-        position, tries = "", 0
+        position, since, told = "", 0.0, False
+        wait = _away.Wait(float("inf"))
         while True:
             try:
                 for record in self._stream(position):
-                    position, tries = record.get("position") or position, 0
+                    if told:
+                        self._records.put({"back": True})
+                    if since:
+                        since, told, wait = 0.0, False, _away.Wait(float("inf"))
+                    position = record.get("position") or position
                     self._records.put(record)
                 if not self._ending:
                     self.session_over = True
                     self._records.put({"over": True})
                 break
+            except _Unknown as e:
+                if not self._ending:
+                    self._records.put({"lost": str(e)})
+                break
             except (OSError, http.client.HTTPException, ValueError) as e:
-                tries += 1
-                if tries > _RETRIES or isinstance(e, ConnectionRefusedError):
-                    if not self._ending:
-                        self._records.put({"lost": str(e) or type(e).__name__})
+                since = since or time.monotonic()
+                if not told and time.monotonic() - since >= _LOST_SECONDS:
+                    told = True
+                    self._records.put({"lost": str(e) or type(e).__name__})
+                if self._ending or not wait.more():
                     break
             except Exception as e:  # the interpreter ends
                 self._records.put({"lost": str(e)})
                 break
         self._records.put(None)
+
+    def revive(self, away: float) -> None:
+        """Start a server again that has been away for some seconds: nobody else would. Its sessions go on meanwhile."""
+        with self._reviving:
+            now = time.monotonic()
+            if self._ending or away < _REVIVE_SECONDS or now - self._revived < _REVIVE_PAUSE or os.getpid() != self._pid:
+                return
+            self._revived = now
+        from . import _attach
+
+        _attach.start_again()
 
     def _stream(self, position: str) -> Any:
         conn = http.client.HTTPConnection(*_http.address(self._url))
@@ -194,7 +224,7 @@ class Follower:
             conn.request("GET", _http.BASE + "/sessions/self/console?follow=true&from=" + position, headers=headers)
             response = conn.getresponse()
             if response.status != 200:
-                raise ConnectionRefusedError("HTTP %d" % response.status)
+                raise _Unknown("HTTP %d" % response.status)
             rest = b""
             for data in iter(lambda: response.read1(_READ_BYTES), b""):  # readline would not tell the end from a break
                 *lines, rest = (rest + data).split(b"\n")
@@ -236,14 +266,25 @@ class Follower:
         elif "over" in record:
             labeler.note(None, "this session was ended, and its workers with it; start this process again for a new one")
         elif "lost" in record:
-            labeler.note(
-                None, "the console of this session is lost (%s): what its workers print from now on is not shown" % record["lost"]
-            )
+            labeler.note(None, "no server answers (%s): what the workers print is shown when one is back" % record["lost"])
+        elif "back" in record:
+            labeler.note(None, "the server is back")
         elif record["stream"] == "event":
-            ended = labeler.event(record["engine"], _payload(record))
+            payload = _payload(record)
+            self._tried_again(payload)
+            ended = labeler.event(record["engine"], payload)
         elif record["stream"] in ("stdout", "stderr"):
             labeler.text(record["engine"], record["stream"], _payload(record), time.monotonic())
         return ended
+
+    def _tried_again(self, payload: bytes) -> None:
+        """A further attempt of a worker belongs where its first one does."""
+        if b'"retry_of"' not in payload:
+            return
+        event = json.loads(payload.decode("utf-8"))
+        with self._known:
+            if event.get("retry_of") in self._places:
+                self._places[event.get("engine")] = self._places[event["retry_of"]]
 
     def _place(self, engine: str) -> Any:
         """Return where an engine's output belongs. One that no reply has told yet belongs to the launch that is made."""

@@ -1,8 +1,9 @@
 """Requests to the server: one kept connection for each thread, and what may be sent again and what may not.
 
-A kept connection can be closed by the server at any moment. What changes nothing (listing, awaiting) is then sent once
-more. Launching and stopping are never sent twice: they use a kept connection only while it is young, and when it breaks
-they say that the outcome is not known.
+A kept connection can be closed by the server at any moment, and the server may be killed and followed by another. What may
+be carried out twice (listing, awaiting, stopping by id, and launching, which carries a key that the server knows again) is
+then sent again, until a server answers or patience is over. The rest uses a kept connection only while it is young, and
+when it breaks it says that the outcome is not known.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import os
 import socket
 import threading
 import time
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from . import _session
+from . import _away, _session
 from ._errors import BadReplyError, InvalidError, MusterError, NoSessionError, ServerDownError, VersionError, of_kind
 from ._version import API_VERSION, __version__
 
@@ -36,6 +37,7 @@ _REPLY_SECONDS = 300.0
 _MAX_BODY_BYTES = 4 << 20
 
 _LINES = "application/x-ndjson"
+_BYTES = "application/octet-stream"
 
 
 class _Connection(http.client.HTTPConnection):
@@ -81,16 +83,42 @@ class _Connection(http.client.HTTPConnection):
 _kept = threading.local()
 
 
-def call(method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
-    """Send a request and return the decoded reply. Raises MusterError."""
-    conn, response = _send(method, path, body, "application/json", method == "GET")
+def call(method: str, path: str, body: Optional[Dict[str, Any]] = None, repeatable: bool = False) -> Any:
+    """Send a request and return the decoded reply. repeatable: it may be carried out twice. Raises MusterError."""
+    if repeatable or method == "GET":
+        return _away.patiently(lambda: _call(method, path, body, True))
+    return _call(method, path, body, False)
+
+
+def _call(method: str, path: str, body: Optional[Dict[str, Any]], repeatable: bool) -> Any:
+    conn, response = _send(method, path, body, "application/json", repeatable)
     try:
         payload = response.read()
     except (OSError, http.client.HTTPException) as e:
         _forget(conn)
-        raise _broken(conn.url, e, method == "GET") from e
+        raise _broken(conn.url, e, repeatable) from e
     _done(conn, response)
     return decode(conn.url, response, payload)
+
+
+def read(path: str) -> bytes:
+    """Return what a reply holds that is bytes and not JSON."""
+    conn, response = _send("GET", path, None, _BYTES + ", application/json", True, 0)
+    try:
+        payload = response.read()
+    except (OSError, http.client.HTTPException) as e:
+        _forget(conn)
+        raise _broken(conn.url, e, True) from e
+    _done(conn, response)
+    if response.status != 200 or response.getheader("Content-Type", "") != _BYTES:
+        decode(conn.url, response, payload)  # tells the error
+        raise _rubbish(conn.url, "JSON in place of bytes")
+    _check_version(conn.url, response)
+    return payload
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 def stream(
@@ -98,8 +126,22 @@ def stream(
 ) -> Any:
     """Send a request that is answered by lines, hand progress to the function, return the result.
 
-    seconds is how long the server was told to take at most (0: any time).
+    seconds is how long the server is told to take at most (0: any time): a server that comes later has what is left of it.
     """
+    end, asked = time.monotonic() + seconds, [body]
+
+    def ask() -> Any:
+        if asked or not seconds:
+            return _stream(method, path, asked.pop() if asked else body, progress, seconds)
+        left = max(end - time.monotonic(), 0.001)
+        return _stream(method, path, dict(body, timeout_seconds=left), progress, left)
+
+    return _away.patiently(ask)
+
+
+def _stream(
+    method: str, path: str, body: Dict[str, Any], progress: Callable[[Dict[str, Any]], None], seconds: float
+) -> Any:
     conn, response = _send(method, path, body, _LINES + ", application/json", True, seconds)
     whole = False
     try:

@@ -20,6 +20,8 @@ _PARTIAL_OF_WORKERS = 1.0
 _MAX_HELD = 64 << 10
 _COLORS = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 _NO_NAME = "Untitled Worker"
+# The events whose message people are told as it is.
+_TOLD = ("notice", "refused", "waiting", "retry")
 
 
 class _Engine:
@@ -103,7 +105,7 @@ class Labeler:
         engine = e.get("engine") or engine
         kind, message = e.get("type"), e.get("message") or ""
         if engine == self._session:
-            if kind in ("notice", "refused", "waiting") and message:
+            if kind in _TOLD and message:
                 self.note(self._place(engine), message)
             return ""
         of = self._engine(engine)
@@ -115,10 +117,10 @@ class Labeler:
                     self._release(line)
                 if self._open.get(self._cursor(line)) is line:
                     self._separate(self._cursor(line))
-            if e.get("status") == "failed" and message:
+            if e.get("status") in ("failed", "timedout") and message:
                 self.note(of.place, "worker %s %s" % (of.name, message))
             return engine
-        elif kind in ("notice", "refused", "waiting") and message:
+        elif kind in _TOLD and message:
             self.note(of.place, message)
         return ""
 

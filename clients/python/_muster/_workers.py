@@ -1,4 +1,4 @@
-"""The four calls, and the small ones beside them."""
+"""The four calls, restart_workers, worker_logs, and the small ones beside them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ def launch_workers(
     resource_group_id: Any = None,
     env: Optional[Mapping[str, Any]] = _NO_ENV,
     name: Optional[str] = None,
+    *,
+    retries: Number = 0,
+    timeout_seconds: Optional[Number] = None,
+    group: Optional[str] = None,
 ) -> List[Worker]:
     """Launch workers: engines that run a script or code next to this session.
 
@@ -62,6 +66,13 @@ def launch_workers(
         Environment variables to set in the workers. Values become text.
     name : str
         Label for the console and for lists.
+    retries : int
+        How often one that failed is started again, 0 to 1,000. Each attempt is an engine of its own with an id of its own;
+        awaiting or stopping one means those that follow it too.
+    timeout_seconds : float
+        How long each attempt may run: it then ends with status "timedout". None: as long as it likes.
+    group : str
+        Label that list_workers, await_workers and stop_workers take.
 
     Returns
     -------
@@ -72,7 +83,8 @@ def launch_workers(
     Raises
     ------
     TypeError, ValueError
-        n, cpu, memory or nvidia_gpu is no finite number, n is below 0 or above 10,000, or env is no mapping of names.
+        A number is none, or out of its range (n, cpu, memory, nvidia_gpu, retries, timeout_seconds), or env is no mapping of
+        names.
     MusterError
         No server could be asked.
     """
@@ -90,6 +102,13 @@ def launch_workers(
         "nvidia_gpu": arguments.number("nvidia_gpu", nvidia_gpu),
         "env": arguments.environment(env),
     }
+    again, limit, label = arguments.retries(retries), arguments.time_limit(timeout_seconds), arguments.group(group)
+    if again:
+        body["retries"] = again
+    if limit:
+        body["timeout_seconds"] = limit
+    if label:
+        body["group"] = label
     if count == 0:
         return []
     try:
@@ -101,26 +120,34 @@ def launch_workers(
             arguments.text("env: " + key, value)
     except arguments.Refusal as e:
         return _refused(count, str(e), "")
+    return _launch("/sessions/self/workers", body, count)
+
+
+def _launch(path: str, body: Dict[str, Any], count: int) -> List[Worker]:
+    """Ask for count workers. A refusal by the server becomes that many descriptions."""
     from . import _errors
 
     try:
-        return _launch(body)
+        return _started(path, body)
     except _errors.NO_ANSWER:
         raise
     except _errors.MusterError as e:
         return _refused(count, e.message, e.hint)
 
 
-def _launch(body: Dict[str, Any]) -> List[Worker]:
+def _started(path: str, body: Dict[str, Any]) -> List[Worker]:
     from . import _http, _session
 
     _session.ready()
+    repeatable = path.endswith("/workers")
+    if repeatable:
+        body["key"] = os.urandom(16).hex()  # sent twice, it is one launch
     if _session.follower is None:
-        return _http.workers_of(_http.call("POST", "/sessions/self/workers", body), "workers")
+        return _http.workers_of(_http.call("POST", path, body, repeatable), "workers")
     from . import _follow
 
     with _follow.launch(_session.follower) as launched:
-        workers = _http.workers_of(_http.call("POST", "/sessions/self/workers", body), "workers")
+        workers = _http.workers_of(_http.call("POST", path, body, repeatable), "workers")
         launched(workers)
     return workers
 
@@ -133,17 +160,73 @@ def _refused(n: int, message: str, hint: str) -> List[Worker]:
     return [{"message": message, "k8sMessage": message, "engineId": ""} for _ in range(n)]
 
 
-def list_workers() -> List[Worker]:
-    """Return the descriptions of all workers that this session launched, finished ones too, newest first."""
+def restart_workers(*worker_id: Union[WorkerID, Iterable[WorkerID]]) -> List[Worker]:
+    """Start the work of workers again, named by ids, descriptions or lists of these; those that live are stopped first.
+
+    The code and environments of what has ended are kept for this as long as they are not too large together. Returns a
+    description of a new worker for each, with "restart_of". As in launch_workers, one that cannot be started is a dict
+    without "id", with "message".
+    """
+    from . import _arguments as arguments
+
+    if not worker_id:
+        raise TypeError("restart_workers() needs the workers that are to be restarted")
+    ids, refused = arguments.worker_ids(worker_id)
+    workers = _launch("/sessions/self/restart", {"ids": ids}, len(ids)) if ids else []
+    for w in refused:
+        workers += _refused(1, "no id: " + str(w.get("message") or "this is no worker's description"), "")
+    return workers
+
+
+def worker_logs(id: WorkerID, stream: Optional[str] = None, tail: Optional[int] = None) -> str:
+    """Return what a worker has printed so far, or all of it if the worker has ended.
+
+    Parameters
+    ----------
+    id
+        Its id or description. Each attempt of a worker with retries has output of its own.
+    stream : str
+        "stdout" or "stderr"; None: both, in the order in which they were read.
+    tail : int
+        Only so many lines, the last ones, at most 100,000. None: all.
+
+    Raises
+    ------
+    NotFoundError
+        This session has no such worker.
+    """
+    from . import _arguments as arguments
     from . import _http
 
-    return _http.workers_of(_http.call("GET", "/sessions/self/workers"), "workers")
+    query = "raw=true"
+    if stream is not None:
+        if stream not in ("stdout", "stderr"):
+            raise ValueError("stream must be 'stdout' or 'stderr' (None: both), not %r" % (stream,))
+        query += "&stream=" + stream
+    if tail is not None:
+        query += "&tail=%d" % arguments.tail(tail)
+    return _http.read("/engines/%s/log?%s" % (_http.quoted(arguments.worker_id(id)), query)).decode("utf-8", "replace")
+
+
+def list_workers(*, group: Optional[str] = None) -> List[Worker]:
+    """Return the descriptions of the workers that this session launched, finished ones too, newest first.
+
+    With group, of those that were launched with it.
+    """
+    from . import _arguments as arguments
+    from . import _http
+
+    named = arguments.group(group)
+    path = "/sessions/self/workers" + ("?group=" + _http.quoted(named) if named else "")
+    return _http.workers_of(_http.call("GET", path), "workers")
 
 
 def await_workers(
     ids: Optional[Union[WorkerID, Iterable[WorkerID]]] = None,
     wait_for_completion: bool = True,
     timeout_seconds: Optional[Number] = 60,
+    *,
+    group: Optional[str] = None,
 ) -> Dict[str, List[Worker]]:
     """Wait until workers have completed successfully, or run.
 
@@ -155,12 +238,15 @@ def await_workers(
         True: until they have succeeded. False: until they run and have an address.
     timeout_seconds : float
         0: wait for ever. A timeout stops no worker.
+    group : str
+        In place of ids: the workers that were launched with it.
 
     Returns
     -------
     dict
         "workers": fresh descriptions of those that reached it; "failures": of those that did not, for whatever reason.
-        A worker that failed raises nothing.
+        A worker that failed raises nothing. One that was tried again is described by its last attempt, whose "retry_of" is
+        the id that launch_workers returned.
     """
     from . import _arguments as arguments
 
@@ -169,7 +255,10 @@ def await_workers(
         "timeout_seconds": arguments.timeout(timeout_seconds),
     }
     refused: List[Worker] = []
-    if ids is None:
+    named = arguments.group(group, ids is not None)
+    if named:
+        body["group"] = named
+    elif ids is None:
         body["all"] = True
     else:
         body["ids"], refused = arguments.worker_ids(ids)
@@ -193,8 +282,10 @@ def _await(body: Dict[str, Any]) -> Tuple[List[Worker], List[Worker]]:
     return workers, failures
 
 
-def stop_workers(*worker_id: Union[WorkerID, Iterable[WorkerID]]) -> Optional[List[StopResponse]]:
-    """Stop workers: those named by ids, descriptions or lists of these; without any, all workers of the session.
+def stop_workers(
+    *worker_id: Union[WorkerID, Iterable[WorkerID]], group: Optional[str] = None
+) -> Optional[List[StopResponse]]:
+    """Stop workers: those named by ids, descriptions or lists of these, or by their group; all of the session by neither.
 
     Returns a list with a response for each (status_code 204, or 404 for a worker that this session does not have),
     None where there is nothing to stop.
@@ -202,7 +293,8 @@ def stop_workers(*worker_id: Union[WorkerID, Iterable[WorkerID]]) -> Optional[Li
     from . import _arguments as arguments
     from ._stopped import StopResponse
 
-    body: Dict[str, Any] = {"all": True}
+    named = arguments.group(group, bool(worker_id))
+    body: Dict[str, Any] = {"group": named} if named else {"all": True}
     refused: List[Worker] = []
     if worker_id:
         ids, refused = arguments.worker_ids(worker_id)
@@ -218,7 +310,8 @@ def stop_workers(*worker_id: Union[WorkerID, Iterable[WorkerID]]) -> Optional[Li
 def _stop(body: Dict[str, Any]) -> List[Tuple[str, int]]:
     from . import _http
 
-    reply = _http.call("POST", "/sessions/self/stop", body)
+    # Sent twice, "all" might stop what was launched in between.
+    reply = _http.call("POST", "/sessions/self/stop", body, "ids" in body)
     return [(r.get("id", ""), r.get("status", 0)) for r in _http.workers_of(reply, "results")]
 
 

@@ -7,9 +7,11 @@ from _muster._workers import (
     get_auth,
     launch_workers,
     list_workers,
+    restart_workers,
     stop_workers,
     track_file,
     track_metric,
+    worker_logs,
 )
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "get_auth",
     "launch_workers",
     "list_workers",
+    "restart_workers",
     "stop_workers",
     "track_file",
     "track_metric",
+    "worker_logs",
 ]
 
 at_import()

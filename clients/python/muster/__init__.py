@@ -1,4 +1,4 @@
-"""Launch, list, await and stop the workers of a Muster session.
+"""Launch, list, await, stop and restart the workers of a Muster session, and read what they print.
 
 The documented home of the functions that existing scripts import as ``cdsw`` or ``cml.workers_v1``. They work in every
 process that runs in a session: in the session's own engine, in its workers, and in what these start.
@@ -13,9 +13,11 @@ from _muster._workers import (
     get_auth,
     launch_workers,
     list_workers,
+    restart_workers,
     stop_workers,
     track_file,
     track_metric,
+    worker_logs,
 )
 
 TYPE_CHECKING = False
@@ -55,9 +57,11 @@ __all__ = [
     "get_auth",
     "launch_workers",
     "list_workers",
+    "restart_workers",
     "stop_workers",
     "track_file",
     "track_metric",
+    "worker_logs",
 ]
 
 

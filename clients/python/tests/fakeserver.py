@@ -73,7 +73,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.requests.append({"method": self.command, "path": path, "body": body, "headers": dict(self.headers)})
         path = path[len("/muster/v1"):]
-        answer = self.server.answers.get((self.command, path)) or USUAL.get((self.command, path))
+        bare = path.partition("?")[0]
+        answer = self.server.answers.get((self.command, path)) or self.server.answers.get((self.command, bare))
+        answer = answer or USUAL.get((self.command, bare))
         if answer is None:
             return self.reply({"kind": "not_found", "message": "no such route", "hint": ""}, 404)
         answer(self, body)
@@ -122,6 +124,19 @@ def workers(h, body):
     h.reply({"workers": h.server.workers[::-1]})
 
 
+def restart(h, body):
+    known = [w["id"] for w in h.server.workers]
+    h.reply({"workers": [
+        dict(description(900 + i), restart_of=old) if old in known else {"message": "it is forgotten", "restart_of": old}
+        for i, old in enumerate(body["ids"])
+    ]})
+
+
+def log(h, body):
+    """The output of the first worker: its bytes are no text."""
+    h.reply(b"one\ntw\xc3\xb6\n\xff\n", kind="application/octet-stream")
+
+
 def awaited(h, body):
     ids = None if body.get("all") else body["ids"]
     done = [dict(w, status="succeeded") for w in h.server.workers if ids is None or w["id"] in ids]
@@ -144,6 +159,8 @@ USUAL = {
     ("GET", "/sessions/self/workers"): workers,
     ("POST", "/sessions/self/await"): awaited,
     ("POST", "/sessions/self/stop"): stop,
+    ("POST", "/sessions/self/restart"): restart,
+    ("GET", "/engines/" + worker_id(0) + "/log"): log,
 }
 
 

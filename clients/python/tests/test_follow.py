@@ -116,3 +116,15 @@ class Fork(unittest.TestCase):
             held = self.follower._forking.held
             self.follower.after_fork()
         self.assertTrue(held)
+
+
+class Attempts(unittest.TestCase):
+    def test_where_the_first_one_belongs(self):
+        with mock.patch.dict(os.environ, {"MUSTER_URL": "http://127.0.0.1:9", "CDSW_API_KEY": "key"}):
+            follower = _follow.Follower(OWN, Screen())
+        follower._screen.go_on.set()
+        follower.launched("a cell", [{"id": WORKER}])
+        for engine, of in (("second", WORKER), ("third", "second")):
+            payload = '{"type":"retry","engine":"%s","retry_of":"%s","message":"again"}' % (engine, of)
+            follower._take({"engine": OWN, "stream": "event", "text": payload})
+        self.assertEqual([follower._place(e) for e in ("second", "third", "other")], ["a cell", "a cell", None])

@@ -1,5 +1,6 @@
 """The connection: kept, never trusted; and what people read when the server is not what it should be."""
 
+import contextlib
 import os
 import pickle
 import select
@@ -11,7 +12,7 @@ import unittest
 
 import cdsw
 import muster
-from _muster import _http
+from _muster import _away, _http
 
 from .case import ServerCase, forget
 from .fakeserver import Session, description
@@ -88,17 +89,57 @@ class Kept(ServerCase):
         self.assertEqual(cdsw.list_workers(), [])
         self.assertEqual(len(self.server.requests), 3)
 
-    def test_launch_is_never_sent_twice(self):
+    def test_a_launch_that_is_sent_twice_has_one_key(self):
         cdsw.list_workers()
-        self.answer("POST", "workers", lambda h, b: h.hang_up())
-        with self.assertRaises(muster.ServerDownError) as e:
+        keys = []
+
+        def late(h, body):
+            keys.append(body["key"])
+            if len(keys) < 3:
+                return h.hang_up()
+            h.reply({"workers": []})
+
+        self.answer("POST", "workers", late)
+        with patience(30):
             cdsw.launch_workers(1, 1, 1)
+        self.assertEqual((len(keys), len(set(keys)), len(keys[0])), (3, 1, 32))
+        cdsw.launch_workers(1, 1, 1)
+        self.assertNotEqual(keys[3], keys[0])
+
+    def test_a_server_that_comes_back(self):
+        """Whoever waits for workers waits for the next server, with the time that is left."""
+        limits = []
+
+        def late(h, body):
+            limits.append(body["timeout_seconds"])
+            if len(limits) < 3:
+                return h.hang_up()
+            h.reply({"workers": [], "failures": []})
+
+        self.answer("POST", "await", late)
+        with patience(30):
+            cdsw.await_workers(timeout_seconds=40)
+        self.assertEqual((len(limits), limits[0]), (3, 40))
+        self.assertTrue(40 > limits[1] > limits[2] > 0)
+
+    def test_patience_ends(self):
+        port = self.server.url
+        self.server.close()
+        with patience(0.2), self.assertRaises(muster.ServerDownError) as e:
+            cdsw.list_workers()
+        self.assertIn(port, str(e.exception))
+
+    def test_restart_is_never_sent_twice(self):
+        cdsw.list_workers()
+        self.answer("POST", "restart", lambda h, b: h.hang_up())
+        with patience(30), self.assertRaises(muster.ServerDownError) as e:
+            muster.restart_workers("w000000000000000")
         self.assertIn("may have been carried out", str(e.exception))
         self.assertEqual(len(self.server.requests), 2)
 
-    def test_launch_and_stop_do_not_use_an_old_connection(self):
+    def test_stop_of_all_does_not_use_an_old_connection(self):
         cdsw.list_workers()
-        for call, connections in ((cdsw.list_workers, 1), (lambda: cdsw.launch_workers(1, 1, 1), 2), (cdsw.stop_workers, 3)):
+        for call, connections in ((cdsw.list_workers, 1), (lambda: cdsw.launch_workers(1, 1, 1), 1), (cdsw.stop_workers, 2)):
             _http._kept.conn.used -= 2 * _http._YOUNG
             call()
             self.assertEqual(self.server.connections, connections)
@@ -109,6 +150,15 @@ class Kept(ServerCase):
         self.setUp()
         cdsw.list_workers()
         self.assertEqual((len(before.requests), len(self.server.requests)), (1, 1))
+
+
+@contextlib.contextmanager
+def patience(seconds):
+    _away.PATIENCE_SECONDS = seconds
+    try:
+        yield
+    finally:
+        _away.PATIENCE_SECONDS = 0.0
 
 
 class Wrong(ServerCase):

@@ -72,6 +72,7 @@ class Launch(ServerCase):
         self.assertEqual((r["method"], r["path"]), ("POST", "/muster/v1/sessions/self/workers"))
         self.assertEqual(r["headers"]["Authorization"], "Bearer key")
         self.assertEqual(r["headers"]["Muster-Api-Version"], "1")
+        self.assertEqual(len(r["body"].pop("key")), 32)
         self.assertEqual(r["body"], {"n": 2, "cpu": 0.2, "memory": 0.5, "nvidia_gpu": 0, "kernel": "python3",
                                      "script": "", "code": "1", "env": {}, "name": ""})  # fmt: skip
 

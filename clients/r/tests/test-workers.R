@@ -118,9 +118,55 @@ stopifnot(stop.workers("nosuchworker0000")[[1]]$status_code == 404L, stop.worker
 stopifnot(length(stop.workers()) == length(all), last()$all)
 stopifnot(is.null(stop.workers(list())), stop.workers(NULL)[[1]]$status_code == 404L, length(requests()) == 0)
 
+# Beyond the original's arguments: not sent if they are not given.
+invisible(launch.workers(1, 1, 1))
+stopifnot(!any(c("retries", "timeout_seconds", "group") %in% names(last())))
+invisible(launch.workers(1, 1, 1, retries = "3", timeout_seconds = 0.5, group = "fits"))
+b1 <- last()
+stopifnot(b1$retries == 3, b1$timeout_seconds == 0.5, b1$group == "fits")
+for (bad in list(-1, 1001, 1.5, NULL, NA, TRUE)) fails("invalid", launch.workers(1, 1, 1, retries = bad), "retries must be")
+for (bad in list(0, -1, 4e8, Inf, NA, "soon")) fails("invalid", launch.workers(1, 1, 1, timeout_seconds = bad), "timeout_seconds must be")
+for (bad in list("", 7, NA_character_, c("a", "b"))) fails("invalid", list.workers(group = bad), "group must be")
+invisible(list.workers(group = "a b&c"))
+stopifnot(requests()[[1]]$path == "/muster/v1/sessions/self/workers?group=a%20b%26c")
+with_key("group", {
+  stopifnot(identical(await.workers(group = "g"), list(workers = list(), failures = list())), last()$group == "g")
+  stopifnot(is.null(stop.workers(group = "g")), identical(last(), list(group = "g")))
+})
+fails("invalid", await.workers(a, group = "g"), "both were given")
+fails("invalid", stop.workers(a, group = "g"), "both were given")
+
+# restart.
+for (form in list(list(w), list(w[[1]], b), list(c(a, b)))) {
+  got <- do.call(restart.workers, form)
+  stopifnot(identical(unlist(last()$ids), c(a, b)), got[[1]]$restart_of == a, got[[1]]$id != a)
+}
+got <- restart.workers("gone", list(message = "no GPU"))
+stopifnot(length(got) == 2, is.null(got[[1]]$id), got[[1]]$message == "it is forgotten", grepl("no GPU", got[[2]]$message))
+r2 <- with_key("invalid", restart.workers(a, b))
+stopifnot(length(r2) == 2, r2[[2]]$message == "the message; the hint")
+stopifnot(identical(restart.workers(list()), list()))
+fails("invalid", restart.workers(), "needs the workers")
+
+# Output. The tests' server has that of the first worker alone.
+stopifnot(identical(worker.logs("w000000000000000"), c("one", "tw\u00f6", "<ff>")), identical(worker_logs, worker.logs))
+invisible(requests())
+invisible(worker.logs(list(id = "w000000000000000"), "stderr", 20))
+stopifnot(requests()[[1]]$path == "/muster/v1/engines/w000000000000000/log?raw=true&stream=stderr&tail=20")
+fails("not_found", worker.logs("nobody"))
+fails("invalid", worker.logs(a, "stdin"), "stream must be")
+for (bad in list(0, 1.5, -1, NA)) fails("invalid", worker.logs(a, tail = bad), "tail must be")
+for (bad in list(NULL, list(), w, list(message = "no GPU"))) fails("invalid", worker.logs(bad), "one worker")
+stopifnot(
+  identical(cdsw:::lines_of(raw()), character()), identical(cdsw:::lines_of(charToRaw("\n")), ""),
+  identical(cdsw:::lines_of(charToRaw("a\n\nb")), c("a", "", "b"))
+)
+invisible(requests())
+
 # A server that is not what it should be.
 calls <- list(
-  quote(launch.workers(1, 1, 1)), quote(list.workers()), quote(await.workers()), quote(stop.workers())
+  quote(launch.workers(1, 1, 1)), quote(list.workers()), quote(await.workers()), quote(stop.workers()),
+  quote(restart.workers("x")), quote(worker.logs("w000000000000000"))
 )
 for (call in calls) {
   for (key in c("html", "array", "empty", "gateway", "bytes", "noise")) {

@@ -35,10 +35,10 @@ func (l *Labeler) event(r console.Record) {
 		return
 	case "exit":
 		l.finish(l.engine(e.Engine))
-		if e.Status != "failed" {
+		if e.Status != "failed" && e.Status != "timedout" {
 			return
 		}
-	case "notice", "refused", "waiting":
+	case "notice", "refused", "waiting", "retry":
 	default:
 		return
 	}

@@ -22,6 +22,7 @@ var lifeCases = []testCase{
 	{"stop twice", "", stopTwice},
 	{"stop before it runs", "", stopEarly},
 	{"stop after its end", "", stopLate},
+	{"time limit", "", timeLimit},
 	{"descendants end with their engine", "", descendants},
 	{"an id is used once", "", sameID},
 	{"cancel in the middle of a start", "", cancelled},
@@ -255,6 +256,35 @@ func signalNobody(w *world) {
 	for _, id := range []engine.ID{spec.ID, engine.NewID()} {
 		if err := p.s.Signal(w.t.Context(), id, int(syscall.SIGINT)); engine.KindOf(err) != engine.NotFound {
 			w.t.Errorf("signal to %s, which is not alive: %v, want not found", id, err)
+		}
+	}
+}
+
+// timeLimit: an engine that runs longer than it may gets SIGTERM and, if it ignores that, SIGKILL; one that is done sooner, or is
+// stopped sooner, has ended by that.
+func timeLimit(w *world) {
+	p := w.open()
+	p.startMain()
+	const limit = 300 * time.Millisecond
+	const longer = 20 * limit // an interpreter on a busy machine must have come to its first line
+	polite := p.worker(Trap{int(syscall.SIGTERM), "last words"}, Print{"ready"}, Hang{})
+	deaf := p.worker(IgnoreTerm{}, Print{"ready"}, Hang{})
+	quick := p.worker(Print{"done"})
+	stopped := p.worker(Hang{})
+	polite.TimeLimit, deaf.TimeLimit, quick.TimeLimit, stopped.TimeLimit = limit, longer, Deadline, Deadline
+	for _, s := range specs(polite, deaf, quick, stopped) {
+		p.start(s)
+	}
+	p.stop(stopped.ID, grace, "somebody")
+	expectStopped(w, p.awaitExit(stopped.ID), "somebody")
+	expectExit(w, p.awaitExit(quick.ID), engine.ReasonSucceeded, 0, 0)
+	for _, s := range specs(polite, deaf) {
+		e := p.awaitExit(s.ID)
+		if e.Reason != engine.ReasonTimeLimit || e.Status() != engine.TimedOut || e.TimeLimitNanos != int64(s.TimeLimit) || !strings.Contains(e.Message, "time limit of "+map[engine.ID]string{polite.ID: "0.3 s", deaf.ID: "6 s"}[s.ID]) {
+			w.t.Errorf("at its time limit: %+v", e)
+		}
+		if s.ID == deaf.ID && e.Signal != int(syscall.SIGKILL) {
+			w.t.Errorf("one that ignores SIGTERM was not killed: %+v", e)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -175,6 +176,10 @@ func recovered(w *world) {
 	stdin := p.worker(Print{"ready"}, Hang{})
 	p.start(stdin)
 	p.awaitText(stdin.ID, "ready\n")
+	limited := p.worker(Hang{}) // its time is up whether a server is there or not
+	limited.TimeLimit = time.Second / 2
+	p.start(limited)
+	p.awaitStarted(limited.ID)
 	stored, err := json.Marshal(p.s.Handle())
 	if err != nil {
 		w.t.Fatal(err)
@@ -198,6 +203,9 @@ func recovered(w *world) {
 	}
 	expectExit(w, p.awaitExit(ended.ID), engine.ReasonExitCode, 7, 0)
 	p.expectStdout(ended.ID, "before\n")
+	if e := p.awaitExit(limited.ID); e.Reason != engine.ReasonTimeLimit {
+		w.t.Errorf("an engine with a time limit: %+v", e)
+	}
 	after, _ := p.run(Print{"after"})
 	p.expectStdout(after.ID, "after\n")
 	p.stop(stdin.ID, grace, "somebody")

@@ -15,6 +15,7 @@ func (pr *proc) exit(out outcome) engine.Exit {
 	e := engine.Exit{
 		Code: out.code, Signal: out.signal, At: time.Now(),
 		MemoryLimitBytes: pr.spec.Resources.MemoryBytes, MemoryPeakBytes: pr.peak,
+		TimeLimitNanos: int64(pr.spec.TimeLimit),
 	}
 	if out.signal != 0 {
 		e.Code = 128 + out.signal
@@ -26,6 +27,8 @@ func (pr *proc) exit(out outcome) engine.Exit {
 		e.Message = fmt.Sprintf("out of memory: limit %d MB, peak %d MB", e.MemoryLimitBytes/1e6, e.MemoryPeakBytes/1e6)
 	case pr.reason == engine.ReasonSessionEnded:
 		e.Reason, e.By, e.Message = pr.reason, pr.by, "its session ended"
+	case pr.reason == engine.ReasonTimeLimit:
+		e.Reason, e.Message = pr.reason, fmt.Sprintf("ended at its time limit of %v s", pr.spec.TimeLimit.Seconds())
 	case pr.reason != "":
 		e.Reason, e.By, e.Message = pr.reason, pr.by, "stopped by "+pr.by
 	case out.err != nil:

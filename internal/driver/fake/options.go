@@ -25,6 +25,9 @@ var EngineSteps = []string{StepAccept, StepLimits, StepSandbox, StepInterpreter}
 // endGrace is how long engines have between SIGTERM and SIGKILL when their session ended without anybody's asking.
 const endGrace = 500 * time.Millisecond
 
+// limitGrace is the time between SIGTERM and SIGKILL at a time limit.
+const limitGrace = 2 * time.Second
+
 // connectWait is how long a young worker's connect to its master waits for a listener.
 const connectWait = 30 * time.Second
 

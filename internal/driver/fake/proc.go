@@ -63,7 +63,9 @@ func (pr *proc) run() {
 		now := time.Now()
 		started = &now
 		pr.observe(driver.Observation{Kind: driver.Started, At: now})
+		overdue := pr.limitTime()
 		out = pr.play()
+		overdue()
 	}
 	pr.letGo()
 	pr.group.Wait()
@@ -169,6 +171,15 @@ func (pr *proc) stop(grace time.Duration, reason engine.Reason, by string) {
 			pr.signal(int(syscall.SIGKILL))
 		}
 	}()
+}
+
+// limitTime ends the engine when it has run for as long as it may, unless it is told before that the program is over.
+func (pr *proc) limitTime() (over func()) {
+	if pr.spec.TimeLimit <= 0 {
+		return func() {}
+	}
+	t := time.AfterFunc(pr.spec.TimeLimit, func() { pr.stop(limitGrace, engine.ReasonTimeLimit, "") })
+	return func() { t.Stop() }
 }
 
 // resize changes the size of the terminal.

@@ -313,7 +313,8 @@ func exitOf(x *wire.Exit) *engine.Exit {
 	}
 	return &engine.Exit{
 		Reason: engine.Reason(x.Reason), Code: x.Code, Signal: x.Signal, Message: x.Message, By: x.By, Step: x.Step,
-		MemoryLimitBytes: x.MemoryLimitBytes, MemoryPeakBytes: x.MemoryPeakBytes, CPUNanos: x.CPUNanos, At: x.At,
+		MemoryLimitBytes: x.MemoryLimitBytes, MemoryPeakBytes: x.MemoryPeakBytes, CPUNanos: x.CPUNanos,
+		TimeLimitNanos: x.TimeLimitNanos, At: x.At,
 	}
 }
 

@@ -24,7 +24,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups, Foreign: spec.Foreign,
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
 		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
-		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes,
+		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes, TimeLimit: spec.TimeLimit,
 	}
 	if spec.Resources.MemoryBytes > 0 {
 		w.ShmBytes = max(spec.Resources.MemoryBytes/2, minShmBytes)

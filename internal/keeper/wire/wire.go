@@ -152,6 +152,7 @@ type Exit struct {
 	MemoryLimitBytes int64     `json:"memory_limit_bytes,omitempty"`
 	MemoryPeakBytes  int64     `json:"memory_peak_bytes,omitempty"`
 	CPUNanos         int64     `json:"cpu_nanos,omitempty"`
+	TimeLimitNanos   int64     `json:"time_limit_nanos,omitempty"`
 	At               time.Time `json:"at"`
 }
 
@@ -184,6 +185,7 @@ type EngineSpec struct {
 	DeviceNodes []string          `json:"device_nodes,omitempty"`
 	ShmBytes    int64             `json:"shm_bytes"`
 	MemoryLimit int64             `json:"memory_limit,omitempty"` // for the exit's evidence
+	TimeLimit   time.Duration     `json:"time_limit,omitempty"`   // nanoseconds, from Started on; 0: none
 	Cgroup      *cgroup.Paths     `json:"cgroup,omitempty"`       // the engine's own groups, to be seen by it
 	GPUs        []int             `json:"gpus,omitempty"`         // indexes of the devices that it holds: a later server asks
 	Cores       []int             `json:"cores,omitempty"`        // that it is pinned to: the same

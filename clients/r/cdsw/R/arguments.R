@@ -33,6 +33,52 @@ as_timeout <- function(value) {
   if (seconds > 1e9) 0 else seconds
 }
 
+# Returns how often a worker is tried again; NULL: never.
+as_retries <- function(value) {
+  n <- as_number("retries", value)
+  if (n < 0 || n > 1000 || n != round(n)) {
+    muster_stop("invalid", sprintf("retries must be a whole number from 0 to 1000, not %s", shown(value)))
+  }
+  if (n == 0) NULL else n
+}
+
+# Returns how long a worker may run, in seconds; NULL: as long as it likes.
+as_time_limit <- function(value) {
+  if (is.null(value)) {
+    return(NULL)
+  }
+  seconds <- as_number("timeout_seconds", value)
+  if (seconds <= 0 || seconds > 10 * 365 * 86400) {
+    muster_stop("invalid", sprintf(
+      "timeout_seconds must be above 0 and at most ten years, not %s (NULL means no time limit)", shown(value)
+    ))
+  }
+  seconds
+}
+
+# Returns the name of a group, NULL for none; others: workers are named besides.
+as_group <- function(value, others = FALSE) {
+  if (is.null(value)) {
+    return(NULL)
+  }
+  if (others) {
+    muster_stop("invalid", sprintf("workers are named by ids or by a group, and both were given: group = %s", shown(value)))
+  }
+  if (!is.character(value) || length(value) != 1L || is.na(value) || !nzchar(value)) {
+    muster_stop("invalid", sprintf("group must be text that is not empty (NULL means none), not %s", shown(value)))
+  }
+  enc2utf8(value)
+}
+
+# Returns a number of lines.
+as_lines <- function(value) {
+  n <- as_number("tail", value)
+  if (n < 1 || n != round(n)) {
+    muster_stop("invalid", sprintf("tail must be a whole number of lines from 1 on, not %s (NULL means all)", shown(value)))
+  }
+  n
+}
+
 # Returns text; several elements (lines) become one.
 as_text <- function(value) {
   if (is.null(value)) "" else paste(enc2utf8(as.character(value)), collapse = "\n")

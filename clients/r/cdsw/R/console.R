@@ -105,10 +105,10 @@ show_event <- function(id, event) {
         self$engines[[id]][[stream]] <- raw()
       }
       self$engines[[id]]$ended <- TRUE
-      if (note && identical(event$status, "failed")) show_note(paste("worker", engine$name, event$message))
+      if (note && isTRUE(event$status %in% c("failed", "timedout"))) show_note(paste("worker", engine$name, event$message))
     }
   }
-  if (note && isTRUE(event$type %in% c("notice", "refused", "waiting"))) show_note(event$message)
+  if (note && isTRUE(event$type %in% c("notice", "refused", "waiting", "retry"))) show_note(event$message)
 }
 
 known_engine <- function(id) {

@@ -30,6 +30,32 @@ request <- function(method, path, body = NULL) {
   reply
 }
 
+# Sends a request that is answered by bytes and returns them.
+read_bytes <- function(path) {
+  ready()
+  handle <- new_request("GET", NULL, "application/octet-stream, application/json")
+  response <- tryCatch(
+    curl::curl_fetch_memory(paste0(base_url(), path), handle),
+    error = function(e) server_down(conditionMessage(e), TRUE)
+  )
+  show_console()
+  if (response$status_code != 200L || !identical(as.character(response$type), "application/octet-stream")) {
+    decode(response, response$content) # tells the error
+    bad_reply("JSON in place of bytes")
+  }
+  check_version(response)
+  response$content
+}
+
+# Returns bytes as lines. The last one need not be ended.
+lines_of <- function(bytes) {
+  if (length(bytes) == 0L) {
+    return(character())
+  }
+  lines <- strsplit(text_of(bytes), "\n", fixed = TRUE)[[1L]]
+  if (length(lines)) lines else ""
+}
+
 # Sends an await and returns its result; shows progress on a terminal meanwhile.
 await_lines <- function(path, body) {
   ready()

@@ -1,7 +1,8 @@
-# The four calls, and the small ones beside them.
+# The four calls, restart.workers, worker.logs, and the small ones beside them.
 
 launch.workers <- function(n, cpu, memory, nvidia_gpu = 0, kernel = "r", script = "", code = "", env = "", name = NULL,
-                           accelerator_label_id = NULL, resource_profile_id = NULL, resource_group_id = NULL) {
+                           accelerator_label_id = NULL, resource_profile_id = NULL, resource_group_id = NULL,
+                           retries = 0, timeout_seconds = NULL, group = NULL) {
   count <- as_count(n)
   script <- as_text(script)
   body <- list(
@@ -15,12 +16,20 @@ launch.workers <- function(n, cpu, memory, nvidia_gpu = 0, kernel = "r", script 
     env = as_environment_variables(env),
     name = as_text(name)
   )
+  body$retries <- as_retries(retries)
+  body$timeout_seconds <- as_time_limit(timeout_seconds)
+  body$group <- as_group(group)
   if (count == 0) {
     return(list())
   }
+  start_workers("/sessions/self/workers", body, count)
+}
+
+# Asks for count workers. A refusal by the server becomes that many descriptions.
+start_workers <- function(path, body, count) {
   before_launch()
   tryCatch(
-    count_launched(workers_of(request("POST", "/sessions/self/workers", body), "workers")),
+    count_launched(workers_of(request("POST", path, body), "workers")),
     muster_error = function(e) if (e$kind %in% no_answer) stop(e) else refused_workers(count, conditionMessage(e))
   )
 }
@@ -35,14 +44,52 @@ refused_workers <- function(n, message) {
   rep(list(list(message = message, k8sMessage = message, engineId = "")), n)
 }
 
-list.workers <- function() {
-  workers_of(request("GET", "/sessions/self/workers"), "workers")
+# Starts the work of workers again; those that live are stopped first. Gives descriptions of the new ones.
+restart.workers <- function(...) {
+  wanted <- as_ids(list(...))
+  if (length(wanted$ids) + length(wanted$refused) == 0L && ...length() == 0L) {
+    muster_stop("invalid", "restart.workers() needs the workers that are to be restarted")
+  }
+  workers <- list()
+  if (length(wanted$ids)) workers <- start_workers("/sessions/self/restart", list(ids = I(wanted$ids)), length(wanted$ids))
+  for (w in wanted$refused) {
+    why <- if (is.null(w$message)) "this is no worker's description" else w$message
+    workers <- c(workers, refused_workers(1, paste("no id:", why)))
+  }
+  workers
 }
 
-await.workers <- function(ids = NULL, wait_for_completion = TRUE, timeout_seconds = 60) {
+# Gives the lines that a worker has printed so far, or all if it has ended.
+worker.logs <- function(id, stream = NULL, tail = NULL) {
+  wanted <- as_ids(id)
+  if (length(wanted$ids) != 1L || length(wanted$refused)) {
+    muster_stop("invalid", sprintf("one worker with an id must be named, not %s", shown(id)))
+  }
+  query <- "raw=true"
+  if (!is.null(stream)) {
+    if (!identical(stream, "stdout") && !identical(stream, "stderr")) {
+      muster_stop("invalid", sprintf("stream must be \"stdout\" or \"stderr\" (NULL: both), not %s", shown(stream)))
+    }
+    query <- paste0(query, "&stream=", stream)
+  }
+  if (!is.null(tail)) query <- sprintf("%s&tail=%.0f", query, as_lines(tail))
+  lines_of(read_bytes(sprintf("/engines/%s/log?%s", utils::URLencode(wanted$ids, reserved = TRUE), query)))
+}
+
+list.workers <- function(group = NULL) {
+  group <- as_group(group)
+  path <- "/sessions/self/workers"
+  if (!is.null(group)) path <- paste0(path, "?group=", utils::URLencode(group, reserved = TRUE))
+  workers_of(request("GET", path), "workers")
+}
+
+await.workers <- function(ids = NULL, wait_for_completion = TRUE, timeout_seconds = 60, group = NULL) {
   body <- list(wait_for_completion = isTRUE(as.logical(wait_for_completion)), timeout_seconds = as_timeout(timeout_seconds))
   refused <- list()
-  if (is.null(ids)) {
+  body$group <- as_group(group, !is.null(ids))
+  if (!is.null(body$group)) {
+    # the server knows whom it names
+  } else if (is.null(ids)) {
     body$all <- TRUE
   } else {
     wanted <- as_ids(ids)
@@ -56,8 +103,9 @@ await.workers <- function(ids = NULL, wait_for_completion = TRUE, timeout_second
   list(workers = workers_of(reply, "workers"), failures = c(workers_of(reply, "failures"), refused))
 }
 
-stop.workers <- function(...) {
-  body <- list(all = TRUE)
+stop.workers <- function(..., group = NULL) {
+  group <- as_group(group, ...length() > 0L)
+  body <- if (is.null(group)) list(all = TRUE) else list(group = group)
   refused <- list()
   if (...length() > 0L) {
     wanted <- as_ids(list(...))
@@ -65,7 +113,7 @@ stop.workers <- function(...) {
     body <- list(ids = I(wanted$ids))
   }
   results <- list()
-  if (isTRUE(body$all) || length(body$ids) > 0L) {
+  if (is.null(body$ids) || length(body$ids) > 0L) {
     results <- lapply(workers_of(request("POST", "/sessions/self/stop", body), "results"), function(r) {
       stop_response(r$id, r$status)
     })
@@ -97,6 +145,8 @@ track.file <- function(src) invisible(NULL)
 
 launch_workers <- launch.workers
 list_workers <- list.workers
+restart_workers <- restart.workers
+worker_logs <- worker.logs
 await_workers <- await.workers
 stop_workers <- stop.workers
 get_auth <- get.auth

@@ -1,0 +1,136 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// chatty launches workers that print numbered lines, of which the last ends with another exit code, and tells at the end what
+// await_workers says of them.
+const chatty = `
+import cdsw, json
+code = '''
+import sys, time, os
+for i in range(%d):
+    print("line", i, flush=True)
+    time.sleep(0.01)
+sys.exit(int(os.environ["CODE"]))
+'''
+ids = [cdsw.launch_workers(1, 0.1, 0.2, code=code, env={"CODE": str(n)})[0]["id"] for n in range(%d)]
+print("launched", *ids, flush=True)
+done = cdsw.await_workers(ids, timeout_seconds=100)
+print("codes", *[w["exit_code"] for i in ids for w in done["workers"] + done["failures"] if w["id"] == i], flush=True)
+late = cdsw.launch_workers(1, 0.1, 0.2, code="print('late', flush=True)")
+print("late ended", len(cdsw.await_workers([w["id"] for w in late])["workers"]), flush=True)
+`
+
+const chattyLines, chattyWorkers = 400, 4
+
+var workerLine = regexp.MustCompile(`(?m)^\[([a-z0-9]{8})\] line (\d+)$`)
+
+// whole checks that each worker's lines are all there, once and in order, and how they ended.
+func whole(t *testing.T, out string) {
+	t.Helper()
+	next := map[string]int{}
+	for _, m := range workerLine.FindAllStringSubmatch(out, -1) {
+		if n, _ := strconv.Atoi(m[2]); n != next[m[1]] {
+			t.Errorf("worker %s printed %d where %d was to come", m[1], n, next[m[1]])
+		}
+		next[m[1]]++
+	}
+	for id, n := range next {
+		if n != chattyLines {
+			t.Errorf("%d of %d lines of worker %s are there", n, chattyLines, id)
+		}
+	}
+	if len(next) != chattyWorkers || !strings.Contains(out, "\ncodes 0 1 2 3\n") || !strings.Contains(out, "\nlate ended 1\n") {
+		t.Errorf("%d workers printed; output:\n%s", len(next), tail(out))
+	}
+}
+
+// The server is killed again and again while a session runs: what is printed, awaited and launched is as if it had not been.
+func TestServerKilled(t *testing.T) {
+	w := newWorld(t)
+	before := w.count()
+	up := w.server()
+	w.write("session.py", fmt.Sprintf(chatty, chattyLines, chattyWorkers))
+	run := w.start("run", "session.py")
+	run.await("line 10\n")
+	for range 3 {
+		up.cmd.Process.Kill()
+		<-up.done
+		up = w.server()
+		if !strings.Contains(up.output(), "adopted 1 session of an earlier server") {
+			t.Fatalf("the next server says %q", up.output())
+		}
+	}
+	if code := run.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	whole(t, run.output())
+	up.cmd.Process.Signal(syscall.SIGTERM)
+	<-up.done
+	w.withoutConsoles()
+	w.nothingLeft(before)
+}
+
+// A server takes over from one that runs, as after an upgrade; and one with --keep lets its sessions go on when it is told to end.
+func TestServerReplaced(t *testing.T) {
+	w := newWorld(t)
+	before := w.count()
+	first := w.server("--keep")
+	w.write("session.py", fmt.Sprintf(chatty, chattyLines, chattyWorkers))
+	run := w.start("run", "session.py")
+	run.await("line 10\n")
+	second := w.start("up", "--replace")
+	second.await("adopted 1 session of an earlier server")
+	if code := first.wait(); code != 0 {
+		t.Errorf("the first server ended with %d: %s", code, first.output())
+	}
+	second.cmd.Process.Signal(syscall.SIGUSR1)
+	if code := second.wait(); code != 0 {
+		t.Errorf("the second server ended with %d: %s", code, second.output())
+	}
+	third := w.server("--keep")
+	third.await("adopted 1 session")
+	third.cmd.Process.Signal(syscall.SIGTERM)
+	third.wait()
+	fourth := w.server()
+	if code := run.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	whole(t, run.output())
+	fourth.cmd.Process.Signal(syscall.SIGTERM)
+	<-fourth.done
+	w.withoutConsoles()
+	w.nothingLeft(before)
+}
+
+// An attached process whose server is killed starts the next one.
+func TestServerOfAnAttachedProcessKilled(t *testing.T) {
+	w := newWorld(t)
+	before := w.count()
+	python := w.outsider()
+	w.write("session.py", fmt.Sprintf(chatty, chattyLines, chattyWorkers))
+	process := w.begin(w.plain(python, "-u", "session.py"))
+	process.await("line 10\n")
+	for _, pid := range pidsOf("muster up") {
+		if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil && strings.Contains(string(env), w.root) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if code := process.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	whole(t, process.output())
+	w.serverEnds()
+	os.Remove(filepath.Join(w.root, "run", "server.log"))
+	w.withoutConsoles()
+	w.nothingLeft(before)
+}
