@@ -68,7 +68,6 @@ type app struct {
 	web     net.Listener     // nil: none
 	users   *users           // nil: the server has one
 	cert    *tls.Certificate // of the TCP listeners; nil: they speak no TLS
-	store   *store.Store     // nil, as the two below, where nothing outlives the server
 	tokens  *token.Registry
 	record  *audit.Log
 }
