@@ -72,6 +72,7 @@ type Session struct {
 	Name      string    `json:"name"`
 	Kind      string    `json:"kind" doc:"script, terminal, kernel or attached"`
 	Project   string    `json:"project"`
+	User      string    `json:"user,omitempty" doc:"whose it is, on a server that several users share"`
 	CreatedAt time.Time `json:"created_at"`
 	Token     string    `json:"token,omitempty"`
 	Folder    string    `json:"folder,omitempty" doc:"where the output stays, on the server's machine; told to who creates the session"`

@@ -27,8 +27,9 @@ const dialTimeout = 10 * time.Second
 
 // Config says where the server is and who asks.
 type Config struct {
-	Address string // "unix:///path/to/socket" ("unix:///@name": an abstract one) or "http://host:port"
+	Address string // "unix:///path/to/socket" ("unix:///@name": an abstract one), "http://host:port" or "https://host:port"
 	Token   string
+	TLS     TLS // of https
 	// Away, if it is not nil, is called when a server goes away under a stream that is being followed, and again when one is back
 	// that knows of it. In between the stream waits, as long as its context lives: sessions do not need their server.
 	Away func(err error) // nil: it is back
@@ -66,11 +67,16 @@ func New(c Config) (*Client, error) {
 			return dialer.DialContext(ctx, "unix", path)
 		}
 		cl.base = "http://muster"
-	case err == nil && u.Scheme == "http" && u.Host != "" && strings.Trim(u.Path, "/") == "" && u.RawQuery == "":
-		cl.base = "http://" + u.Host
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.Trim(u.Path, "/") == "" && u.RawQuery == "":
+		cl.base = u.Scheme + "://" + u.Host
+		if u.Scheme == "https" {
+			if transport.TLSClientConfig, err = c.TLS.config(); err != nil {
+				return nil, err
+			}
+		}
 	default:
 		return nil, engine.Errorf(engine.Invalid, "%q is no address of a server", c.Address).
-			WithHint("write unix:///path/to/socket or http://host:port")
+			WithHint("write unix:///path/to/socket, http://host:port or https://host:port")
 	}
 	return cl, nil
 }

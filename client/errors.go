@@ -45,6 +45,9 @@ func (c *Client) explain(err error) *engine.Error {
 			WithHint("ask as that user, or start a server of your own with: muster up")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 		return engine.Errorf(engine.Unavailable, "no server answers at %s", c.address).WithHint("start one with: muster up")
+	case isTLS(err):
+		return engine.Errorf(engine.Unavailable, "the server at %s is not known to be the right one: %w", c.address, err).
+			WithHint("set MUSTER_TLS_FINGERPRINT to what muster up printed there, or MUSTER_TLS_CA to a file with its certificate")
 	case strings.Contains(err.Error(), "malformed HTTP"): // net/http has no type for it
 		return engine.Errorf(engine.Unavailable, "what answers at %s is no muster server: %w", c.address, err).WithHint(checkAddress)
 	default:

@@ -30,8 +30,9 @@ const (
 )
 
 var (
-	// Of one lane one at a time: the second launch then finds what the first one made.
-	installing = turns.New(installAtOnce)
+	// Of one lane one at a time: the second launch then finds what the first one made. Of each user apart, who hold up nobody else.
+	installing   = map[string]*turns.Turns{}
+	installingMu sync.Mutex
 
 	known   = map[rIdentity]string{} // libraries by the R that they were made for
 	knownMu sync.Mutex
@@ -39,9 +40,9 @@ var (
 
 // rIdentity tells one installation of R from another without starting it.
 type rIdentity struct {
-	path, cacheDir, project string
-	size                    int64
-	changed                 time.Time
+	path, cacheDir, project, user string
+	size                          int64
+	changed                       time.Time
 }
 
 // rProfile lies in the library: an R whose R_PROFILE names it finds both packages.
@@ -52,15 +53,27 @@ const rProfile = "muster.Rprofile"
 // of R takes seconds, others a few microseconds. project is the one whose own settings, which engines may have written, say
 // where that R lies, "" if the session's PATH does: nobody else waits for that R or gets what it made. Errors are *engine.Error, with the Debian packages that are missing.
 func RLibrary(ctx context.Context, run engine.RunProbe, project, rBin, cacheDir string) (string, error) {
-	info, err := os.Stat(rBin)
+	return RLibraryFor(ctx, run, nil, project, rBin, cacheDir)
+}
+
+// RLibraryFor is RLibrary on behalf of a user, who gets libraries of his own: whoever runs the R that makes one can change what
+// it makes.
+func RLibraryFor(ctx context.Context, run engine.RunProbe, on *engine.Behalf, project, rBin, cacheDir string) (string, error) {
+	run = runAs(on, run)
+	var info fs.FileInfo
+	err := on.Try(func() (err error) {
+		info, err = os.Stat(rBin)
+		return err
+	})
 	if err != nil {
 		return "", engine.Errorf(engine.Unavailable, "R is not installed: %v", err).WithHint("install it, on Debian: %s", rPackages)
 	}
-	id := rIdentity{rBin, cacheDir, project, info.Size(), info.ModTime()}
+	id := rIdentity{rBin, cacheDir, project, on.Key(), info.Size(), info.ModTime()}
 	if dir := knownLibrary(id); dir != "" {
 		return dir, nil
 	}
-	lane := laneOf(project, rBin)
+	lane := laneOf(on, project, rBin)
+	installing := turnsOf(on)
 	done, err := installing.Begin(ctx, lane)
 	if err != nil {
 		return "", err
@@ -69,11 +82,11 @@ func RLibrary(ctx context.Context, run engine.RunProbe, project, rBin, cacheDir 
 	if dir := knownLibrary(id); dir != "" { // since this waits
 		return dir, nil
 	}
-	key := fmt.Sprintf("%q %q %q %d %v", project, rBin, cacheDir, id.size, id.changed)
+	key := fmt.Sprintf("%q %q %q %q %d %v", on.Key(), project, rBin, cacheDir, id.size, id.changed)
 	if err := installing.Refused(key); err != nil {
 		return "", err
 	}
-	dir, err := makeLibrary(ctx, run, lane, rBin, cacheDir)
+	dir, err := makeLibrary(ctx, run, on, lane, rBin, cacheDir)
 	if err != nil {
 		if ctx.Err() == nil { // else its caller went away
 			installing.Refuse(key, err)
@@ -89,8 +102,20 @@ func RLibrary(ctx context.Context, run engine.RunProbe, project, rBin, cacheDir 
 	return dir, nil
 }
 
+func turnsOf(on *engine.Behalf) *turns.Turns {
+	installingMu.Lock()
+	defer installingMu.Unlock()
+	if installing[on.Key()] == nil {
+		installing[on.Key()] = turns.New(installAtOnce)
+	}
+	return installing[on.Key()]
+}
+
 // laneOf says who waits for whom.
-func laneOf(project, rBin string) string {
+func laneOf(on *engine.Behalf, project, rBin string) string {
+	if on != nil {
+		return fmt.Sprintf("user %s project %q place %q", on.Key(), project, filepath.Dir(rBin))
+	}
 	if project != "" {
 		return "project " + project
 	}
@@ -109,7 +134,7 @@ func knownLibrary(id rIdentity) string {
 }
 
 // makeLibrary installs the packages, unless that was done before for this version of R.
-func makeLibrary(ctx context.Context, run engine.RunProbe, lane, rBin, cacheDir string) (string, error) {
+func makeLibrary(ctx context.Context, run engine.RunProbe, on *engine.Behalf, lane, rBin, cacheDir string) (string, error) {
 	version, err := rVersion(ctx, run, rBin)
 	if err != nil {
 		return "", err
@@ -139,6 +164,9 @@ func makeLibrary(ctx context.Context, run engine.RunProbe, lane, rBin, cacheDir 
 	if err := errors.Join(extract(tree, filepath.Join(tmp, "sources")), os.Mkdir(filepath.Join(tmp, "library"), 0o755)); err != nil {
 		return "", engine.Errorf(engine.Unavailable, "unpack the R packages: %v", err)
 	}
+	if err := give(on, tmp); err != nil {
+		return "", engine.Errorf(engine.Unavailable, "no place for the R packages: %v", err)
+	}
 	if err := install(ctx, run, rBin, tmp); err != nil {
 		return "", err
 	}
@@ -147,7 +175,7 @@ func makeLibrary(ctx context.Context, run engine.RunProbe, lane, rBin, cacheDir 
 		return "", engine.Errorf(engine.Unavailable, "no place for the R packages: %v", err)
 	}
 	defer os.RemoveAll(made)
-	if err := take(tmp, "library", made); err != nil {
+	if err := take(on, tmp, "library", made); err != nil {
 		return "", engine.Errorf(engine.Unavailable, "what R CMD INSTALL made: %v", err)
 	}
 	profile, err := fs.ReadFile(tree, rProfile)

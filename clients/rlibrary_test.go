@@ -104,7 +104,7 @@ func TestRLibraryAtOnce(t *testing.T) {
 	for i := range dirs {
 		wg.Go(func() {
 			var err error
-			if dirs[i], err = makeLibrary(t.Context(), direct, "", rscript, cache); err != nil {
+			if dirs[i], err = makeLibrary(t.Context(), direct, nil, "", rscript, cache); err != nil {
 				t.Error(err)
 			}
 		})

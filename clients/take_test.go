@@ -42,7 +42,7 @@ func TestTake(t *testing.T) {
 				t.Fatal(err)
 			}
 			took := make(chan error, 1)
-			go func() { took <- take(dir, "library", to) }()
+			go func() { took <- take(nil, dir, "library", to) }()
 			var err error
 			select {
 			case err = <-took:

@@ -12,6 +12,7 @@ type Probe struct {
 	Visible  []string // paths that stay visible even if they lie in /tmp
 	Shared   []string // real places: of /tmp and the like nothing else is visible but them and what lies in them
 	Writable []string // folders that it may write to even if engines may not
+	As       *Account // the user whose engines ask; nil: the server's own
 }
 
 // RunProbe runs a probe until it and everything that it started has ended. An exit code other than 0 is an error; what was

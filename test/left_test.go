@@ -61,7 +61,7 @@ func (w *world) count() left {
 	l["ip_forward"] = int(forward[0] - '0')
 	for _, dir := range []string{"run", "state"} {
 		filepath.WalkDir(filepath.Join(w.root, dir), func(path string, d os.DirEntry, err error) error {
-			records := strings.HasPrefix(filepath.Base(path), "muster.db") // which stay, as consoles do
+			records := strings.HasPrefix(filepath.Base(path), "muster.db") || strings.HasPrefix(filepath.Base(path), "audit.") // which stay, as consoles do
 			if err == nil && path != filepath.Join(w.root, dir) && !records {
 				l["files in "+dir]++
 			}

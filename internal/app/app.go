@@ -5,6 +5,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,12 +14,14 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"strings"
 	"sync"
 	"time"
 
 	"muster/api"
 	"muster/clients"
 	"muster/engine"
+	"muster/internal/audit"
 	"muster/internal/cli"
 	"muster/internal/driver"
 	"muster/internal/driver/local"
@@ -26,8 +29,10 @@ import (
 	"muster/internal/kernel"
 	"muster/internal/linux/oom"
 	"muster/internal/manager"
+	"muster/internal/quota"
 	"muster/internal/server"
 	"muster/internal/store"
+	"muster/internal/token"
 	"muster/internal/web"
 )
 
@@ -45,6 +50,10 @@ type config struct {
 	salvage             bool   // of damaged records what can be read
 	web                 string // where browsers find engines; "": where it is free; see noWeb
 	log                 io.Writer
+	shared              bool   // by all users of the machine
+	quota               string // a file; "": no quotas
+	tls                 cli.TLSOptions
+	addresses           []string // of the listeners: "tcp://host:port" and others
 }
 
 // app is a wired server without a listener.
@@ -57,7 +66,12 @@ type app struct {
 	server  *server.Server
 	http    *http.Server
 	gateway *web.Gateway
-	web     net.Listener // nil: none
+	peers   server.Peers
+	web     net.Listener     // nil: none
+	users   *users           // nil: the server has one
+	cert    *tls.Certificate // of the TCP listeners; nil: they speak no TLS
+	tokens  *token.Registry
+	record  *audit.Log
 }
 
 // closeTimeout bounds how long the end of all sessions may take. Each is over within a second.
@@ -91,6 +105,9 @@ func open(c config) (_ *app, err error) {
 	if err := drv.Sweep(); err != nil {
 		fmt.Fprintf(c.log, "muster: what an earlier run left could not be removed: %v\n", err)
 	}
+	if err := mayShare(c, drv.Capabilities()); err != nil {
+		return nil, err
+	}
 	table, err := kernels(paths, drv.Probe)
 	if err != nil {
 		return nil, err
@@ -100,15 +117,24 @@ func open(c config) (_ *app, err error) {
 		return nil, err
 	}
 	a := &app{token: ownerToken(c.tokenFile), driver: drv}
+	if a.cert, err = certificate(c.tls, paths.state); err != nil {
+		return nil, err
+	}
+	if c.shared {
+		a.users = newUsers()
+	}
 	if !c.ephemeral {
 		if a.records, err = openRecords(paths.state, c); err != nil {
 			return nil, err
 		}
 		defer func() {
 			if err != nil {
-				err = errors.Join(err, a.records.Close())
+				err = errors.Join(err, a.closeAccess(), a.closeRecords())
 			}
 		}()
+		if err = a.openAccess(paths.state); err != nil {
+			return nil, err
+		}
 	}
 	if a.web, err = listenWeb(c.web); err != nil {
 		return nil, err
@@ -120,33 +146,58 @@ func open(c config) (_ *app, err error) {
 	}()
 	where := domain(c.web, a.web)
 	who := caller()
-	a.manager, err = manager.New(manager.Config{
+	config := manager.Config{
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(),
-	})
+	}
+	if a.users != nil {
+		config.Behalf = a.users.behalf
+	}
+	if c.quota != "" {
+		if config.Quotas, err = quota.Read(c.quota); err != nil {
+			return nil, err
+		}
+	}
+	a.manager, err = manager.New(config)
 	if err != nil {
 		return nil, err
 	}
+	door, names := a.accessible(log), a.hosts(where, c.addresses)
 	a.server = server.New(server.Config{
-		Manager: a.manager, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: hosts(where),
+		Manager: door.manager, Access: door.access, Version: cli.Version, Driver: drv.Capabilities().Name, Log: log, AllowedHosts: names, Local: a.localUser,
 		Site: api.SiteConfig{
 			MaxGPUs: len(capacity.GPUs), Accelerator: -1, MaxCPU: capacity.CPU, MaxMemory: float64(capacity.MemoryBytes) / 1e9,
 		},
 	})
 	a.http = a.server.HTTP()
-	a.gateway = newGateway(where, a.manager, log, a.http.Handler)
+	a.gateway = newGateway(where, names, door, log, a.http.Handler)
 	a.http.Handler = front(a.gateway, a.http.Handler)
-	knowPersons(a.http)
+	a.knowPersons(a.http)
+	a.knowUsers(a.http)
 	return a, nil
 }
 
-// hosts are the names that the server goes by.
-func hosts(domain string) []string {
-	if domain == "" {
-		return nil
+// hosts are the names that the server goes by: that of its web addresses, those that it was told to listen at, and those of its
+// certificate.
+func (a *app) hosts(domain string, addresses []string) []string {
+	var names []string
+	if domain != "" {
+		names = append(names, domain)
 	}
-	return []string{domain}
+	for _, address := range addresses {
+		hostport, isTCP := strings.CutPrefix(address, "tcp://")
+		if host, _, err := net.SplitHostPort(hostport); isTCP && err == nil && host != "" {
+			names = append(names, host)
+		}
+	}
+	if a.cert != nil {
+		names = append(names, a.cert.Leaf.DNSNames...)
+		for _, ip := range a.cert.Leaf.IPAddresses {
+			names = append(names, ip.String())
+		}
+	}
+	return names
 }
 
 // abandon closes what open made, when it is not to be served.
@@ -154,7 +205,7 @@ func (a *app) abandon(ctx context.Context) error {
 	if a.web != nil {
 		a.web.Close()
 	}
-	return errors.Join(a.manager.Close(ctx), a.driver.Close(), a.closeRecords())
+	return errors.Join(a.manager.Close(ctx), a.driver.Close(), a.closeAccess(), a.closeRecords())
 }
 
 func (a *app) closeRecords() error {
@@ -188,13 +239,15 @@ func (a *app) serveEngines(session engine.ID, l net.Listener) {
 	a.http.Serve(server.ForEngines(session, l))
 }
 
-// serve answers on the owner's listener until ctx ends, then ends everything in reverse order.
-func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
-	served := make(chan error, 1)
-	go func() { served <- a.http.Serve(ownerOnly(l)) }()
+// serve answers on people's listeners until ctx ends, then ends everything in reverse order.
+func (a *app) serve(ctx context.Context, listeners []net.Listener, ready func()) error {
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- a.http.Serve(l) }()
+	}
 	var browsers sync.WaitGroup
 	if a.web != nil {
-		browsers.Go(func() { a.http.Serve(a.web) })
+		browsers.Go(func() { a.http.Serve(a.peers.ForPeople(a.web)) })
 	}
 	ready()
 	var err error
@@ -216,8 +269,10 @@ func (a *app) serve(ctx context.Context, l net.Listener, ready func()) error {
 		asked, cut = context.WithTimeout(end, handOver)
 		defer cut()
 	}
-	err = errors.Join(err, a.endHTTP(asked), a.manager.Close(end), a.driver.Close(), a.closeRecords())
-	<-served
+	err = errors.Join(err, a.endHTTP(asked), a.manager.Close(end), a.driver.Close(), a.closeAccess(), a.closeRecords())
+	for range listeners {
+		<-served
+	}
 	browsers.Wait()
 	return err
 }
@@ -251,8 +306,8 @@ func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 		Visible:    visible,
 		PythonPath: python,
 		Run:        run,
-		RLibrary: func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error) {
-			return clients.RLibrary(ctx, run, project, rscript, p.cache)
+		RLibrary: func(ctx context.Context, run engine.RunProbe, on *engine.Behalf, project, rscript string) (string, error) {
+			return clients.RLibraryFor(ctx, run, on, project, rscript, p.cache)
 		},
 	}), nil
 }

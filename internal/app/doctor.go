@@ -234,7 +234,7 @@ func languageRows(ctx context.Context, refused error, dir string, own []kernel.O
 	defer drv.Close()
 	table := kernel.NewTable(kernel.Config{
 		Run: drv.Probe,
-		RLibrary: func(ctx context.Context, run engine.RunProbe, _, rscript string) (string, error) {
+		RLibrary: func(ctx context.Context, run engine.RunProbe, _ *engine.Behalf, _, rscript string) (string, error) {
 			return "", checkR(ctx, run, rscript)
 		},
 	})

@@ -89,9 +89,14 @@ func TestWhoIsThePerson(t *testing.T) {
 // The connection is asked for by its requests, and what was there before stays.
 func TestPersonOfARequest(t *testing.T) {
 	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, personOf(r.Context()), personOf(t.Context()))
+		who, ok := personOf(r.Context())
+		_, nobody := personOf(t.Context())
+		fmt.Fprint(w, ok, nobody)
+		if ok && !who.Owner {
+			t.Errorf("the person is %+v", who)
+		}
 	})}
-	knowPersons(h)
+	new(app).knowPersons(h)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -36,7 +37,7 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	ready := make(chan struct{})
-	go func() { served <- a.serve(run, l, func() { close(ready) }) }()
+	go func() { served <- a.serve(run, []net.Listener{a.welcomed(l)}, func() { close(ready) }) }()
 	<-ready
 	end := func(ctx context.Context) error {
 		stop()
@@ -52,6 +53,9 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
+	if err := checkPlain(o); err != nil {
+		return err
+	}
 	if o.Replaces > 0 {
 		enter(o.Rung, o.StateDir, running(o.Replaces)) // while it runs: the sessions that it may still get are where it is
 	}
@@ -70,7 +74,9 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	refused := enter(o.Rung, o.StateDir, local.Namespace) // with the locks: no other server makes sessions here meanwhile
 	a, err := open(config{
 		stateDir: o.StateDir, network: o.Network, rung: o.Rung, refused: refused, hardCPU: o.HardCPU,
-		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, salvage: o.Salvage,
+		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared, quota: o.Quota,
+		tls: o.TLS, addresses: []string{o.Listen, o.TCP},
+		salvage:   o.Salvage,
 		tokenFile: o.TokenFile,
 	})
 	if err != nil {
@@ -81,13 +87,16 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		return errors.Join(err, a.abandon(ctx))
 	}
 	a.keep = o.Keep
-	l, err := announce(o, a.token)
+	listeners, err := a.listenAll(o)
 	if err != nil {
 		return errors.Join(err, a.abandon(ctx))
 	}
 	defer func() {
 		if !a.keep { // else the next server takes it over, and who knows it goes on with that
 			os.Remove(o.TokenFile)
+			if o.TCP != "" {
+				os.Remove(o.TCPTokenFile)
+			}
 		}
 	}()
 	run, stop := context.WithCancel(ctx)
@@ -103,7 +112,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		case <-run.Done():
 		}
 	})
-	return a.serve(run, l, func() {
+	return a.serve(run, listeners, func() {
 		starting.release() // whoever waits for it finds a server that answers
 		if o.UntilIdle > 0 {
 			idle.Go(func() {
@@ -115,7 +124,41 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		if o.Ready != nil {
 			o.Ready(o.Listen, domain(o.Web, a.web))
 		}
+		a.tellTLS(o)
 	})
+}
+
+// listenAll opens the listeners for people's clients: the one that was asked for, or the usual one, and one for other machines.
+func (a *app) listenAll(o cli.UpOptions) ([]net.Listener, error) {
+	l, err := announce(o, a.token)
+	if err != nil {
+		return nil, err
+	}
+	l = a.welcomed(l)
+	if strings.HasPrefix(o.Listen, "tcp://") {
+		l = secured(l, a.cert)
+	}
+	if o.TCP == "" {
+		return []net.Listener{l}, nil
+	}
+	second, err := announce(cli.UpOptions{Listen: o.TCP, TokenFile: o.TCPTokenFile}, a.token)
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), os.Remove(o.TokenFile))
+	}
+	return []net.Listener{l, secured(a.welcomed(second), a.cert)}, nil
+}
+
+// tellTLS says where other machines find the server, and how they know that it is this one.
+func (a *app) tellTLS(o cli.UpOptions) {
+	for _, address := range []string{o.Listen, o.TCP} {
+		hostport, isTCP := strings.CutPrefix(address, "tcp://")
+		switch {
+		case isTCP && a.cert != nil:
+			fmt.Fprintf(o.Log, "muster: over the network it answers at https://%s, MUSTER_TLS_FINGERPRINT=%s\n", hostport, fingerprint(a.cert))
+		case isTCP && address == o.TCP:
+			fmt.Fprintf(o.Log, "muster: over the network it answers at http://%s, in plain text\n", hostport)
+		}
+	}
 }
 
 // ownerToken is the one that an earlier server of this user left, which was killed or let its sessions go on: who follows them
@@ -143,20 +186,22 @@ func announce(o cli.UpOptions, token string) (net.Listener, error) {
 	if err := writeToken(o.TokenFile, token); err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the server's token cannot be written: %w", err)
 	}
-	l, err := listen(o.Listen)
+	l, err := listen(o.Listen, o.Shared)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(o.TokenFile))
 	}
 	return l, nil
 }
 
-// writeToken writes the file as a whole, for the owner's eyes.
-func writeToken(path, token string) error {
+func writeToken(path, token string) error { return writeWhole(path, []byte(token+"\n")) }
+
+// writeWhole writes a file as a whole, for the owner's eyes.
+func writeWhole(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(token + "\n")
+	_, err = f.Write(content)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -166,7 +211,7 @@ func writeToken(path, token string) error {
 	return err
 }
 
-func listen(address string) (net.Listener, error) {
+func listen(address string, shared bool) (net.Listener, error) {
 	if hostport, ok := strings.CutPrefix(address, "tcp://"); ok {
 		l, err := net.Listen("tcp", hostport)
 		if err != nil {
@@ -176,7 +221,11 @@ func listen(address string) (net.Listener, error) {
 	}
 	path := strings.TrimPrefix(address, "unix://")
 	os.Remove(path) // of a server that was killed: we hold the lock
-	old := syscall.Umask(0o177)
+	mask := 0o177
+	if shared {
+		mask = 0o111 // who connects is asked (users.go)
+	}
+	old := syscall.Umask(mask)
 	defer syscall.Umask(old)
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -185,16 +234,19 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// ownerOnly refuses connections to a unix socket from other users, whatever its file's mode became, and from the owner's
-// engines, which have a way of their own.
-func ownerOnly(l net.Listener) net.Listener {
+// welcomed refuses connections to a unix socket from other users, whatever its file's mode became, unless they share this
+// server; and from engines, which have a way of their own.
+func (a *app) welcomed(l net.Listener) net.Listener {
 	if u, ok := l.(*net.UnixListener); ok {
-		return &peerListener{u}
+		l = &peerListener{u, a.users != nil}
 	}
-	return l
+	return a.peers.ForPeople(l)
 }
 
-type peerListener struct{ *net.UnixListener }
+type peerListener struct {
+	*net.UnixListener
+	shared bool
+}
 
 func (l *peerListener) Accept() (net.Conn, error) {
 	for {
@@ -202,7 +254,7 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if owner(c) {
+		if l.shared && here(c) || !l.shared && owner(c) {
 			return c, nil
 		}
 		c.Close()
@@ -219,6 +271,11 @@ func owner(c *net.UnixConn) bool {
 	if os.Geteuid() != 0 && !userns.Inside() {
 		return true
 	}
+	return here(c)
+}
+
+// here reports whether a process of this process namespace, in which no engine is, is at the other end.
+func here(c *net.UnixConn) bool {
 	here, err := peer.Here(c)
 	return err == nil && here
 }

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"muster/engine"
-	"muster/internal/manager"
 	"muster/internal/server"
 	"muster/internal/web"
 )
@@ -58,8 +57,8 @@ func domain(asked string, l net.Listener) string {
 }
 
 // newGateway leads to engines what comes to their addresses, and the rest to next.
-func newGateway(domain string, m *manager.Manager, log *slog.Logger, next http.Handler) *web.Gateway {
-	return web.New(web.Config{Domain: domain, Manager: found{m}, Session: server.SessionOf, Person: personOf, Next: next, Log: log})
+func newGateway(domain string, names []string, f entrance, log *slog.Logger, next http.Handler) *web.Gateway {
+	return web.New(web.Config{Domain: domain, Manager: found{f}, Session: server.SessionOf, Person: personOf, Until: f.until, Login: f.login, Names: names, Next: next, Log: log})
 }
 
 // front tells who can mean the address of an engine: whoever comes by TCP.
@@ -74,13 +73,17 @@ func front(gateway, next http.Handler) http.Handler {
 }
 
 // found gives the manager's engines to the gateway.
-type found struct{ *manager.Manager }
+type found struct{ entrance }
 
 func (f found) Find(id engine.ID) (web.Engine, bool) {
-	e, ok := f.Manager.Find(id)
+	e, ok := f.engines.Find(id)
 	return web.Engine(e), ok
 }
 
+func (f found) Authenticate(token string) (engine.Identity, bool) {
+	return f.manager.Authenticate(token)
+}
+
 func (f found) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, error) {
-	return f.Manager.Dial(ctx, id, port)
+	return f.engines.Dial(ctx, id, port)
 }

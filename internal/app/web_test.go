@@ -27,7 +27,7 @@ func TestDomainIsWhatBrowsersFind(t *testing.T) {
 			t.Errorf("%q: %s, want %s", asked, got, want)
 		}
 	}
-	if got := domain("none", nil); got != "" || hosts(got) != nil {
+	if got := domain("none", nil); got != "" || new(app).hosts(got, nil) != nil {
 		t.Errorf("without a listener: %q", got)
 	}
 }

@@ -400,7 +400,7 @@ func TestUnauthorized(t *testing.T) {
 	w := newWorld(t)
 	w.env[1] = "MUSTER_TOKEN=wrong"
 	w.expect(1, "", "muster: the token is not known to this server\n"+
-		"  try: set MUSTER_TOKEN to the server's token (it lies in its runtime folder, such as /run/muster)\n", "ps")
+		"  try: set MUSTER_TOKEN to the server's token (it lies in its runtime folder, such as /run/muster), or to one of yours (muster token create)\n", "ps")
 }
 
 // The token of a server that listens elsewhere lies in the runtime folder all the same: engines may see what is elsewhere.

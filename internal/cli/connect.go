@@ -54,6 +54,10 @@ func (a *app) findServer(named string) (place, error) {
 		p = place{address: clientAddress(named), explicit: true}
 	} else if err := checkRuntimeDir(dir); err != nil {
 		return place{}, err
+	} else if !a.ownServer(dir) {
+		if address, there := a.sharedServer(); there {
+			p.address, dir = address, sharedRuntimeDir // the token there is for root's eyes; others need none
+		}
 	}
 	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" {
 		return p, nil
@@ -72,8 +76,15 @@ func (a *app) connect() (*client.Client, place, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	c, err := client.New(client.Config{Address: p.address, Token: p.token, Away: a.away})
+	c, err := a.client(p.address, p.token, a.away)
 	return c, p, err
+}
+
+// client makes a client for a server.
+func (a *app) client(address, token string, away func(error)) (*client.Client, error) {
+	return client.New(client.Config{Address: address, Token: token, Away: away, TLS: client.TLS{
+		CAFile: a.getenv("MUSTER_TLS_CA"), Fingerprint: a.getenv("MUSTER_TLS_FINGERPRINT"),
+	}})
 }
 
 // away tells whoever follows a console that the server went away, and that it is back: what it shows goes on without it.

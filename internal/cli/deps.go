@@ -45,12 +45,18 @@ type UpOptions struct {
 	// socket; a stale socket may be there. (That nobody else starts at the same moment is Serve's to ensure.)
 	Listen string
 	// TokenFile is where Serve writes the owner's token (mode 0600), and what it removes at its end.
-	TokenFile           string
+	TokenFile string
+	// TCP is another listener, "tcp://host:port", for other machines; "": none. TCPTokenFile is its TokenFile.
+	TCP, TCPTokenFile   string
+	TLS                 TLSOptions
+	Insecure            bool   // plain text may go over networks
 	StateDir            string // "": a default of Serve's
 	Network             string // CIDR; "": the first free one
 	HardCPU             bool
 	MemoryCapacityBytes int64     // what all engines together may ask for; 0: the machine's
+	Shared              bool      // by all users of the machine: each asks for and sees what is his
 	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
+	Quota               string    // file with quotas; "": there are none
 	Rung                string    // auto, root, rootless or plain
 	Web                 string    // host:port where browsers find engines, or none; "": a default of Serve's
 	Log                 io.Writer // for people: warnings, requests that failed
@@ -66,6 +72,15 @@ type UpOptions struct {
 	// Ready is called once, when the server answers at address, and browsers find engines below web ("": they do not).
 	Ready func(address, web string)
 }
+
+// TLSOptions say what the TCP listeners speak TLS with.
+type TLSOptions struct {
+	Cert, Key string // files
+	Self      bool   // a certificate that the server makes for itself, and keeps
+}
+
+// Asked reports whether they speak TLS at all.
+func (t TLSOptions) Asked() bool { return t.Self || t.Cert != "" }
 
 // ServerRunsError says that another server is there already. It is of kind Conflict.
 type ServerRunsError struct{ err error }

@@ -71,12 +71,12 @@ func (o *openOptions) run(ctx context.Context, a *app, cmd *cobra.Command, id st
 		return err
 	}
 	shown := link.address
-	if !o.public {
+	if !o.public && p.token != "" { // without one the server knows its users' browsers, or asks for one
 		shown = "http://" + link.domain + "/login?token=" + url.QueryEscape(p.token) + "&to=" + url.QueryEscape(link.address)
 	}
 	fmt.Fprintln(a.Out, shown)
 	if viewer := a.viewer(p); viewer != "" && !o.print {
-		return o.show(ctx, a, c, viewer, link)
+		return o.show(ctx, a, c, p, viewer, link)
 	}
 	return nil
 }
@@ -131,9 +131,9 @@ func (a *app) viewer(p place) string {
 
 // show opens the link in the browser. Everybody on this machine sees command lines: in place of the token there is a code
 // that is good once.
-func (o *openOptions) show(ctx context.Context, a *app, c *client.Client, viewer string, link webLink) error {
+func (o *openOptions) show(ctx context.Context, a *app, c *client.Client, p place, viewer string, link webLink) error {
 	where := link.address
-	if !o.public {
+	if !o.public && p.token != "" {
 		var err error
 		if where, err = c.WebLink(ctx, link.domain, link.address); err != nil {
 			return err

@@ -52,14 +52,19 @@ func (o *psOptions) run(ctx context.Context, a *app) error {
 	if o.json {
 		return a.printJSON(list)
 	}
+	users := slices.ContainsFunc(list, func(e sessionAndWorkers) bool { return e.Session.User != list[0].Session.User })
+	head, of := rowHead, func(_ api.Session, row string) string { return row }
+	if users { // who sees those of several
+		head, of = "USER\t"+rowHead, func(s api.Session, row string) string { return orElse(s.User, "owner") + "\t" + row }
+	}
 	var rows []string
 	for _, e := range list {
-		rows = append(rows, a.row(e.Session.Kind, own(e.Session)))
+		rows = append(rows, of(e.Session, a.row(e.Session.Kind, own(e.Session))))
 		for _, w := range e.Workers {
-			rows = append(rows, a.row("worker", w))
+			rows = append(rows, of(e.Session, a.row("worker", w)))
 		}
 	}
-	return table(a.Out, rowHead, rows)
+	return table(a.Out, head, rows)
 }
 
 // own is a session's own engine, with the session's name.

@@ -33,7 +33,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(a), newSession(a), newUp(a), newPs(a), newLogs(a), newStop(a), newRestart(a), newOpen(a), newLaunch(a), newAwait(a),
-		newDoctor(a), newClients(a), newVersion(a), newFollow(a))
+		newToken(a), newAudit(a), newDoctor(a), newClients(a), newVersion(a), newFollow(a))
 	return root
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"muster/api"
-	"muster/client"
 	"muster/engine"
 )
 
@@ -141,7 +140,7 @@ func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req 
 		req.Code, err = o.codeFromIn(r.ctx, a, cmd)
 	}
 	if err == nil {
-		r.c, err = client.New(client.Config{Address: address, Token: token, Away: r.away(address, o.inside.Log)})
+		r.c, err = a.client(address, token, r.away(address, o.inside.Log))
 	}
 	if err == nil {
 		defer r.c.Close()

@@ -34,6 +34,53 @@ func RuntimeDir(getenv func(string) string) string {
 	return fmt.Sprintf("/tmp/muster-%d", os.Geteuid())
 }
 
+// sharedRuntimeDir is the folder of the socket at which a server answers that all users of the machine share.
+const sharedRuntimeDir = "/run/muster"
+
+// sharedDir is the runtime folder of a server that users share. XDG_RUNTIME_DIR is one user's alone.
+func sharedDir(getenv func(string) string) string {
+	if dir := getenv("MUSTER_RUNTIME_DIR"); dir != "" {
+		return dir
+	}
+	return sharedRuntimeDir
+}
+
+// sharedServer is the address of the server that all users of this machine share, if one answers and nobody says that another
+// folder is meant. Only root can have put it there.
+func (a *app) sharedServer() (address string, there bool) {
+	if a.getenv("MUSTER_RUNTIME_DIR") != "" {
+		return "", false
+	}
+	info, err := os.Lstat(sharedRuntimeDir)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o022 != 0 {
+		return "", false
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != 0 {
+		return "", false
+	}
+	socket := filepath.Join(sharedRuntimeDir, socketName)
+	_, there = answers(socket)
+	return "unix://" + socket, there
+}
+
+// ownServer reports whether a server of the user's own answers in a runtime folder.
+func (a *app) ownServer(dir string) bool {
+	if checkRuntimeDir(dir) != nil {
+		return true // whatever it is: not passed over in silence
+	}
+	_, yes := answers(filepath.Join(dir, socketName))
+	return yes
+}
+
+// openRuntimeDir lets all users go through a folder to the socket in it. What else is there has modes of its own.
+func openRuntimeDir(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return engine.Errorf(engine.Unavailable, "the folder for the server's socket cannot be opened for all users: %w", err).
+			WithHint("choose another folder (MUSTER_RUNTIME_DIR or --listen)")
+	}
+	return nil
+}
+
 // CheckAbsolute refuses a folder that a variable names relative to the working directory: another command, run elsewhere,
 // would look for it elsewhere.
 func CheckAbsolute(variable, dir string) error {

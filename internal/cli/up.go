@@ -18,6 +18,7 @@ import (
 
 type upOptions struct {
 	listen     string
+	tcp, tls   string
 	memoryGB   float64
 	serve      UpOptions
 	background bool
@@ -47,12 +48,19 @@ what the server has to say is then in server.log in the folder of its token.`,
 	cmd.RunE = a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a, cmd) })
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "unix:///path or `host:port` (default: the socket that the commands look for)")
+	f.StringVar(&o.tcp, "tcp", "", "listen at `host:port` too, for other machines")
+	f.StringVar(&o.tls, "tls", "", "self: TLS with a certificate that the server makes for itself")
+	f.StringVar(&o.serve.TLS.Cert, "tls-cert", "", "TLS with the certificate in this PEM `file`")
+	f.StringVar(&o.serve.TLS.Key, "tls-key", "", "the certificate's key, a PEM `file`")
+	f.BoolVar(&o.serve.Insecure, "insecure", false, "let tokens and output go over networks in plain text")
 	f.StringVar(&o.serve.StateDir, "state-dir", "", "`folder` of what the server keeps")
 	f.StringVar(&o.serve.Network, "network", "", "engines' addresses, as `CIDR` (default: a free part of 100.100.0.0/10)")
 	f.BoolVar(&o.serve.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share")
 	f.Float64Var(&o.memoryGB, "memory-capacity", 0, "memory of all engines together, in `GB` (default: the machine's)")
 	f.StringVar(&o.serve.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (default: the machine's)")
 	f.StringVar(&o.serve.Web, "web", "", "where browsers find engines: `host:port` or none (default: 127.0.0.1:20202, else a free port)")
+	f.StringVar(&o.serve.Quota, "quota", "", "what users and sessions may have at a time: a TOML `file` (default: no limits)")
+	f.BoolVar(&o.serve.Shared, "shared", false, "one server for all users of the machine, each with sessions of his own (root)")
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.BoolVar(&o.serve.Keep, "keep", false, "let sessions go on when the server is told to end")
 	f.BoolVar(&o.replace, "replace", false, "take over from the server that runs, whose sessions go on")
@@ -63,6 +71,7 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.IntVar(&o.readyFD, readyFlag, 0, "")
 	f.MarkHidden(readyFlag)
 	offer(cmd, "rung", rungs)
+	offer(cmd, "tls", []string{"self"})
 	return cmd
 }
 
@@ -79,6 +88,9 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	o.serve.MemoryCapacityBytes = int64(o.memoryGB * 1e9)
 	if o.serve.UntilIdle < 0 || o.serve.UntilIdle == 0 && cmd.Flags().Changed("until-idle") {
 		return usage(cmd, "--until-idle is %v: it must be more than 0", o.serve.UntilIdle)
+	}
+	if err := o.checkTLS(cmd); err != nil {
+		return err
 	}
 	if err := o.where(a, cmd); err != nil {
 		return o.harmless(a, err)
@@ -98,6 +110,50 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 		fmt.Fprintf(a.Err, "muster: the server answers at %s%s\n", address, forBrowsers(web))
 	}
 	return o.harmless(a, badFlag(cmd, a.deps.Serve(ctx, o.serve)))
+}
+
+// checkTLS reads the flags about TLS.
+func (o *upOptions) checkTLS(cmd *cobra.Command) error {
+	t := &o.serve.TLS
+	switch {
+	case o.tls != "" && o.tls != "self":
+		return usage(cmd, "--tls is %q: it must be self; a certificate of yours is given by --tls-cert and --tls-key", o.tls)
+	case o.tls != "" && (t.Cert != "" || t.Key != ""):
+		return usage(cmd, "--tls self makes a certificate, and --tls-cert or --tls-key give one: choose")
+	case (t.Cert == "") != (t.Key == ""):
+		return usage(cmd, "--tls-cert and --tls-key are the two halves of a certificate: give both")
+	}
+	t.Self = o.tls != ""
+	if t.Asked() && o.tcp == "" && (o.listen == "" || strings.HasPrefix(o.listen, "/") || strings.HasPrefix(o.listen, "unix://")) {
+		return usage(cmd, "TLS is for TCP, and no address is given: add --tcp host:port")
+	}
+	for _, path := range []*string{&t.Cert, &t.Key, &o.serve.Quota} {
+		if *path != "" {
+			full, err := filepath.Abs(*path)
+			if err != nil {
+				return err
+			}
+			*path = full
+		}
+	}
+	return nil
+}
+
+// hostPort completes the address of a TCP listener.
+func hostPort(cmd *cobra.Command, flag, address string) (string, error) {
+	hostport := strings.TrimPrefix(strings.TrimPrefix(address, "tcp://"), "http://")
+	_, port, err := net.SplitHostPort(hostport)
+	if err != nil || port == "" {
+		what := "host:port"
+		if flag == "listen" {
+			what = "unix:///path/to/socket or host:port"
+		}
+		return "", usage(cmd, "--%s is %q: write %s", flag, address, what)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > math.MaxUint16 {
+		return "", usage(cmd, "--%s is %q: the port must be a number from 1 to 65535", flag, address)
+	}
+	return "tcp://" + hostport, nil
 }
 
 // forBrowsers says where people's browsers find engines: the port is another one where the usual one is taken.
@@ -123,10 +179,26 @@ func (o *upOptions) harmless(a *app, err error) error {
 // where decides on the listener and the token's file, and makes sure that no server is there already.
 func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	dir := RuntimeDir(a.getenv)
+	if o.serve.Shared {
+		dir = sharedDir(a.getenv)
+	}
 	if err := CheckAbsolute("MUSTER_RUNTIME_DIR", dir); err != nil {
 		return err
 	}
+	if o.tcp != "" {
+		var err error
+		if o.serve.TCP, err = hostPort(cmd, "tcp", o.tcp); err != nil {
+			return err
+		}
+		o.serve.TCPTokenFile = tokenFile(o.serve.TCP, dir)
+	}
 	listen := o.listen
+	if listen == "" && o.serve.UntilIdle > 0 && !o.serve.Shared && !a.ownServer(dir) {
+		if address, there := a.sharedServer(); there { // for this user too: no other is needed
+			o.serve.Listen, o.serve.TokenFile = address, ""
+			return ServerRuns("socket "+strings.TrimPrefix(address, "unix://")+", for all users of this machine", "muster ps shows what is yours")
+		}
+	}
 	if listen == "" || strings.HasPrefix(listen, "/") {
 		if listen == "" {
 			listen = filepath.Join(dir, socketName)
@@ -135,15 +207,10 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	}
 	socket, isSocket := strings.CutPrefix(listen, "unix://")
 	if !isSocket {
-		hostport := strings.TrimPrefix(strings.TrimPrefix(listen, "tcp://"), "http://")
-		_, port, err := net.SplitHostPort(hostport)
-		if err != nil || port == "" {
-			return usage(cmd, "--listen is %q: write unix:///path/to/socket or host:port", o.listen)
+		var err error
+		if o.serve.Listen, err = hostPort(cmd, "listen", listen); err != nil {
+			return err
 		}
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > math.MaxUint16 {
-			return usage(cmd, "--listen is %q: the port must be a number from 1 to 65535", o.listen)
-		}
-		o.serve.Listen = "tcp://" + hostport
 		o.serve.TokenFile = tokenFile(o.serve.Listen, dir)
 		return makeRuntimeDir(dir)
 	}
@@ -152,6 +219,11 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	}
 	for _, d := range []string{filepath.Dir(socket), dir} { // of the socket, and of the token
 		if err := makeRuntimeDir(d); err != nil {
+			return err
+		}
+	}
+	if o.serve.Shared && filepath.Dir(socket) == filepath.Clean(dir) { // of another folder its owner says who may go there
+		if err := openRuntimeDir(dir); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,11 +29,15 @@ const (
 // serverPlace is what "up --background --json" prints: all that a program on this machine needs to ask the server.
 type serverPlace struct {
 	Address   string `json:"address"`
-	TokenFile string `json:"token_file"`
+	TokenFile string `json:"token_file,omitempty"` // "": the server knows its users by their connection
 }
 
 func (o *upOptions) found() serverPlace {
-	return serverPlace{Address: clientAddress(o.serve.Listen), TokenFile: o.serve.TokenFile}
+	found := serverPlace{Address: clientAddress(o.serve.Listen), TokenFile: o.serve.TokenFile}
+	if _, err := os.Stat(found.TokenFile); errors.Is(err, fs.ErrNotExist) {
+		found.TokenFile = "" // a server of root's that this user shares
+	}
+	return found
 }
 
 // detach starts the server as a process of its own, away from our terminal, and returns when it answers: it closes a pipe

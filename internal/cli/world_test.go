@@ -218,7 +218,7 @@ func (m *manager) Authenticate(token string) (server.Identity, bool) {
 	return server.Identity{}, false
 }
 
-func (m *manager) CreateSession(_ context.Context, req api.CreateSession) (api.Session, error) {
+func (m *manager) CreateSessionFor(_ context.Context, _ engine.User, req api.CreateSession) (api.Session, error) {
 	if m.createErr != nil {
 		return api.Session{}, m.createErr
 	}
@@ -354,4 +354,12 @@ func (m *manager) Engine(_ engine.ID, id string) (api.Worker, engine.ID, error) 
 func (m *manager) Console(engine.ID) (*console.Reader, *console.Bell, <-chan struct{}, error) {
 	r, err := console.Open(m.dir)
 	return r, m.bell, m.done, err
+}
+
+func (m *manager) SessionsOf(engine.User) []api.Session { return nil }
+
+func (m *manager) UserOf(engine.ID) (engine.User, bool) { return engine.User{}, false }
+
+func (m *manager) EngineOf(_ engine.User, id string) (api.Worker, engine.ID, error) {
+	return m.Engine("", id)
 }

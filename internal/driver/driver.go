@@ -100,6 +100,7 @@ type Inside struct {
 type Attached struct {
 	Name string // label for the console
 	PID  int    // it and its descendants hold the sockets that workers reach at Session.Address
+	UID  int    // of its user: no other, but root, reaches what the driver lets the process reach
 }
 
 // Session is a session's place.
@@ -177,6 +178,7 @@ type Spec struct {
 	Terminal *TerminalSize
 	UID, GID int
 	Groups   []int
+	Foreign  bool // of another user than this process: what paths lead to is looked at with that user's rights alone
 }
 
 // TerminalSize is a terminal's size in characters.

@@ -15,7 +15,18 @@ import (
 
 // explain says why the interpreter could not be started. The kernel's error alone does not tell whether it means the
 // working directory, the interpreter, or something that the interpreter needs.
-func explain(spec wire.EngineSpec, cause error) error {
+func explain(spec wire.EngineSpec, cause error) (why error) {
+	look := looker(spec)
+	if look == nil {
+		return explained(spec, cause)
+	}
+	if err := look(func() { why = explained(spec, cause) }); err != nil { // what the user may not see is not told
+		return &sandbox.Step{Name: "start " + filepath.Base(spec.Argv[0]), Err: cause}
+	}
+	return why
+}
+
+func explained(spec wire.EngineSpec, cause error) error {
 	user := fmt.Sprintf("user %d", spec.UID)
 	if spec.Plain {
 		user = fmt.Sprintf("user %d", os.Getuid())

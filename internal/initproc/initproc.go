@@ -21,6 +21,7 @@ import (
 
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/oom"
+	"muster/internal/linux/rights"
 	"muster/internal/linux/sandbox"
 )
 
@@ -139,6 +140,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 		Groups:      groups,
 		UID:         spec.UID,
 		GID:         spec.GID,
+		Look:        looker(spec),
 	})
 	if err != nil {
 		return err
@@ -147,6 +149,16 @@ func enterSandbox(spec wire.EngineSpec) error {
 		return &sandbox.Step{Name: "drop rights", Err: err}
 	}
 	return nil
+}
+
+// looker looks at files with the rights of the engine's user; nil: with this process's.
+func looker(spec wire.EngineSpec) func(files func()) error {
+	if !spec.Foreign {
+		return nil
+	}
+	return func(files func()) error {
+		return rights.As(rights.User{UID: spec.UID, GID: spec.GID, Groups: spec.Groups}, files)
+	}
 }
 
 // alias is what /home is to show besides what is in it.

@@ -28,6 +28,7 @@ type engine struct {
 	limit    int64         // memory limit in bytes; 0: none
 	lasts    time.Duration // how long it may run; 0: as long as it likes
 	plain    bool
+	user     *[2]int // uid and gid of a user who is not this process's; nil: this process's
 	log      *console.EngineLog
 	group    *cgroup.Group     // nil without limits
 	held     *os.File          // while it is, no other server sweeps the group; closed when the group is removed
@@ -79,6 +80,9 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
 		dir: spec.PrivateDir, limit: spec.MemoryLimit, lasts: spec.TimeLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
 		lacked: oom.Kills(),
+	}
+	if spec.Foreign && !spec.Plain {
+		e.user = &[2]int{spec.UID, spec.GID}
 	}
 	if r.Cgroup != nil {
 		e.group = cgroup.Open(*r.Cgroup)

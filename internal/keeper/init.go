@@ -21,7 +21,11 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 			}
 		}
 	}()
-	if stdin == nil {
+	if stdin != nil {
+		if err := e.give(stdin); err != nil {
+			return err
+		}
+	} else {
 		if stdin, err = os.Open("/dev/null"); err != nil {
 			return err
 		}
@@ -39,6 +43,9 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 	}
 	undo = append(undo, errPump.close)
 	defer errOut.Close()
+	if err := errors.Join(e.give(out), e.give(errOut)); err != nil {
+		return err
+	}
 	control, peer, err := wire.Pair()
 	if err != nil {
 		return err
@@ -61,6 +68,14 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 	e.control = control.Small()
 	e.early = e.asked != nil
 	return nil
+}
+
+// give makes an end of a pipe the engine's user's, so that it can be opened by name (/dev/stdout).
+func (e *engine) give(end *os.File) error {
+	if e.user == nil {
+		return nil
+	}
+	return end.Chown(e.user[0], e.user[1])
 }
 
 // fork starts the init from the calling thread, in the engine's cgroup: version 1 by the thread, which enters it before,

@@ -30,6 +30,7 @@ type Request struct {
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
 	Shared      []string                 // Command.Shared of the session's first request
 	Own         []Own                    // the project's own entries of the table
+	For         *engine.Behalf           // whose rights count for what is looked at and asked
 }
 
 // Command is how it is run.
@@ -71,8 +72,8 @@ type Table struct {
 	visible   []string
 	own       []string // the real places of visible
 	mu        sync.Mutex
-	resolved  map[string]string // what is known of a wrapper (wrapperKey) → interpreter
-	asking    *turns.Turns
+	resolved  map[string]string       // what is known of a wrapper (wrapperKey) → interpreter
+	asking    map[string]*turns.Turns // of each user apart: wrappers of one that hang hold up nobody else's
 }
 
 // aliases are other names of kernels, as people write them.
@@ -87,15 +88,15 @@ type Config struct {
 	// Run runs a wrapper that is asked.
 	Run engine.RunProbe
 	// RLibrary returns the R library with the packages cdsw and cml, and the startup file muster.Rprofile for them, made for that R by what run runs. It may take seconds the
-	// first time. project is the one whose own settings say where that R lies, "" if it was found on the session's PATH.
-	RLibrary func(ctx context.Context, run engine.RunProbe, project, rscript string) (string, error)
+	// first time. on is for whom. project is the one whose own settings say where that R lies, "" if it was found on the session's PATH.
+	RLibrary func(ctx context.Context, run engine.RunProbe, on *engine.Behalf, project, rscript string) (string, error)
 }
 
 // NewTable returns the table of the languages that Muster knows by itself.
 func NewTable(c Config) *Table {
 	t := &Table{
 		visible: c.Visible, own: realPlaces(c.Visible), languages: languages{},
-		resolved: map[string]string{}, asking: turns.New(askedAtOnce),
+		resolved: map[string]string{}, asking: map[string]*turns.Turns{},
 	}
 	for _, l := range []Language{python3(c), python2(c), r(c), scala()} {
 		t.languages[l.Kernel] = l
@@ -107,21 +108,26 @@ func NewTable(c Config) *Table {
 // session's first one: what its engines share is settled by it.
 func (t *Table) Prepare(ctx context.Context, r Request) (Command, error) {
 	if r.Trusted {
-		r.Shared = t.shared(r)
+		if err := r.For.Do(func() { r.Shared = t.shared(r) }); err != nil {
+			return Command{}, err
+		}
 	}
 	c, err := t.prepare(ctx, r)
-	if c.Shared = r.Shared; r.Trusted {
-		c.Shared = append(c.Shared, realPlaces(c.Visible)...)
+	if c.Shared = r.Shared; r.Trusted && err == nil {
+		err = r.For.Do(func() { c.Shared = append(c.Shared, realPlaces(c.Visible)...) })
 	}
 	return c, err
 }
 
 func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
-	script, err := scriptOf(r)
-	if err != nil {
-		return Command{}, err
-	}
-	l, err := t.languages.with(r.Own).language(r)
+	var script string
+	var l Language
+	err := r.For.Try(func() (err error) {
+		if script, err = scriptOf(r); err == nil {
+			l, err = t.languages.with(r.Own).language(r)
+		}
+		return err
+	})
 	if err != nil {
 		return Command{}, err
 	}
@@ -145,7 +151,10 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 		return Command{}, err
 	}
 	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Private: private, Env: env}
-	c.Visible = append(l.visible(interpreter), t.visible...)
+	if c.Visible, err = l.visibleTo(r, interpreter); err != nil {
+		return Command{}, err
+	}
+	c.Visible = append(c.Visible, t.visible...)
 	if !isCode && r.Trusted {
 		// An engine's own requests show it nothing: a link in the project could be turned to any file by the time it starts.
 		c.Visible = append(c.Visible, file)

@@ -21,7 +21,9 @@ func table(t *testing.T) *Table {
 		Visible:    []string{"/clients"},
 		PythonPath: "/clients/python",
 		Run:        direct,
-		RLibrary:   func(context.Context, engine.RunProbe, string, string) (string, error) { return "/clients/r", nil },
+		RLibrary: func(context.Context, engine.RunProbe, *engine.Behalf, string, string) (string, error) {
+			return "/clients/r", nil
+		},
 	})
 }
 

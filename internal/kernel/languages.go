@@ -56,13 +56,16 @@ func askPython(c Config) func(context.Context, string, []string, Request) (strin
 			return "", fmt.Errorf("%w%s", err, quoted(said))
 		}
 		real := strings.TrimSpace(string(out))
-		if sameFile(real, command) {
-			return command, nil // a script, but no wrapper: Jython is one
-		}
-		if !filepath.IsAbs(real) || !isBinary(real) {
-			return "", fmt.Errorf("it answered %.200q", real)
-		}
-		return real, nil
+		err = r.For.Try(func() error {
+			switch {
+			case sameFile(real, command):
+				real = command // a script, but no wrapper: Jython is one
+			case !filepath.IsAbs(real) || !isBinary(real):
+				return fmt.Errorf("it answered %.200q", real)
+			}
+			return nil
+		})
+		return real, err
 	}
 }
 
@@ -104,7 +107,7 @@ func rEnv(ctx context.Context, c Config, rscript string, q Request) (map[string]
 	if q.ownPath(engine.R) {
 		project = q.Project
 	}
-	library, err := c.RLibrary(ctx, q.probe(c.Run), project, rscript)
+	library, err := c.RLibrary(ctx, q.probe(c.Run), q.For, project, rscript)
 	if err != nil {
 		return nil, err
 	}

@@ -137,6 +137,12 @@ func (l Language) visible(interpreter string) []string {
 	return installation(interpreter)
 }
 
+// visibleTo is visible, with the rights of the request's user.
+func (l Language) visibleTo(r Request, interpreter string) (folders []string, err error) {
+	err = r.For.Do(func() { folders = l.visible(interpreter) })
+	return folders, err
+}
+
 // commandAt returns the file that a command by path means.
 func commandAt(l Language, command string, r Request) (string, error) {
 	file := command

@@ -20,8 +20,12 @@ func (t *Table) prompt(ctx context.Context, l Language, r Request) (Command, err
 	if err != nil {
 		return Command{}, err
 	}
+	visible, err := l.visibleTo(r, interpreter)
+	if err != nil {
+		return Command{}, err
+	}
 	return Command{
-		Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env, Visible: append(l.visible(interpreter), t.visible...),
+		Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Env: env, Visible: append(visible, t.visible...),
 	}, nil
 }
 
@@ -52,7 +56,11 @@ func pythonPath(c Config, r Request) map[string]string {
 func rPrompt(c Config) func(context.Context, string, Request) ([]string, map[string]string, error) {
 	return func(ctx context.Context, rscript string, q Request) ([]string, map[string]string, error) {
 		command := filepath.Join(filepath.Dir(rscript), "R")
-		if !isExecutable(command) {
+		there := false
+		if err := q.For.Do(func() { there = isExecutable(command) }); err != nil {
+			return nil, nil, err
+		}
+		if !there {
 			return nil, nil, engine.Errorf(engine.Unavailable, "there is no R beside %s", rscript).
 				WithHint("install R (Debian: apt-get install r-base-core)")
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"muster/engine"
+	"muster/internal/turns"
 )
 
 // askedAtOnce is how many wrappers are asked at the same time, each with memory of its own beside that of the engines.
@@ -21,7 +22,14 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 	if known := r.Interpreter[l.Kernel]; known != "" {
 		return known, nil
 	}
-	command, rest, err := l.find(r)
+	var command string
+	var rest []string
+	isReal := false
+	err := r.For.Try(func() (err error) {
+		command, rest, err = l.find(r)
+		isReal = err == nil && command != "" && (l.Resolve == nil || isBinary(command))
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -33,11 +41,11 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 		return "", engine.Errorf(engine.Unavailable, "no interpreter for kernel %s: %s %s", l.Kernel, strings.Join(l.Commands, " or "), where).
 			WithHint("%s", l.Missing)
 	}
-	if l.Resolve == nil || isBinary(command) {
+	if isReal {
 		return command, nil
 	}
-	if known := t.known(wrapperKey(command, r)); known != "" && (known == command || isBinary(known)) {
-		return known, nil
+	if known, _, err := t.knownFor(command, r); known != "" || err != nil {
+		return known, err
 	}
 	real, err := t.inTurn(ctx, l, command, r)
 	if err == nil || !l.Several || len(rest) == 0 {
@@ -52,7 +60,7 @@ func (t *Table) interpreter(ctx context.Context, l Language, r Request) (string,
 
 // inTurn asks a wrapper when it is the request's turn.
 func (t *Table) inTurn(ctx context.Context, l Language, command string, r Request) (string, error) {
-	done, err := t.asking.Begin(ctx, r.Project)
+	done, err := t.turns(r).Begin(ctx, r.Project)
 	if err != nil {
 		return "", err
 	}
@@ -60,16 +68,32 @@ func (t *Table) inTurn(ctx context.Context, l Language, command string, r Reques
 	return t.ask(ctx, l, command, r)
 }
 
+// turns are those of the request's user.
+func (t *Table) turns(r Request) *turns.Turns {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	mine := t.asking[r.For.Key()]
+	if mine == nil {
+		mine = turns.New(askedAtOnce)
+		t.asking[r.For.Key()] = mine
+	}
+	return mine
+}
+
 // ask asks a wrapper, unless somebody did so while this waited for its turn.
 func (t *Table) ask(ctx context.Context, l Language, command string, r Request) (string, error) {
-	key := wrapperKey(command, r)
-	if known := t.known(key); known != "" && (known == command || isBinary(known)) {
-		return known, nil
+	known, key, err := t.knownFor(command, r)
+	if known != "" || err != nil {
+		return known, err
 	}
-	if err := t.asking.Refused(key); err != nil {
+	if err := t.turns(r).Refused(key); err != nil {
 		return "", err
 	}
-	real, err := l.Resolve(ctx, command, append(l.visible(command), t.visible...), r)
+	visible, err := l.visibleTo(r, command)
+	if err != nil {
+		return "", err
+	}
+	real, err := l.Resolve(ctx, command, append(visible, t.visible...), r)
 	if told := (*engine.Error)(nil); errors.As(err, &told) {
 		return "", err // it could not be run: nothing was asked
 	}
@@ -77,7 +101,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 		err := engine.Errorf(engine.Unavailable, "%s does not say which interpreter it stands for: %v", command, err).
 			WithHint("put the interpreter itself first on the PATH")
 		if ctx.Err() == nil { // else its caller went away
-			t.asking.Refuse(key, err)
+			t.turns(r).Refuse(key, err)
 		}
 		return "", err
 	}
@@ -88,7 +112,7 @@ func (t *Table) ask(ctx context.Context, l Language, command string, r Request) 
 // wrapperKey holds what the answer of a wrapper depends on. Version managers choose by variables and by a file in the
 // project; a wrapper that was installed anew may stand for another interpreter.
 func wrapperKey(command string, r Request) string {
-	parts := []string{command, modified(command), r.Project, modified(filepath.Join(r.Project, ".python-version"))}
+	parts := []string{command, modified(command), r.Project, modified(filepath.Join(r.Project, ".python-version")), r.For.Key()}
 	for _, k := range []string{"PATH", "HOME", "PYENV_ROOT", "PYENV_VERSION"} {
 		parts = append(parts, r.SearchEnv[k])
 	}
@@ -102,6 +126,17 @@ func modified(file string) string {
 		return ""
 	}
 	return info.ModTime().String()
+}
+
+// knownFor is the answer of a wrapper that is known, "" if there is none that still holds, and its key.
+func (t *Table) knownFor(command string, r Request) (known, key string, err error) {
+	err = r.For.Do(func() {
+		key = wrapperKey(command, r)
+		if known = t.known(key); known != command && !isBinary(known) {
+			known = ""
+		}
+	})
+	return known, key, err
 }
 
 func (t *Table) known(key string) string {

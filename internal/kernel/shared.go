@@ -37,7 +37,7 @@ func realPlaces(paths []string) []string {
 // probe is run for an engine of the request's session: it sees what that does.
 func (r Request) probe(run engine.RunProbe) engine.RunProbe {
 	return func(ctx context.Context, p engine.Probe) (stdout, stderr []byte, err error) {
-		p.Shared = r.Shared
+		p.Shared, p.As = r.Shared, r.For.Runs()
 		return run(ctx, p)
 	}
 }

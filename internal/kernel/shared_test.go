@@ -34,7 +34,7 @@ func TestSharedIsSettledOnce(t *testing.T) {
 			probes = append(probes, p)
 			return nil, nil, nil
 		},
-		RLibrary: func(ctx context.Context, run engine.RunProbe, _, rscript string) (string, error) {
+		RLibrary: func(ctx context.Context, run engine.RunProbe, _ *engine.Behalf, _, rscript string) (string, error) {
 			_, _, err := run(ctx, engine.Probe{Argv: []string{rscript}})
 			return "/library", err
 		},

@@ -76,11 +76,11 @@ func (m *Manager) prepareAttached(ctx context.Context, s *session, req api.Creat
 	b := s.main.batch
 	b.cpu, s.interpreter, b.work = m.cfg.Capacity.CPU, req.Interpreter, &work{}
 	s.main.ticket.want = amount{}
-	s.origin = &origin{base: req.BaseEnv}
+	s.origin = &origin{base: baseOf(s.behalf, req.BaseEnv)}
 	s.origin.search = m.searchEnvironment(s, b.work, s.origin)
 	r := kernel.Request{
 		Kernel: s.kernelOf(req.Kernel, "", engine.Python3), Project: s.project, SearchEnv: s.origin.search, Trusted: true,
-		Own: s.settings.Kernels,
+		Own: s.settings.Kernels, For: s.behalf,
 	}
 	if s.interpreter != "" {
 		r.Interpreter = map[engine.Kernel]string{r.Kernel: s.interpreter}
@@ -98,7 +98,7 @@ func (s *session) attached(req api.CreateSession) *driver.Attached {
 	if s.kind != kindAttached {
 		return nil
 	}
-	return &driver.Attached{Name: s.name, PID: req.OwnerPID}
+	return &driver.Attached{Name: s.name, PID: req.OwnerPID, UID: s.m.accountOf(s).UID}
 }
 
 // startAttached enters the session: its process runs already.

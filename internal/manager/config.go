@@ -9,6 +9,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/kernel"
+	"muster/internal/quota"
 	"muster/internal/store"
 )
 
@@ -48,8 +49,12 @@ type Config struct {
 	Home     string // HOME of engines whose caller has none
 	UID, GID int
 	Groups   []int
-	Now      func() time.Time // nil: time.Now
-	Log      *slog.Logger     // nil: silent
+	// Quotas are the most that users and sessions may have at a time; over them engines wait.
+	Quotas quota.Quotas
+	// Behalf says for whom a user's sessions are made, on a server that several users share; nil: it has one user.
+	Behalf func(context.Context, engine.User) (*engine.Behalf, error)
+	Now    func() time.Time // nil: time.Now
+	Log    *slog.Logger     // nil: silent
 }
 
 const (
@@ -70,6 +75,8 @@ const (
 	// maxEnded and maxEndedWorkers are for the sessions that have ended and are still known; older ones are forgotten.
 	maxEnded        = 1000
 	maxEndedWorkers = 100_000
+	// maxLiving is how many sessions of a user may live at a time, on a server that users share: each is a process and a network.
+	maxLiving = 500
 	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
 	maxStart = 500
 	// defaultWorkerName is the original's.

@@ -18,6 +18,7 @@ import (
 	"muster/internal/console"
 	"muster/internal/driver"
 	"muster/internal/kernel"
+	"muster/internal/project"
 )
 
 // undo is what has to be taken back if a later step fails, in reverse order.
@@ -31,12 +32,19 @@ func (u undo) run() {
 	}
 }
 
-// CreateSession starts a session: all of it, or nothing.
-func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (reply api.Session, err error) {
+// CreateSessionFor starts a user's session: all of it, or nothing.
+func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.CreateSession) (reply api.Session, err error) {
 	if err := m.open(); err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
-	s, err := m.newSession(ctx, req)
+	on, err := m.behalfOf(ctx, u)
+	if err != nil {
+		return api.Session{}, wrap("create session", err)
+	}
+	if err := m.roomFor(on); err != nil {
+		return api.Session{}, wrap("create session", err)
+	}
+	s, err := m.newSession(ctx, on, req)
 	if err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
@@ -47,12 +55,15 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 			err = wrap("create session", noDisk(err, m.cfg.StateDir))
 		}
 	}()
-	if err := m.room.count(quotaOf(s.settings.Limits), []*ticket{&s.main.ticket}); err != nil {
+	if err := m.room.count(boundsOf(s.settings.Limits), []*ticket{&s.main.ticket}); err != nil {
 		return api.Session{}, err
 	}
 	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
 	admitted, ok := m.room.take(&s.main.ticket)
 	if !ok {
+		if err := noShare(&s.main.ticket); err != nil {
+			return api.Session{}, err
+		}
 		return api.Session{}, noRoom(s.main.ticket.want, m.room.standing())
 	}
 	admit(admitted)
@@ -74,7 +85,7 @@ func (m *Manager) CreateSession(ctx context.Context, req api.CreateSession) (rep
 	s.warn(ctx)
 	d := s.describe()
 	d.Token = s.key
-	if !m.cfg.Ephemeral {
+	if !m.cfg.Ephemeral && on == nil { // no other user may look into it
 		d.Folder = s.dir
 	}
 	if s.kind == kindAttached {
@@ -101,27 +112,31 @@ func noDisk(err error, dir string) error {
 }
 
 // newSession makes everything that needs no undoing, which is where most requests that cannot be right end.
-func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*session, error) {
-	settings, err := m.settingsOf(&req)
+func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.CreateSession) (*session, error) {
+	var settings project.Settings
+	err := on.Try(func() (err error) {
+		if settings, err = m.settingsOf(&req); err != nil {
+			return err
+		}
+		if err = checkSession(&req); err != nil {
+			return err
+		}
+		return checkShared(req.Project, m.cfg.Driver.Capabilities().Isolation)
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := checkSession(&req); err != nil {
-		return nil, err
-	}
-	if err := checkShared(req.Project, m.cfg.Driver.Capabilities().Isolation); err != nil {
 		return nil, err
 	}
 	key := newToken()
 	s := &session{
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
-		terminal: req.Terminal, settings: settings,
+		terminal: req.Terminal, settings: settings, behalf: on,
 		key: key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, askedStdin: req.Stdin,
 	}
 	if req.TTY != nil {
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
 	}
+	s.shares = m.sharesOf(s)
 	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
 	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1, held: true}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
@@ -136,12 +151,12 @@ func (m *Manager) newSession(ctx context.Context, req api.CreateSession) (*sessi
 		otherwise = "" // whose ending says nothing: package kernel says what to do
 	}
 	w := &work{env: req.Env}
-	s.origin = &origin{base: req.BaseEnv}
+	s.origin = &origin{base: baseOf(on, req.BaseEnv)}
 	s.origin.search = m.searchEnvironment(s, w, s.origin)
 	w.command, err = m.cfg.Kernels.Prepare(ctx, kernel.Request{
 		Kernel: s.kernelOf(req.Kernel, req.Script, otherwise), Script: s.script(req.Script), Code: req.Code, Args: req.Args,
 		Project: s.project, Env: m.environment(s, s.main, w, s.origin), SearchEnv: s.origin.search, Trusted: true,
-		Interactive: s.tty != nil, Own: settings.Kernels,
+		Interactive: s.tty != nil, Own: settings.Kernels, For: on,
 	})
 	if err != nil {
 		return nil, err
@@ -266,7 +281,7 @@ func (m *Manager) enter(s *session) error {
 	m.group.Add(1) // for session.run
 	m.sessions[s.id] = s
 	m.order = append(m.order, s)
-	m.tokens[s.token] = engine.Identity{Session: s.id}
+	m.tokens[s.token] = engine.Identity{Session: s.id, User: s.user()}
 	close(m.entered)
 	m.entered = make(chan struct{})
 	return nil

@@ -29,9 +29,10 @@ func (m *Manager) newSite(s *session) site {
 		t.domain = strings.TrimPrefix(s.url, "http://")
 	}
 	t.base = "http://" + t.domain
-	t.person = t.personOf(1, m.cfg.User)
+	user := m.accountOf(s).Name
+	t.person = t.personOf(1, user)
 	t.owner = t.person
-	if s.settings.Owner != "" && s.settings.Owner != m.cfg.User {
+	if s.settings.Owner != "" && s.settings.Owner != user {
 		t.owner = t.personOf(2, s.settings.Owner)
 	}
 	name := slug(cmp.Or(s.settings.Name, filepath.Base(s.project)))
@@ -252,7 +253,7 @@ func (w *worker) viewLocked(st standing) view {
 	case w.paused:
 		v.Waits = w.pauseText()
 	default:
-		v.Waits = waitsFor(w.ticket.want, st)
+		v.Waits = waitsFor(&w.ticket, st)
 	}
 	if w == w.session.main {
 		v.Workers = len(w.session.workers)
@@ -266,7 +267,7 @@ func (s *session) describe() api.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := api.Session{
-		ID: string(s.id), Name: s.name, Kind: s.kind, Project: s.project, CreatedAt: s.created, Ended: s.ended,
+		ID: string(s.id), Name: s.name, Kind: s.kind, Project: s.project, User: s.user().Name, CreatedAt: s.created, Ended: s.ended,
 		Engine: describe(s.main.viewLocked(st), s.site, s.m.now()), Workers: len(s.workers),
 	}
 	for _, w := range s.workers {

@@ -43,6 +43,7 @@ type envInput struct {
 	Project   string
 	User      string
 	Home      string
+	Shell     string // "": not said
 	Key       string
 	APIURL    string // scheme and host where our own clients in the engine find the API
 	Site      site
@@ -94,6 +95,9 @@ func (e vars) defaults(in envInput) {
 	e.orElse("HOME", in.Home)
 	e.orElse("USER", in.User)
 	e.orElse("LOGNAME", e["USER"])
+	if in.Shell != "" {
+		e.orElse("SHELL", in.Shell)
+	}
 	e.orElse("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	e["PWD"] = in.Project
 	e["HOSTNAME"] = string(in.ID)
@@ -185,12 +189,12 @@ func (m *Manager) searchEnvironment(s *session, work *work, from *origin) vars {
 }
 
 func (m *Manager) envInput(s *session, w *worker, work *work, from *origin) envInput {
-	caps := m.cfg.Driver.Capabilities()
+	caps, who := m.cfg.Driver.Capabilities(), m.accountOf(s)
 	in := envInput{
 		Base: from.base, Variables: s.settings.Environment, Env: work.env, Command: work.command.Env,
 		ID: w.id, Master: s.id, IP: w.addr.String(), MasterIP: s.main.addr.String(), Role: w.batch.role,
 		CPU: w.batch.cpu, Memory: w.ticket.want.memory, GPUs: w.ticket.gpus, HidesGPUs: caps.GPU,
-		Project: s.project, User: m.cfg.User, Home: m.cfg.Home, Key: s.key, APIURL: s.url, Site: s.site, Wait: caps.ConnectWait && (caps.AttachApart || s.kind != kindAttached),
+		Project: s.project, User: who.Name, Home: who.Home, Shell: who.Shell, Key: s.key, APIURL: s.url, Site: s.site, Wait: caps.ConnectWait && (caps.AttachApart || s.kind != kindAttached),
 		Terminal: s.terminal && w == s.main,
 	}
 	if in.Memory == 0 {

@@ -41,6 +41,8 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 	if err == nil {
 		if never := neverFits(b.amount(), s.main.ticket.want, m.room.all, m.cfg.HardCPU); never != "" {
 			err = engine.Errorf(engine.NoCapacity, "%s", never)
+		} else if never := neverShared(b.amount(), s.main.ticket.want, 1, s.shares); never != "" {
+			err = engine.Errorf(engine.NoCapacity, "%s", never)
 		}
 	}
 	if err == nil {
@@ -103,7 +105,7 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	r := kernel.Request{
 		Kernel: b.kernel, Script: s.script(req.Script), Code: req.Code, Project: s.project, Own: s.settings.Kernels,
 		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
-		Shared: s.shared,
+		Shared: s.shared, For: s.behalf,
 	}
 	if s.interpreter != "" {
 		r.Interpreter = map[engine.Kernel]string{own: s.interpreter}
@@ -177,7 +179,7 @@ func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
 	for i, w := range ws {
 		ts[i] = &w.ticket
 	}
-	if err := s.m.room.count(quotaOf(s.settings.Limits), ts); err != nil {
+	if err := s.m.room.count(boundsOf(s.settings.Limits), ts); err != nil {
 		s.place.Release(addrs...)
 		return nil, err
 	}
@@ -266,7 +268,7 @@ func (s *session) admitNew(ctx context.Context, ws []*worker) {
 		}
 		s.note(ctx, api.Event{
 			Type: "waiting", Engine: string(first.id), Name: first.batch.name, Role: string(engine.RoleWorker),
-			Message: count(waiting, "worker") + verb + waitsFor(first.ticket.want, s.m.room.standing()),
+			Message: count(waiting, "worker") + verb + waitsFor(&first.ticket, s.m.room.standing()),
 		})
 	}
 	if crowded && !s.m.cfg.HardCPU {

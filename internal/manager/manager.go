@@ -168,6 +168,11 @@ func (m *Manager) Engine(in engine.ID, id string) (api.Worker, engine.ID, error)
 		}
 		where = []*session{s}
 	}
+	return m.engineIn(where, id)
+}
+
+// engineIn is Engine in some sessions.
+func (m *Manager) engineIn(where []*session, id string) (api.Worker, engine.ID, error) {
 	var found []*worker
 	for _, s := range where {
 		exact, beginning := s.called(id)

@@ -17,13 +17,13 @@ type holding struct {
 
 // count adds engines of one project to what it holds, all of them or none; release takes them back. Over the quota is
 // refused, and not made to wait: it is the project's own word, and no other's end makes room.
-func (r *room) count(q quota, ts []*ticket) error {
+func (r *room) count(q bounds, ts []*ticket) error {
 	if len(ts) == 0 {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	folder := ts[0].worker.session.project
+	folder := ts[0].worker.session.holds()
 	h := r.projects[folder]
 	for _, t := range ts {
 		h.engines++
@@ -43,9 +43,13 @@ func (r *room) count(q quota, ts []*ticket) error {
 	return nil
 }
 
+// holds is the key under which a project's engines are counted: for each user apart, for who can read a folder could use its
+// limits up.
+func (s *session) holds() string { return s.user().Name + "\x00" + s.project }
+
 // countLocked adds an engine without looking at the quota.
 func (r *room) countLocked(t *ticket) {
-	folder := t.worker.session.project
+	folder := t.worker.session.holds()
 	h := r.projects[folder]
 	h.engines++
 	if t.worker != t.worker.session.main {
@@ -62,7 +66,7 @@ func (r *room) uncountLocked(t *ticket) {
 		return
 	}
 	t.counted = false
-	folder := t.worker.session.project
+	folder := t.worker.session.holds()
 	h := r.projects[folder]
 	h.amount = h.minus(t.want)
 	if t.worker != t.worker.session.main {
@@ -76,7 +80,7 @@ func (r *room) uncountLocked(t *ticket) {
 }
 
 // over says in what a project would be over its quota, "" if it is not.
-func (q quota) over(h holding) string {
+func (q bounds) over(h holding) string {
 	var parts []string
 	if q.workers > 0 && h.workers > q.workers {
 		parts = append(parts, fmt.Sprintf("%s, its settings allow %d", count(h.workers, "worker"), q.workers))

@@ -63,7 +63,16 @@ func (s *session) mark() error {
 	if s.m.cfg.Ephemeral {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(s.dir, markName), []byte(s.project), 0o600)
+	return os.WriteFile(filepath.Join(s.dir, markName), []byte(s.marked()), 0o600)
+}
+
+// marked names the project, and its user where that is not the server's own: whoever can read a folder could have the consoles of
+// others removed by its settings.
+func (s *session) marked() string {
+	if s.behalf == nil {
+		return s.project
+	}
+	return s.user().Name + "\n" + s.project
 }
 
 // tidy removes, when a session has ended, the consoles of its project's sessions that the project's settings keep no longer.
@@ -108,7 +117,7 @@ func (m *Manager) endedOf(s *session) ([]log, error) {
 	for _, e := range entries {
 		l := log{id: engine.ID(e.Name()), dir: filepath.Join(sessions, e.Name())}
 		mark, err := os.ReadFile(filepath.Join(l.dir, markName))
-		if err != nil || string(mark) != s.project || l.id == s.id || !l.id.Valid() {
+		if err != nil || string(mark) != s.marked() || l.id == s.id || !l.id.Valid() {
 			continue
 		}
 		l.bytes, l.wrote = sizeOf(l.dir), wroteAt(l.dir)

@@ -46,7 +46,8 @@ func (a amount) fits(b amount, hard bool) bool {
 type ticket struct {
 	want   amount
 	worker *worker
-	own    bool // of a session's own engine, which keeps its room until its session ends; set by take
+	shares []*share // whose limits hold for it, besides the machine's
+	own    bool     // of a session's own engine, which keeps its room until its session ends; set by take
 	// Guarded by room.mu:
 	state   ticketState
 	place   *list.Element // in the queue
@@ -83,13 +84,14 @@ type room struct {
 	crowded  bool               // more CPU is given to workers than there is
 	news     chan struct{}      // closed at the next change; nil: nobody looks
 	projects map[string]holding // by their folders
+	shares   map[string]*share  // of users, by name
 }
 
 func newRoom(c Capacity, hard bool) *room {
 	return &room{
 		all:  amount{c.MemoryBytes, coreUnits(c.CPU), len(c.GPUs)},
 		gpus: c.GPUs, cores: c.Cores, hard: hard, taken: make([]bool, len(c.GPUs)), pinned: make([]int, len(c.Cores)),
-		projects: map[string]holding{},
+		projects: map[string]holding{}, shares: map[string]*share{},
 	}
 }
 
@@ -98,7 +100,7 @@ func newRoom(c Capacity, hard bool) *room {
 func (r *room) take(t *ticket) (admitted []*ticket, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !t.want.fits(r.all.minus(r.used), r.hard) {
+	if !t.want.fits(r.all.minus(r.used), r.hard) || len(t.overLocked()) > 0 {
 		return nil, false
 	}
 	t.own = true
@@ -132,6 +134,7 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 			r.queue.Remove(t.place)
 		case ticketAdmitted:
 			r.used = r.used.minus(t.want)
+			t.shareLocked(-1)
 			if t.own {
 				r.owned = r.owned.minus(t.want)
 			}
@@ -151,9 +154,24 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 
 // serveLocked admits from the head of the queue while there is room, and tells those who look that something changed.
 func (r *room) serveLocked() (admitted []*ticket) {
+	var kept map[*share]bool // somebody who came earlier waits for these
 	for e := r.queue.Front(); e != nil; {
 		t, this := e.Value.(*ticket), e
 		e = e.Next()
+		if over := t.overLocked(); len(over) > 0 {
+			for _, s := range over {
+				if s.endsLocked(t) {
+					if kept == nil {
+						kept = map[*share]bool{}
+					}
+					kept[s] = true
+				}
+			}
+			continue // it holds up nobody else
+		}
+		if slices.ContainsFunc(t.shares, func(s *share) bool { return kept[s] }) {
+			continue
+		}
 		switch {
 		case t.want.fits(r.all.minus(r.used), r.hard):
 			r.queue.Remove(this)
@@ -181,6 +199,7 @@ func (r *room) hold(ts []*ticket) {
 		}
 		r.countLocked(t)
 		t.state, t.own = ticketAdmitted, t.worker == t.worker.session.main
+		t.shareLocked(1)
 		r.used = r.used.plus(t.want)
 		if t.own {
 			r.owned = r.owned.plus(t.want)
@@ -206,6 +225,7 @@ func (r *room) recount(ts []*ticket) {
 
 func (r *room) admitLocked(t *ticket) {
 	t.state, t.place = ticketAdmitted, nil
+	t.shareLocked(1)
 	r.used = r.used.plus(t.want)
 	if t.own {
 		r.owned = r.owned.plus(t.want)

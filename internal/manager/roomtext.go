@@ -62,7 +62,11 @@ func outlasts(want amount, s standing) string {
 }
 
 // waitsFor says what a waiting request waits for.
-func waitsFor(want amount, s standing) string {
+func waitsFor(t *ticket, s standing) string {
+	want := t.want
+	if what := t.waitsInShare(); what != "" {
+		return what
+	}
 	if what := outlasts(want, s); what != "" {
 		return "waits for a session to end: asks for " + what
 	}

@@ -26,6 +26,8 @@ type session struct {
 	project     string
 	shared      []string // see driver.Spec
 	settings    project.Settings
+	shares      []*share       // whose limits hold for its engines
+	behalf      *engine.Behalf // whose it is; nil: the server's own user's
 	created     time.Time
 	token       [sha256.Size]byte
 	key         string               // the token itself: its engines get it
@@ -231,13 +233,13 @@ func stepOf(err error) string {
 
 // spec is what the driver needs to start a worker. Everything it looks at is fixed once a worker is admitted.
 func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
-	b, c := w.batch, work.command
+	b, c, who := w.batch, work.command, s.m.accountOf(s)
 	return driver.Spec{
 		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
 		Argv: c.Argv, Private: c.Private, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
 		Dir: s.project, Alias: s.alias(), Visible: append([]string{s.project}, c.Visible...), Shared: s.shared,
 		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU || s.settings.Limits.HardCPU, CPUSet: w.ticket.cores, TimeLimit: b.timeLimit, GPUs: w.ticket.gpus,
-		UID: s.m.cfg.UID, GID: s.m.cfg.GID, Groups: s.m.cfg.Groups,
+		UID: who.UID, GID: who.GID, Groups: who.Groups, Foreign: s.behalf != nil,
 	}
 }
 

@@ -84,12 +84,12 @@ func (s *session) warn(ctx context.Context) {
 	}
 }
 
-// quota is the most that a project's engines may have together, 0 for no limit.
-type quota struct {
+// bounds are the most that a project's engines may have together, 0 for no limit.
+type bounds struct {
 	workers int
 	amount
 }
 
-func quotaOf(l project.Limits) quota {
-	return quota{l.Workers, amount{memory: bytesOf(l.Memory), cpu: coreUnits(l.CPU), gpus: l.GPUs}}
+func boundsOf(l project.Limits) bounds {
+	return bounds{l.Workers, amount{memory: bytesOf(l.Memory), cpu: coreUnits(l.CPU), gpus: l.GPUs}}
 }

@@ -17,7 +17,7 @@ func (r *room) standing() standing {
 func (r *room) standingLocked() standing {
 	s := standing{all: r.all, free: r.all.minus(r.used), owned: r.owned, hard: r.hard}
 	for e := r.queue.Front(); e != nil && s.head == nil; e = e.Next() {
-		if t := e.Value.(*ticket); t.want.fits(r.all.minus(r.owned), r.hard) {
+		if t := e.Value.(*ticket); t.want.fits(r.all.minus(r.owned), r.hard) && len(t.overLocked()) == 0 {
 			s.head = &t.want
 		}
 	}
@@ -32,7 +32,7 @@ func (r *room) watch(t *ticket) (why string, changed <-chan struct{}) {
 		r.news = make(chan struct{})
 	}
 	if t.state == ticketWaits {
-		why = waitsFor(t.want, r.standingLocked())
+		why = waitsFor(t, r.standingLocked())
 	}
 	return why, r.news
 }

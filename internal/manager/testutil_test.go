@@ -72,6 +72,7 @@ type bench struct {
 	*manager.Manager
 	driver  *fake.Driver
 	project string
+	state   string
 }
 
 type option func(*manager.Config, *fake.Options)
@@ -96,7 +97,7 @@ func newBench(t testing.TB, opts ...option) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, Manager: m, driver: d, project: t.TempDir()}
+	b := &bench{t: t, Manager: m, driver: d, project: t.TempDir(), state: c.StateDir}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), deadline)
 		defer cancel()

@@ -13,6 +13,7 @@ import (
 type Found struct {
 	ID      engine.ID
 	Session engine.ID
+	User    engine.User // whose; zero: the server's own user's
 	Name    string
 	Role    engine.Role
 	Status  engine.Status
@@ -30,7 +31,7 @@ func (m *Manager) Find(id engine.ID) (Found, bool) {
 	st := m.room.standing()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := Found{ID: w.id, Session: s.id, Name: w.batch.name, Role: w.batch.role, Status: w.status, Done: w.doneLocked()}
+	f := Found{ID: w.id, Session: s.id, User: s.user(), Name: w.batch.name, Role: w.batch.role, Status: w.status, Done: w.doneLocked()}
 	if w == s.main {
 		f.Name = s.name
 	}

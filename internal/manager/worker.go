@@ -84,7 +84,7 @@ type worker struct {
 func newWorker(s *session, b *batch, id engine.ID, addr netip.Addr, now time.Time) *worker {
 	w := &worker{id: id, session: s, batch: b, addr: addr, created: now, status: engine.Scheduling}
 	w.ticket.want = b.amount()
-	w.ticket.worker = w
+	w.ticket.worker, w.ticket.shares = w, s.shares
 	return w
 }
 

@@ -20,7 +20,7 @@ type awaitInput struct {
 
 // await answers when the manager does: as one object, or line by line.
 func (s *Server) await(ctx context.Context, in *awaitInput) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/token"
 )
 
 func TestBadRequests(t *testing.T) {
@@ -189,7 +190,9 @@ func FuzzBodies(f *testing.F) {
 	f.Add(`{"n":1e99,"cpu":null,"memory":{}}`)
 	f.Add(`"\u`)
 	f.Add(`{"master_id":"aaaaaaaaaaaaaaaa","cpu":["0.5"],"memory":" 1 ","env":[""],"nvidia_gpu":[]}`)
-	h := New(Config{Manager: &stub{}}).Handler()
+	tokens, _ := token.Open(&memory{})
+	keys := &keys{Manager: &stub{}, tokens: tokens}
+	h := New(Config{Manager: keys, Access: keys}).Handler()
 	f.Fuzz(func(t *testing.T, body string) {
 		for route := range bodies {
 			method, path, _ := strings.Cut(route, " ")

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster/api"
 	"muster/engine"
@@ -19,6 +20,18 @@ type identityKey struct{}
 func identity(ctx context.Context) Identity {
 	id, _ := ctx.Value(identityKey{}).(Identity)
 	return id
+}
+
+// Sender tells of a handler's context who sends the request, and from where: "unix", or an address.
+func Sender(ctx context.Context) (who Identity, from string) {
+	conn, ok := ctx.Value(connKey{}).(net.Conn)
+	if !ok {
+		return identity(ctx), ""
+	}
+	if _, local := conn.(*net.UnixConn); local {
+		return identity(ctx), "unix"
+	}
+	return identity(ctx), hostName(conn.RemoteAddr().String())
 }
 
 // guard holds everything back that does not come from a client of ours with a token: web pages that found the port
@@ -35,12 +48,20 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		known, err := s.authenticate(r)
+		var done func()
+		if err == nil {
+			known, done, err = s.whileGood(known)
+		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="muster"`)
 			if !strings.HasPrefix(r.URL.Path, api.Base+"/") { // html_url in a browser, which then asks for a name: the token
 				w.Header().Add("WWW-Authenticate", `Basic realm="muster: the token is the name"`)
 			}
 			writeError(w, err)
+			return
+		}
+		defer done()
+		if r.URL.Path != api.Base+"/version" && s.tooFast(w, identity(known.Context())) {
 			return
 		}
 		next.ServeHTTP(w, known)
@@ -123,22 +144,63 @@ func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
 		return r, nil
 	}
 	token := tokenOf(r)
-	if token == "" {
+	local, isLocal, err := s.local(r.Context())
+	switch {
+	case err != nil:
+		return nil, err
+	case token == "" && isLocal:
+		return known(r, local), nil
+	case token == "":
 		return nil, engine.Errorf(engine.Unauthorized, "the request has no token").
 			WithHint(`send "Authorization: Bearer TOKEN"`)
 	}
 	id, ok := s.manager.Authenticate(token)
+	if ok && isLocal && !local.Owner && (id.Owner || id.User != local.User) {
+		ok = false // somebody else's
+	}
 	if !ok {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not known to this server").
 			WithHint("tokens change when a server starts, and a session's token ends with the session")
 	}
 	// Engines reach their own session's listener only, so another token than their session's was stolen.
-	if session, ok := SessionOf(r.Context()); ok && id != (Identity{Session: session}) {
+	if session, ok := SessionOf(r.Context()); ok && (id.Owner || id.Session != session) {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not that of session %s, whose engines are served here", session.Short()).
 			WithHint("in an engine, use the token in CDSW_API_KEY")
 	}
-	return r.WithContext(context.WithValue(r.Context(), identityKey{}, id)), nil
+	return known(r, id), nil
 }
+
+func known(r *http.Request, id Identity) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), identityKey{}, id))
+}
+
+// whileGood ends what is done for a request when the token that it came with ends. Whoever waits hears it at once and may say a
+// last word; then the connection is closed, whatever is going on there. done must be called when the request is answered.
+func (s *Server) whileGood(r *http.Request) (_ *http.Request, done func(), err error) {
+	who := identity(r.Context())
+	if who.Token == "" || s.access == nil {
+		return r, func() {}, nil
+	}
+	until := s.access.Until(who)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	stop := context.AfterFunc(until, func() {
+		cancel(errTokenEnded)
+		if conn != nil {
+			conn.SetDeadline(time.Now()) // of a body that is being read
+			conn.SetWriteDeadline(time.Now().Add(lastWrite))
+			time.AfterFunc(lastWrite, func() { conn.Close() })
+		}
+	})
+	if until.Err() != nil {
+		stop()
+		cancel(errTokenEnded)
+		return nil, nil, errTokenEnded
+	}
+	return r.WithContext(ctx), func() { stop(); cancel(nil) }, nil
+}
+
+var errTokenEnded = engine.Errorf(engine.Unauthorized, "the token has ended: it was revoked, or has expired")
 
 // tokenOf takes the token from Bearer, or from Basic as the user's name, which clients of the original send.
 func tokenOf(r *http.Request) string {

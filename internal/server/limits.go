@@ -28,7 +28,7 @@ const (
 // slots counts the large bodies, or the large replies, of each session.
 type slots struct {
 	mu sync.Mutex
-	of map[engine.ID]*slot
+	of map[engine.ID]*slot // by session, or by senderKey
 }
 
 type slot struct {
@@ -80,7 +80,7 @@ func (s *Server) limitBody(ctx huma.Context, next func(huma.Context)) {
 		announced: r.ContentLength, control: http.NewResponseController(w),
 	}
 	b.limit = maxSessionBody
-	if b.who.Owner {
+	if b.who.Person() {
 		b.limit = maxBodyBytes
 	}
 	b.hurry() // for bodies that no handler asks for: net/http reads them before the connection's next request
@@ -140,13 +140,21 @@ func (b *sentBody) takeSlot() error {
 	ctx, cancel := context.WithTimeout(b.ctx, b.s.bodyTimeout)
 	defer cancel()
 	defer context.AfterFunc(b.s.closing, cancel)()
-	release, err := b.s.large.take(ctx, b.who.Session)
+	release, err := b.s.large.take(ctx, senderKey(b.who))
 	if err != nil {
 		return err
 	}
 	b.release = release
 	b.hurry()
 	return nil
+}
+
+// senderKey tells senders apart whose requests take turns: sessions, and users.
+func senderKey(who Identity) engine.ID {
+	if who.Session != "" {
+		return who.Session
+	}
+	return engine.ID("user " + who.User.Name)
 }
 
 // hurry gives the sender its time from now on.

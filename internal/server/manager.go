@@ -14,9 +14,13 @@ import (
 type Manager interface {
 	// Authenticate tells who a token belongs to; false for an unknown one.
 	Authenticate(token string) (Identity, bool)
-	// CreateSession starts a session; the reply holds its token.
-	CreateSession(ctx context.Context, req api.CreateSession) (api.Session, error)
+	// CreateSessionFor starts a session of a user's, or of the server's own user (the zero User); the reply holds its token.
+	CreateSessionFor(ctx context.Context, u engine.User, req api.CreateSession) (api.Session, error)
+	// Sessions lists all sessions, SessionsOf those of one user.
 	Sessions() []api.Session
+	SessionsOf(u engine.User) []api.Session
+	// UserOf tells whose a session is; false if there is none.
+	UserOf(id engine.ID) (engine.User, bool)
 	Session(id engine.ID) (api.Session, error)
 	// EndSession ends a session and everything of it, and returns when it is gone. Idempotent.
 	EndSession(ctx context.Context, id engine.ID, by string) error
@@ -45,6 +49,8 @@ type Manager interface {
 	// Engine finds a worker or a session's own engine by its id or by a prefix of it that is not ambiguous, and its session:
 	// in one session, or in all if session is "".
 	Engine(session engine.ID, id string) (api.Worker, engine.ID, error)
+	// EngineOf is Engine in the sessions of one user.
+	EngineOf(u engine.User, id string) (api.Worker, engine.ID, error)
 	// Console opens the session's console for reading. Done is closed when nothing will follow.
 	Console(session engine.ID) (log *console.Reader, bell *console.Bell, done <-chan struct{}, err error)
 }

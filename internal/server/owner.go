@@ -12,12 +12,9 @@ import (
 
 type connKey struct{}
 
-// connContext remembers connections of which the process at the other end can be asked for.
+// connContext remembers the connection: of some the process at the other end can be asked for, and some are to be closed.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	if u, ok := c.(*net.UnixConn); ok {
-		return context.WithValue(ctx, connKey{}, u)
-	}
-	return ctx
+	return context.WithValue(ctx, connKey{}, Socket(c))
 }
 
 // settleOwner makes sure that a session's owner is the process that asks. A number alone says little: it may be of another

@@ -23,8 +23,8 @@ func (s *Server) register() {
 	add(s, "GET", "/version", "getVersion", "Versions of the server; needs no token", s.getVersion)
 	add(s, "GET", "/openapi.json", "getOpenAPI", "This document", s.getOpenAPI, replies(typeJSON))
 
-	add(s, "GET", "/sessions", "listSessions", "All sessions (owner only)", s.listSessions)
-	add(s, "POST", "/sessions", "createSession", "Start a session (owner only)", s.createSession, created)
+	add(s, "GET", "/sessions", "listSessions", "The sessions that one may see: the owner all, a user the own ones", s.listSessions)
+	add(s, "POST", "/sessions", "createSession", "Start a session (people only)", s.createSession, created)
 	add(s, "GET", "/sessions/{id}", "getSession", "One session", s.getSession)
 	add(s, "DELETE", "/sessions/{id}", "endSession", "End a session and everything of it; returns when it is gone", s.endSession)
 	add(s, "POST", "/sessions/{id}/interrupt", "interruptSession", "Send SIGINT to the session's own engine", s.interrupt)

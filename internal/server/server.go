@@ -40,6 +40,11 @@ type Config struct {
 	// AllowedHosts are further names by which clients may address the server in the Host header. Always allowed:
 	// localhost, "muster" (what clients of the unix socket say) and the address that the connection came in on.
 	AllowedHosts []string
+	// Access is about tokens that people make, and about who did what; nil: there are none.
+	Access Access
+	// Local tells of a request's context who the user of the machine is that sent it, where the connection shows that: such a
+	// request needs no token, and may not have another user's. nil: nobody is known so. False: this connection does not.
+	Local func(ctx context.Context) (Identity, bool, error)
 }
 
 // Server answers the API's requests. Its methods are safe for concurrent use.
@@ -48,12 +53,15 @@ type Server struct {
 	version api.VersionInfo
 	site    api.SiteConfig
 	log     *slog.Logger
+	access  Access // nil: none
+	local   func(ctx context.Context) (Identity, bool, error)
 	hosts   map[string]bool
 	handler http.Handler
 	api     huma.API
 
 	bodyTimeout  time.Duration
 	replyTimeout time.Duration
+	rates        *rates
 	large        slots // for decoding large bodies
 	replies      slots // for making and sending large replies
 
@@ -67,15 +75,21 @@ func New(c Config) *Server {
 	s := &Server{
 		manager: c.Manager,
 		log:     c.Log,
+		local:   c.Local,
+		access:  c.Access,
 		site:    c.Site,
 		hosts:   map[string]bool{"localhost": true, "muster": true},
 
+		rates:        newRates(),
 		bodyTimeout:  bodyTimeout,
 		replyTimeout: replyTimeout,
 		version: api.VersionInfo{
 			API: api.Version, Muster: c.Version, Driver: c.Driver,
 			Started: time.Now().UTC().Format(time.RFC3339),
 		},
+	}
+	if s.local == nil {
+		s.local = func(context.Context) (Identity, bool, error) { return Identity{}, false, nil }
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -87,6 +101,7 @@ func New(c Config) *Server {
 	mux := http.NewServeMux()
 	s.api = humago.New(mux, humaConfig(c.Version))
 	s.register()
+	s.registerAccess()
 	s.registerOriginal()
 	s.handler = s.guard(s.hurried(routed(mux)))
 	return s

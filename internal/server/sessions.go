@@ -24,44 +24,56 @@ type (
 )
 
 // sessionID resolves the {id} of a path, and refuses what the sender may not touch as if it did not exist.
-func sessionID(ctx context.Context, id string) (engine.ID, error) {
+func (s *Server) sessionID(ctx context.Context, id string) (engine.ID, error) {
 	who := identity(ctx)
-	if who.Owner {
+	if who.Person() {
 		if id == "self" {
 			return "", engine.Errorf(engine.NotFound, `"self" is the session that a token was made for, and this token is the owner's`).
 				WithHint("give the session's id; GET %s/sessions lists them", api.Base)
+		}
+		if u, there := s.manager.UserOf(engine.ID(id)); !who.Owner && (!there || u != who.User) {
+			return "", noSession(id)
 		}
 		return engine.ID(id), nil
 	}
 	if id == "self" || engine.ID(id) == who.Session {
 		return who.Session, nil
 	}
-	return "", engine.Errorf(engine.NotFound, "there is no session %q", id)
+	return "", noSession(id)
 }
 
-// ownerOnly refuses sessions' tokens.
-func ownerOnly(ctx context.Context) error {
-	if identity(ctx).Owner {
+func noSession(id string) error { return engine.Errorf(engine.NotFound, "there is no session %q", id) }
+
+// peopleOnly refuses sessions' tokens.
+func peopleOnly(ctx context.Context) error {
+	if identity(ctx).Person() {
 		return nil
 	}
-	return engine.Errorf(engine.NotFound, "only the server's owner may list or start sessions, and this token is a session's").
+	return engine.Errorf(engine.NotFound, "only people may list or start sessions, and this token is a session's").
 		WithHint("the session that the token belongs to is %s/sessions/self", api.Base)
 }
 
 // by names the sender, for the evidence of an end.
 func by(ctx context.Context) string {
 	who := identity(ctx)
-	if who.Owner {
+	switch {
+	case who.Owner:
 		return "user"
+	case who.Person():
+		return "user " + who.User.Name
 	}
 	return "session " + who.Session.Short()
 }
 
 func (s *Server) listSessions(ctx context.Context, _ *struct{}) (*sessionsReply, error) {
-	if err := ownerOnly(ctx); err != nil {
+	if err := peopleOnly(ctx); err != nil {
 		return nil, err
 	}
-	list := append([]api.Session{}, s.manager.Sessions()...)
+	all := s.manager.Sessions
+	if who := identity(ctx); !who.Owner {
+		all = func() []api.Session { return s.manager.SessionsOf(who.User) }
+	}
+	list := append([]api.Session{}, all()...)
 	for i := range list {
 		list[i].Token = ""
 	}
@@ -69,14 +81,14 @@ func (s *Server) listSessions(ctx context.Context, _ *struct{}) (*sessionsReply,
 }
 
 func (s *Server) createSession(ctx context.Context, in *createInput) (*sessionReply, error) {
-	if err := ownerOnly(ctx); err != nil {
+	if err := peopleOnly(ctx); err != nil {
 		return nil, err
 	}
 	stays, err := settleOwner(ctx, &in.Body)
 	if err != nil {
 		return nil, err
 	}
-	session, err := s.manager.CreateSession(ctx, in.Body)
+	session, err := s.manager.CreateSessionFor(ctx, identity(ctx).User, in.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +100,7 @@ func (s *Server) createSession(ctx context.Context, in *createInput) (*sessionRe
 }
 
 func (s *Server) getSession(ctx context.Context, in *SessionPath) (*sessionReply, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +113,7 @@ func (s *Server) getSession(ctx context.Context, in *SessionPath) (*sessionReply
 }
 
 func (s *Server) endSession(ctx context.Context, in *SessionPath) (*empty, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +121,7 @@ func (s *Server) endSession(ctx context.Context, in *SessionPath) (*empty, error
 }
 
 func (s *Server) interrupt(ctx context.Context, in *SessionPath) (*empty, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +129,7 @@ func (s *Server) interrupt(ctx context.Context, in *SessionPath) (*empty, error)
 }
 
 func (s *Server) resize(ctx context.Context, in *resizeInput) (*empty, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}

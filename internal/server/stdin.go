@@ -24,7 +24,7 @@ func plain(write func(w http.ResponseWriter, r *http.Request)) *huma.StreamRespo
 // stdin writes the body to the session's stdin as it comes. The end of the body, also a broken one, closes it: a script
 // that reads to the end must not wait for a client that is gone.
 func (s *Server) stdin(ctx context.Context, in *SessionPath) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ type (
 
 // console streams a session's console.
 func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamRes
 		return nil, positionError(err)
 	}
 	st := stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}
-	if in.Lease && identity(ctx).Owner { // an engine must not hold its own session
+	if in.Lease && identity(ctx).Person() { // an engine must not hold its own session
 		if st.release, err = s.manager.Hold(id); err != nil {
 			cursor.Close()
 			return nil, err

@@ -59,7 +59,7 @@ func (m *stub) Authenticate(token string) (Identity, bool) {
 	return id, ok
 }
 
-func (m *stub) CreateSession(_ context.Context, req api.CreateSession) (api.Session, error) {
+func (m *stub) CreateSessionFor(_ context.Context, _ engine.User, req api.CreateSession) (api.Session, error) {
 	if m.create != nil {
 		return m.create(req)
 	}
@@ -254,4 +254,27 @@ func (m *stub) said() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.calls)
+}
+
+func (m *stub) SessionsOf(u engine.User) []api.Session {
+	var list []api.Session
+	for _, s := range m.Sessions() {
+		if of, _ := m.UserOf(engine.ID(s.ID)); of == u {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func (m *stub) UserOf(id engine.ID) (engine.User, bool) {
+	u, ok := map[engine.ID]engine.User{sessionA: alice, sessionB: bob}[id]
+	return u, ok
+}
+
+func (m *stub) EngineOf(u engine.User, id string) (api.Worker, engine.ID, error) {
+	session := sessionA
+	if u == bob {
+		session = sessionB
+	}
+	return m.Engine(session, id)
 }

@@ -38,7 +38,7 @@ type (
 
 // launch answers first and then lets the workers begin: the master's next line should run before a worker's first.
 func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (s *Server) launch(ctx context.Context, in *launchInput) (*huma.StreamRespo
 
 // restart is a launch of what was launched before.
 func (s *Server) restart(ctx context.Context, in *restartInput) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *Server) launching(id engine.ID, n int, do func(context.Context) (api.Wo
 }
 
 func (s *Server) workers(ctx context.Context, in *listInput) (*huma.StreamResponse, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (s *Server) list(session engine.ID, group string, write func(io.Writer, []a
 }
 
 func (s *Server) stop(ctx context.Context, in *stopInput) (*stoppedReply, error) {
-	id, err := sessionID(ctx, in.ID)
+	id, err := s.sessionID(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,11 @@ func (s *Server) getEngine(ctx context.Context, in *EnginePath) (*engineReply, e
 }
 
 // findEngine finds an engine that the sender may see, and its session. A session's token looks among its own engines
-// only: whether a prefix is ambiguous must not tell of the others.
+// only, a user among those of his sessions: whether a prefix is ambiguous must not tell of the others.
 func (s *Server) findEngine(ctx context.Context, id string) (api.Worker, engine.ID, error) {
-	return s.manager.Engine(identity(ctx).Session, id) // the owner's is ""
+	who := identity(ctx)
+	if who.Person() && !who.Owner {
+		return s.manager.EngineOf(who.User, id)
+	}
+	return s.manager.Engine(who.Session, id) // the owner's is ""
 }

@@ -31,6 +31,7 @@ var migrations = []string{
 		record  TEXT NOT NULL,
 		PRIMARY KEY (session, engine)
 	) WITHOUT ROWID;`,
+	createTokens,
 }
 
 // migrate brings the database to this release's form.

@@ -148,3 +148,11 @@ func scheme(r *http.Request) string {
 	}
 	return "http"
 }
+
+// nameOf is a host without its port.
+func nameOf(hostport string) string {
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		hostport = name
+	}
+	return strings.ToLower(strings.Trim(hostport, "[]"))
+}

@@ -23,7 +23,7 @@ type visitor struct {
 }
 
 func (v visitor) mayReach(e Engine) bool {
-	return v.anybody || v.Owner || v.Session != "" && v.Session == e.Session
+	return v.anybody || v.Owner || v.Session != "" && v.Session == e.Session || v.Person() && v.User == e.User
 }
 
 // admit finds out who asks for an address. After false it has answered: a login, a refusal, or the redirect that takes a
@@ -45,6 +45,9 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, a address) (visi
 	}
 	if token, ok := param(r, tokenParam); ok {
 		who, known := g.manager.Authenticate(token)
+		if known && navigates(r) {
+			g.loggedIn(r.Context(), who)
+		}
 		switch {
 		case !known:
 			show(w, r, unauthorized("The token in the address is not known to this server."))
@@ -101,7 +104,7 @@ func (g *Gateway) credentials(r *http.Request, a address) (engine.Identity, mean
 // ticket reads our cookie. There may be several of its name: pages can add some of a longer path.
 func (g *Gateway) ticket(r *http.Request, h host, scope string) (engine.Identity, bool) {
 	for _, c := range r.CookiesNamed(cookieName(h)) {
-		if who, ok := g.tickets.open(scope, c.Value); ok {
+		if who, ok := g.tickets.open(scope, c.Value); ok && g.until(who).Err() == nil {
 			return who, true
 		}
 	}

@@ -66,13 +66,19 @@ func (g *Gateway) leads(who engine.Identity, a address) bool {
 // recognise takes the token, which becomes the login's cookie, or the person's own browser, or the cookie of an earlier login.
 func (g *Gateway) recognise(w http.ResponseWriter, r *http.Request, h host, token string) (engine.Identity, bool) {
 	if token == "" {
-		if shows(r) && !forwarded(r) && g.person(r.Context()) {
-			return engine.Identity{Owner: true}, true
+		if shows(r) && !forwarded(r) {
+			if who, ok := g.person(r.Context()); ok {
+				g.loggedIn(r.Context(), who)
+				return who, true
+			}
 		}
 		return g.ticket(r, h, loginScope)
 	}
 	who, ok := g.manager.Authenticate(token)
-	if before, _ := g.ticket(r, h, loginScope); ok && !before.Owner { // a session's token takes nothing away from the owner
+	if ok {
+		g.loggedIn(r.Context(), who)
+	}
+	if before, _ := g.ticket(r, h, loginScope); ok && (who.Person() || !before.Person()) { // a session's token takes nothing away from a person
 		setCookie(w, r, h, loginPath, g.tickets.seal(loginScope, who))
 	}
 	return who, ok

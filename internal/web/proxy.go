@@ -29,21 +29,22 @@ const (
 	lastWrite         = time.Second // what a request that Close breaks off may still write
 )
 
-// proxy hands a request to the engine, and what comes back to the client, as it comes.
-func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, a address, e Engine) {
+// proxy hands a request to the engine, and what comes back to the client, as it comes, for as long as until lasts.
+func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, a address, e Engine, until context.Context) {
 	client := http.NewResponseController(w)
 	if r.ContentLength != 0 {
 		client.EnableFullDuplex() // else the reply would wait for the request's end; there is always HTTP/1 below
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	stop := context.AfterFunc(g.closing, func() {
+	breakOff := func() {
 		cancel()
 		// A client that neither sends nor reads would hold Close up.
 		client.SetReadDeadline(time.Now())
 		client.SetWriteDeadline(time.Now().Add(lastWrite))
-	})
-	defer stop()
+	}
+	defer context.AfterFunc(g.closing, breakOff)()
+	defer context.AfterFunc(until, breakOff)()
 	p := httputil.ReverseProxy{
 		Transport:      g.pool(e),
 		FlushInterval:  -1,

@@ -4,7 +4,9 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +18,6 @@ import (
 const (
 	ticketLife = 24 * time.Hour
 	codeLife   = 30 * time.Second // a redirect's way through the browser
-	ownerName  = "owner"          // in tickets; no engine's id, which has 16 characters
 )
 
 // tickets makes and reads what browsers hold: cookies, which anybody who has the key can check, and codes, which are good
@@ -43,11 +44,11 @@ func newTickets() *tickets {
 
 // seal makes a cookie's value: "WHO.EXPIRES.MAC". The MAC also covers the scope, which the reader knows.
 func (t *tickets) seal(scope string, who engine.Identity) string {
-	name := ownerName
-	if !who.Owner {
-		name = string(who.Session)
+	name, err := json.Marshal(who)
+	if err != nil {
+		panic(err) // texts and numbers only
 	}
-	text := name + "." + strconv.FormatInt(t.now().Add(ticketLife).Unix(), 10)
+	text := base64.RawURLEncoding.EncodeToString(name) + "." + strconv.FormatInt(t.now().Add(ticketLife).Unix(), 10)
 	return text + "." + hex.EncodeToString(t.mac(scope, text))
 }
 
@@ -65,10 +66,12 @@ func (t *tickets) open(scope, ticket string) (engine.Identity, bool) {
 	if n, err := strconv.ParseInt(expires, 10, 64); err != nil || t.now().Unix() >= n {
 		return engine.Identity{}, false
 	}
-	if name == ownerName {
-		return engine.Identity{Owner: true}, true
+	var who engine.Identity
+	b, err := base64.RawURLEncoding.DecodeString(name)
+	if err != nil || json.Unmarshal(b, &who) != nil {
+		return engine.Identity{}, false
 	}
-	return engine.Identity{Session: engine.ID(name)}, true
+	return who, true
 }
 
 func (t *tickets) mac(scope, text string) []byte {

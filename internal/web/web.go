@@ -75,7 +75,8 @@ type Manager interface {
 // Engine is what people are told of an engine, and who may reach it.
 type Engine struct {
 	ID      engine.ID
-	Session engine.ID // the session it belongs to; its own id for a session's own engine
+	Session engine.ID   // the session it belongs to; its own id for a session's own engine
+	User    engine.User // whose session that is; zero: the server's own user's
 	Name    string
 	Role    engine.Role
 	Status  engine.Status
@@ -88,27 +89,36 @@ type Config struct {
 	// Domain is the server's name for people, "localhost:8480". Only the name counts: the port is whatever the client says,
 	// so that forwarded ports work. Always served besides: localhost, loopback addresses, and the address that the
 	// connection came in on.
-	Domain  string
+	Domain string
+	// Names are those by which clients of the API ask for the server where it has others. Engines have no addresses there.
+	Names   []string
 	Manager Manager
 	// Session tells of a request's context whether its listener is that of a session's engines, and of which. A server puts
 	// it there in http.Server.BaseContext. nil: no such listeners; every request must log in.
 	Session func(ctx context.Context) (engine.ID, bool)
-	// Person tells of a request's context whether the program that sent it is run by the server's owner, on this machine. Of a
-	// browser that is as good as a login. nil: nobody is known so.
-	Person func(ctx context.Context) bool
-	Next   http.Handler // whatever is no address of an engine
-	Log    *slog.Logger // nil: slog.Default
+	// Person tells of a request's context who on this machine runs the program that sent it, if that is known: the server's
+	// owner, or one of its users. Of a browser that is as good as a login. nil: nobody is known so.
+	Person func(ctx context.Context) (engine.Identity, bool)
+	// Until ends when an identity does, as with a token that is revoked, and with it what is being answered. nil: none ever does.
+	Until func(who engine.Identity) context.Context
+	// Login is told of every login by token or person. nil: nobody is.
+	Login func(ctx context.Context, who engine.Identity)
+	Next  http.Handler // whatever is no address of an engine
+	Log   *slog.Logger // nil: slog.Default
 }
 
 // Gateway is the handler. Its methods are safe for concurrent use.
 type Gateway struct {
-	manager Manager
-	names   []string // under which the server, and as sub-domains of which its engines, are reached
-	session func(ctx context.Context) (engine.ID, bool)
-	person  func(ctx context.Context) bool
-	next    http.Handler
-	log     *slog.Logger
-	tickets *tickets
+	others   map[string]bool // further names, of the API alone
+	manager  Manager
+	names    []string // under which the server, and as sub-domains of which its engines, are reached
+	session  func(ctx context.Context) (engine.ID, bool)
+	person   func(ctx context.Context) (engine.Identity, bool)
+	until    func(who engine.Identity) context.Context
+	loggedIn func(ctx context.Context, who engine.Identity)
+	next     http.Handler
+	log      *slog.Logger
+	tickets  *tickets
 
 	closing context.Context
 	cancel  context.CancelFunc
@@ -128,11 +138,21 @@ func New(c Config) *Gateway {
 	if h, ok := splitHost(c.Domain); ok && h.name != "localhost" {
 		g.names = append(g.names, h.name)
 	}
+	g.others = map[string]bool{}
+	for _, name := range c.Names {
+		g.others[nameOf(name)] = true
+	}
 	if g.session == nil {
 		g.session = func(context.Context) (engine.ID, bool) { return "", false }
 	}
 	if g.person == nil {
-		g.person = func(context.Context) bool { return false }
+		g.person = func(context.Context) (engine.Identity, bool) { return engine.Identity{}, false }
+	}
+	if g.until = c.Until; g.until == nil {
+		g.until = func(engine.Identity) context.Context { return context.Background() }
+	}
+	if g.loggedIn = c.Login; g.loggedIn == nil {
+		g.loggedIn = func(context.Context, engine.Identity) {}
 	}
 	if g.log == nil {
 		g.log = slog.Default()
@@ -165,6 +185,10 @@ func (g *Gateway) begin() bool {
 
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, ok := g.serves(r)
+	if !ok && g.others[nameOf(r.Host)] {
+		g.next.ServeHTTP(w, r)
+		return
+	}
 	if !ok {
 		show(w, r, wrongHost(r.Host, g.names[len(g.names)-1]))
 		return
@@ -210,6 +234,6 @@ func (g *Gateway) serveEngine(w http.ResponseWriter, r *http.Request, a address)
 		show(w, r, closing())
 	default:
 		defer g.running.Done()
-		g.proxy(w, g.withoutOurs(r), a, e)
+		g.proxy(w, g.withoutOurs(r), a, e, g.until(who.Identity))
 	}
 }

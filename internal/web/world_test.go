@@ -109,7 +109,7 @@ func newWorld(t *testing.T) *world {
 			id, ok := ctx.Value(sessionKey{}).(engine.ID)
 			return id, ok
 		},
-		Person: func(context.Context) bool { return w.person.Load() },
+		Person: func(context.Context) (engine.Identity, bool) { return engine.Identity{Owner: true}, w.person.Load() },
 		Next:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, nextAnswers) }),
 	})
 	w.server = &http.Server{Handler: w.gateway, ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelError),

@@ -54,6 +54,10 @@ class _Connection(http.client.HTTPConnection):
         super().connect()
         # A server on a machine that died must not be awaited for ever.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self.url.startswith("https:"):
+            from . import _tls  # an engine must not pay for it
+
+            self.sock = _tls.wrap(self.sock, self.host)
 
     def __del__(self) -> None:
         # A thread that ended leaves its connection to nobody.
@@ -64,7 +68,7 @@ class _Connection(http.client.HTTPConnection):
 
     def usable(self, careful: bool) -> bool:
         """Report whether a next request may go here; careful: also that the server can hardly have given it up."""
-        if self.sock is None or (careful and time.monotonic() - self.used > _YOUNG):
+        if self.sock is None or self.url.startswith("https:") or (careful and time.monotonic() - self.used > _YOUNG):
             return False
         try:  # nothing is to be read between requests: end of file says that the server closed it
             self.sock.setblocking(False)
@@ -233,8 +237,8 @@ def _unreachable(url: str, e: OSError) -> MusterError:
 def address(url: str) -> Tuple[str, int]:
     try:
         parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname:
-            return parts.hostname, parts.port or 80
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
     except ValueError:
         pass
     raise NoSessionError("MUSTER_URL is %r, which is no address of a server" % url, "it has the form http://host:port")

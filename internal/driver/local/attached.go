@@ -72,11 +72,12 @@ func (s *session) attached() *wire.Attached {
 	if a == nil {
 		return nil
 	}
-	return &wire.Attached{Name: a.Name, PID: a.PID, Address: s.Address().String()}
+	return &wire.Attached{Name: a.Name, PID: a.PID, Address: s.Address().String(), UID: a.UID}
 }
 
 // serveAttached opens the way from engines to the session's process, which they also find by the session's id as a name.
 func (s *session) serveAttached() error {
+	s.hub.Admit(s.spec.Attached.UID)
 	if err := s.hub.Name(string(s.spec.ID), s.hub.Own()); err != nil {
 		return fmt.Errorf("name the session's process: %w", err)
 	}

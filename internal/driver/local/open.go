@@ -170,7 +170,7 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 		return nil, err
 	}
 	if a := config.Attached; a != nil {
-		spec.Attached = &driver.Attached{Name: a.Name, PID: a.PID} // it lives, for the keeper does
+		spec.Attached = &driver.Attached{Name: a.Name, PID: a.PID, UID: a.UID} // it lives, for the keeper does
 	}
 	s := newSession(d, spec)
 	s.conn = conn

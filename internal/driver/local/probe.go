@@ -42,13 +42,19 @@ func (d *Driver) Probe(ctx context.Context, p engine.Probe) (stdout, stderr []by
 		return nil, nil, notRun(name, "lock the private folder", err)
 	}
 	defer lock.Close()
-	groups, err := os.Getgroups()
-	if err != nil {
-		return nil, nil, notRun(name, "find its groups", err)
+	as := p.As
+	if as == nil {
+		groups, err := os.Getgroups()
+		if err != nil {
+			return nil, nil, notRun(name, "find its groups", err)
+		}
+		as = &engine.Account{User: engine.User{UID: os.Getuid()}, GID: os.Getgid(), Groups: groups}
+	} else if err := os.Chmod(filepath.Join(private, "tmp"), 0o777|os.ModeSticky); err != nil {
+		return nil, nil, notRun(name, "give its user a private folder", err)
 	}
 	spec, err := wire.MemoryFile("probe spec", wire.EngineSpec{
 		ID: string(id), Argv: p.Argv, Env: p.Env, Dir: p.Dir, Hostname: "probe", Address: "127.0.0.1",
-		UID: os.Getuid(), GID: os.Getgid(), Groups: groups, Plain: d.rung == Plain, PrivateDir: private,
+		UID: as.UID, GID: as.GID, Groups: as.Groups, Foreign: p.As != nil, Plain: d.rung == Plain, PrivateDir: private,
 		Visible: append([]string{p.Dir}, p.Visible...), Shared: p.Shared, Hidden: d.hiddenDirs(), ReadOnly: d.config.ReadOnly, Writable: p.Writable,
 		ShmBytes: probeMemory / 2,
 	})

@@ -21,7 +21,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 	w := wire.EngineSpec{
 		ID: string(spec.ID), Name: spec.Name, Role: string(spec.Role), Main: spec.Role == engine.RoleSession,
 		Argv: s.argv(spec), Env: spec.Env, Files: spec.Files, Dir: spec.Dir, Alias: spec.Alias, Hostname: spec.Hostname,
-		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups,
+		Address: spec.Address.String(), UID: spec.UID, GID: spec.GID, Groups: spec.Groups, Foreign: spec.Foreign,
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
 		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
 		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes, TimeLimit: spec.TimeLimit,

@@ -62,6 +62,7 @@ type Attached struct {
 	Name    string `json:"name"`
 	PID     int    `json:"pid"`
 	Address string `json:"address"`
+	UID     int    `json:"uid"` // of its user
 }
 
 // Request is a message from the server to the keeper. Every Request is answered by one Event with the same Seq.
@@ -172,6 +173,7 @@ type EngineSpec struct {
 	UID         int               `json:"uid"`
 	GID         int               `json:"gid"`
 	Groups      []int             `json:"groups,omitempty"`
+	Foreign     bool              `json:"foreign,omitempty"` // not the server's user: what paths lead to is looked at with the user's rights
 	Plain       bool              `json:"plain,omitempty"`
 	PrivateDir  string            `json:"private_dir"`       // folder of the engine on the host: tmp/, and files/ on the plain rung
 	TmpDir      string            `json:"tmp_dir,omitempty"` // on the plain rung: is to be made; empty: tmp/ in PrivateDir

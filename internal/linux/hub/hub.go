@@ -60,6 +60,7 @@ type Hub struct {
 	listeners map[*listener]bool
 	services  []func() error // what Close ends first: outbound and DNS
 	process   *process       // the session's, if it is served
+	user      int            // whose programs on the host reach the gateway of a linked hub
 
 	fail func(step string) error // tests let steps fail here
 }
@@ -101,7 +102,7 @@ func Open(ns *os.File, prefix netip.Prefix) (*Hub, error) {
 func newHub(prefix netip.Prefix) *Hub {
 	return &Hub{
 		prefix: prefix, gateway: prefix.Addr().Next(), pool: newPool(prefix), names: newNames(prefix),
-		attached: map[netip.Addr]time.Time{}, listeners: map[*listener]bool{},
+		attached: map[netip.Addr]time.Time{}, listeners: map[*listener]bool{}, user: os.Geteuid(),
 	}
 }
 

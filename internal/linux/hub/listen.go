@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 
 	"muster/internal/linux/netns"
@@ -21,7 +20,7 @@ type listener struct {
 }
 
 // Listen listens on a TCP port of the gateway (0: any), which the engines of this session can reach, and no other
-// engine; of a linked hub the processes of this process's user on the host can, and no other user. It lives until it is
+// engine; of a linked hub the processes of one user on the host (Admit) can, and no other user. It lives until it is
 // closed or the hub is.
 func (h *Hub) Listen(port int) (net.Listener, error) {
 	if port < 0 || port > 65535 {
@@ -60,7 +59,14 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// welcome reports whether a connection comes from an engine, or over the host's link from a program of this process's user:
+// Admit says whose programs on the host reach the gateway of a linked hub: of this process's user, if nobody is named.
+func (h *Hub) Admit(uid int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.user = uid
+}
+
+// welcome reports whether a connection comes from an engine, or over the host's link from a program of the admitted user:
 // the link is a route, and routes are every user's.
 func (h *Hub) welcome(c *net.TCPConn) bool {
 	from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
@@ -68,7 +74,9 @@ func (h *Hub) welcome(c *net.TCPConn) bool {
 		return true
 	}
 	uid, err := peer.TCPUser(c.LocalAddr().(*net.TCPAddr).AddrPort(), from)
-	return err == nil && (uid == os.Geteuid() || uid == 0)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return err == nil && (uid == h.user || uid == 0)
 }
 
 func (l *listener) port() uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }

@@ -90,7 +90,7 @@ func holders(pid int, session string, all []socket) (held, error) {
 		inodes := socketsOf(p, wanted)
 		switch {
 		case len(inodes) == 0:
-		case family[p] || saysSession(p, pid, session):
+		case family[p] && ofUser(p, pid) || saysSession(p, pid, session):
 			for _, i := range inodes {
 				h.ours[i] = true
 			}
@@ -159,6 +159,16 @@ func socketsOf(pid int, wanted map[string]uint64) (inodes []uint64) {
 		}
 	}
 	return inodes
+}
+
+// ofUser reports whether a descendant's sockets are its ancestor's to give away: not if it became another user's, as by su. Those
+// that root's programs made are.
+func ofUser(pid, ancestor int) bool {
+	var a, b unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &a) != nil || unix.Stat(fmt.Sprintf("/proc/%d", ancestor), &b) != nil {
+		return false
+	}
+	return a.Uid == b.Uid || b.Uid == 0
 }
 
 // saysSession reports whether a process of the same user was started with the session's id in its environment.

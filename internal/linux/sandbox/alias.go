@@ -17,22 +17,22 @@ type Alias struct {
 
 // make shows the target at the path. If the host has no folder there, nothing is made on the host: the folder above is covered by
 // one in memory that shows all that is in it, and the path besides. What the host puts there later is not seen.
-func (a Alias) make() error {
+func (a Alias) make(look func(func() error) error) error {
 	if a.Path == "" {
 		return nil
 	}
-	target, err := os.Stat(a.Target)
-	if err != nil {
+	var folder visiblePath
+	err := look(func() (err error) {
+		folder, err = openPath(a.Target) // as it is now: the cover may hide it
 		return err
-	}
-	if at, err := os.Stat(a.Path); err == nil && os.SameFile(at, target) {
-		return nil
-	}
-	folder, err := openPath(a.Target) // as it is now: the cover may hide it
+	})
 	if err != nil {
 		return err
 	}
 	defer folder.file.Close()
+	if at, err := os.Stat(a.Path); err == nil && os.SameFile(at, folder.info) {
+		return nil
+	}
 	if info, err := os.Lstat(a.Path); err != nil || !info.IsDir() {
 		if err := a.coverParent(); err != nil {
 			return err
@@ -49,6 +49,10 @@ func (a Alias) coverParent() error {
 		return fmt.Errorf("%s does not exist", filepath.Dir(a.Path))
 	}
 	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(parent)
 	if err != nil {
 		return err
 	}
@@ -72,7 +76,7 @@ func (a Alias) coverParent() error {
 			keep = append(keep, p)
 		}
 	}
-	if err := mount("tmpfs", parent, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=1m,mode=0755"); err != nil {
+	if err := mount("tmpfs", parent, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("size=1m,mode=%04o", info.Mode().Perm())); err != nil {
 		return err
 	}
 	for _, p := range keep {

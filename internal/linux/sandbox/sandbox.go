@@ -35,6 +35,8 @@ type Config struct {
 	Home        Alias             // a second path to a folder
 	Groups      Groups            // the engine's own control groups, which the caller is in; zero: it sees none
 	UID, GID    int               // owner of the private folder
+	// Look opens, with the engine's user's rights, what paths of the user's lead to; nil: with this process's.
+	Look func(files func()) error `json:"-"`
 }
 
 // PrivateDir is the folder that only the engine sees. It lies in the engine's own /dev, so that no mount point is
@@ -70,7 +72,11 @@ func Enter(c Config) error {
 	for _, w := range writable {
 		shared = append(shared[:len(shared):len(shared)], w.path)
 	}
-	keep, err := openVisible(slices.Concat(c.Visible, c.Writable), shared, covered)
+	var keep visible
+	err = c.look(func() (err error) {
+		keep, err = openVisible(slices.Concat(c.Visible, c.Writable), shared, covered)
+		return err
+	})
 	if err != nil {
 		return &Step{"visible paths", err}
 	}
@@ -91,7 +97,7 @@ func Enter(c Config) error {
 		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
 		{"read-only folders", func() error { return readOnly(c.ReadOnly) }},
 		{"writable folders", writable.mount},
-		{"home alias", c.Home.make}, // what is hidden or read-only is that there too
+		{"home alias", func() error { return c.Home.make(c.look) }}, // what is hidden or read-only is that there too
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
 		{"/sys", func() error { return coverSys(c.Groups) }},
@@ -103,6 +109,18 @@ func Enter(c Config) error {
 		}
 	}
 	return nil
+}
+
+// look opens what paths of the engine's user lead to.
+func (c Config) look(files func() error) error {
+	if c.Look == nil {
+		return files()
+	}
+	var failed error
+	if err := c.Look(func() { failed = files() }); err != nil {
+		return err
+	}
+	return failed
 }
 
 func mount(source, target, fstype string, flags uintptr, data string) error {

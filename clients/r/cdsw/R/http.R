@@ -143,6 +143,7 @@ new_request <- function(method, body, accept, key = Sys.getenv("CDSW_API_KEY")) 
     customrequest = method, noproxy = "*", connecttimeout = 10, tcp_keepalive = 1L,
     useragent = paste0("muster-r/", client_version), fresh_connect = TRUE, forbid_reuse = TRUE
   )
+  known_by(handle)
   if (!is.null(body)) {
     payload <- charToRaw(enc2utf8(as.character(jsonlite::toJSON(body, auto_unbox = TRUE, digits = NA, null = "null"))))
     curl::handle_setopt(handle, post = TRUE, postfieldsize = length(payload), postfields = payload)
@@ -154,9 +155,19 @@ new_request <- function(method, body, accept, key = Sys.getenv("CDSW_API_KEY")) 
   handle
 }
 
+# Says how a server is known that is asked by https: by the machine's authorities, by those in MUSTER_TLS_CA, or by its key alone.
+known_by <- function(handle) {
+  authorities <- Sys.getenv("MUSTER_TLS_CA")
+  if (nzchar(authorities)) curl::handle_setopt(handle, cainfo = authorities)
+  fingerprint <- Sys.getenv("MUSTER_TLS_FINGERPRINT")
+  if (nzchar(fingerprint)) {
+    curl::handle_setopt(handle, pinnedpublickey = fingerprint, ssl_verifypeer = 0L, ssl_verifyhost = 0L)
+  }
+}
+
 server_url <- function() {
   url <- Sys.getenv("MUSTER_URL")
-  if (!grepl("^http://[^/]+", url)) {
+  if (!grepl("^https?://[^/]+", url)) {
     muster_stop(
       "no_session", sprintf("MUSTER_URL is %s, which is no address of a server", shown(url)), "it has the form http://host:port"
     )

@@ -1,0 +1,104 @@
+package audit
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func read(t *testing.T, l *Log, since time.Time) (all []Entry) {
+	t.Helper()
+	if err := l.Each(since, func(e Entry) error { all = append(all, e); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestAudit(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, late := time.Unix(1000, 0), time.Unix(2000, 0)
+	engines := make([]string, 50)
+	for _, e := range []Entry{
+		{At: early, Action: Launch, User: "alice", UID: 1, From: "unix", Engines: engines, About: strings.Repeat("x", 2000), Result: "ok"},
+		{At: late, Action: Stop, User: "bob", UID: 2, From: "10.0.0.1", Result: "not_found"},
+	} {
+		if err := l.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Close()
+	// A crash has torn the last line: it is one line less, and not the next one too.
+	path := filepath.Join(dir, "audit.jsonl")
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString(`{"at":"2026-01-01T00:`)
+	f.Close()
+	if l, err = Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Add(Entry{At: late, Action: CreateToken, User: "alice", Result: "ok"}); err != nil {
+		t.Fatal(err)
+	}
+	all := read(t, l, time.Time{})
+	if len(all) != 3 || all[0].Action != Launch || all[2].Action != CreateToken || len(all[0].Engines) != maxEngines || len(all[0].About) > maxText+4 {
+		t.Errorf("%+v", all)
+	}
+	if all := read(t, l, late); len(all) != 2 {
+		t.Errorf("since: %+v", all)
+	}
+	stop := errors.New("enough")
+	if err := l.Each(time.Time{}, func(Entry) error { return stop }); err != stop {
+		t.Errorf("%v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
+}
+
+// The files turn, nothing of the newer ones is lost, and there are no more than so many.
+func TestAuditTurns(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.max = 500
+	const lines = 200
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range lines / 4 {
+				if err := l.Add(Entry{At: time.Now(), Action: Launch, User: "alice", From: "unix", Result: "ok"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	files, _ := filepath.Glob(filepath.Join(dir, "audit*.jsonl"))
+	if len(files) != maxOld+1 {
+		t.Errorf("%d files", len(files))
+	}
+	all := read(t, l, time.Time{})
+	per := len(all) / len(files)
+	if per < 2 || len(all) < per*maxOld {
+		t.Errorf("%d lines in %d files", len(all), len(files))
+	}
+	for i := 1; i < len(all); i++ {
+		if all[i].At.Before(all[i-1].At.Add(-time.Second)) {
+			t.Errorf("line %d is older than the one before", i)
+		}
+	}
+}
