@@ -92,11 +92,8 @@ func TestEscapes(t *testing.T) {
 	}
 	defer leaked.Close()
 	n := newNeighbour(t, leaked, leaked)
-	program, err := os.ReadFile("testdata/escape.py")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.write("escape.py", string(program))
+	program, env := escapeProgram(t)
+	n.write("escape.py", program)
 	if err := syscall.Mknod(filepath.Join(n.project, "node"), syscall.S_IFCHR|0o666, 1<<8|9); err != nil { // urandom
 		t.Fatal(err)
 	}
@@ -111,14 +108,8 @@ func TestEscapes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	hidden := strings.Join([]string{secret, socket, filepath.Join(n.root, "run", "server.sock"), filepath.Join(n.root, "run"), filepath.Join(n.root, "state", "sessions")}, ":")
-	for _, path := range strings.Split(hidden, ":") {
-		if _, err := os.Stat(path); err != nil {
-			t.Fatalf("what is to be hidden is not there: %v", err)
-		}
-	}
-	comm, _ := os.ReadFile("/proc/self/comm")
-	n.env = append(n.env, "HIDDEN="+hidden, "STRANGER="+strings.TrimSpace(string(comm)))
+	n.env = append(n.env, env(secret, socket, filepath.Join(n.root, "run", "server.sock"), filepath.Join(n.root, "run"),
+		filepath.Join(n.root, "state", "sessions"))...)
 	r := n.muster("run", "escape.py").ok(t)
 	judged(t, "a session", r.out)
 	r = n.script(`
