@@ -24,6 +24,18 @@ type neighbour struct {
 func newNeighbour(t *testing.T, files ...*os.File) *neighbour {
 	t.Helper()
 	w := newWorld(t)
+	root, err := os.MkdirTemp("/var/lib", "muster-test-") // where what is hidden is hidden by name: engines have a /tmp of their own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	w.root, w.project = root, filepath.Join(root, "project")
+	for _, d := range []string{w.project, filepath.Join(root, "run"), filepath.Join(root, "state")} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.env = append(w.env, "MUSTER_RUNTIME_DIR="+filepath.Join(root, "run"), "MUSTER_STATE_DIR="+filepath.Join(root, "state"))
 	cmd := w.cmd("up")
 	cmd.ExtraFiles = files // left open by whoever started it
 	n := &neighbour{world: w, server: w.begin(cmd)}
@@ -108,8 +120,12 @@ func TestEscapes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	n.env = append(n.env, env(secret, socket, filepath.Join(n.root, "run", "server.sock"), filepath.Join(n.root, "run"),
-		filepath.Join(n.root, "state", "sessions"))...)
+	others, err := filepath.Glob(filepath.Join(n.root, "state", "sessions", "*", "keeper.json"))
+	if err != nil || len(others) == 0 {
+		t.Fatalf("the neighbour's session is not there: %v", err)
+	}
+	n.env = append(n.env, env(secret, socket, others[0], filepath.Join(n.root, "run", "server.sock"), filepath.Join(n.root, "run", "token"),
+		filepath.Join(n.root, "state", "muster.db"))...)
 	r := n.muster("run", "escape.py").ok(t)
 	judged(t, "a session", r.out)
 	r = n.script(`

@@ -235,7 +235,7 @@ func driverConfig(p paths, c config) (local.Config, error) {
 	}
 	return local.Config{
 		Dir: p.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Refused: c.refused, Network: c.network,
-		Hidden: []string{p.runtime, p.others}, ReadOnly: []string{p.cache},
+		Hidden: []string{p.runtime, p.state, p.others}, ReadOnly: []string{p.cache},
 	}, nil
 }
 

@@ -14,11 +14,11 @@ import (
 
 // paths are the folders of an installation.
 type paths struct {
-	state    string
-	sessions string // in state, a folder for each session: engines must not see it
+	state    string // records, consoles, tokens, audit: engines must not see it
+	sessions string // in state, a folder for each session
 	cache    string // keeper, clients, R library: engines need it, and it can be deleted while no server runs
 	runtime  string // socket and token: engines must not see it
-	// others is where sessions lie if nobody says otherwise: those of the user's other servers, which engines must not see.
+	// others is where all that lies if nobody says otherwise: that of the user's other servers, which engines must not see.
 	others string
 }
 
@@ -46,7 +46,7 @@ func findPaths(stateDir string) (paths, error) {
 	if p.cache, err = filepath.Abs(cache); err != nil {
 		return p, err
 	}
-	p.others = filepath.Join(defaultFolder("/var/lib/muster", "XDG_STATE_HOME", ".local/state"), "sessions")
+	p.others = defaultFolder("/var/lib/muster", "XDG_STATE_HOME", ".local/state")
 	p.sessions, p.runtime = filepath.Join(p.state, "sessions"), cli.RuntimeDir(os.Getenv)
 	for dir, mode := range map[string]os.FileMode{p.sessions: 0o700, p.cache: 0o755} {
 		if err := os.MkdirAll(dir, mode); err != nil {
