@@ -64,11 +64,12 @@ func killServer(c *chaos, r *rand.Rand) string {
 }
 
 func pauseServer(c *chaos, r *rand.Rand) string {
-	pid := c.operator.pid()
-	unix.Kill(pid, unix.SIGSTOP)
+	server := hold([]proc{{pid: c.operator.pid()}})
+	defer server.close()
+	server.signal(unix.SIGSTOP)
 	time.Sleep(between(r, 100*time.Millisecond, time.Second))
 	from := time.Now()
-	unix.Kill(pid, unix.SIGCONT)
+	server.signal(unix.SIGCONT)
 	if !until(c.operator.api.answers) {
 		c.violate("the server does not answer after SIGCONT")
 	}
