@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test examples mutants network fresh lint clean
+.PHONY: help build demo test examples mutants network fresh test-vm lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ network: build ## both network examples, RUNS times each in a row (default 100)
 
 fresh: ## the two commands of the README on a fresh Debian 12 (debootstrap, root)
 	@scripts/fresh
+
+test-vm: build ## Debian's own kernel in a virtual machine: pure cgroup v2, all rungs, a reboot, no memory left; SCENARIOS="suite reboot" for some
+	@scripts/test-vm $(SCENARIOS)
 
 clean: ## remove what was built
 	rm -rf bin build $(KEEPER)

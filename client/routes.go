@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/url"
+	"time"
 
 	"muster/api"
 )
@@ -100,11 +101,19 @@ func (c *Client) Workers(ctx context.Context, session, group string) (w api.Work
 
 // Await waits for workers. progress, if not nil, is called when the counts change.
 func (c *Client) Await(ctx context.Context, session string, req api.Await, progress func(api.AwaitProgress)) (a api.Awaited, err error) {
-	if progress == nil {
-		err = c.call(ctx, "POST", sessionPath(session, "/await"), req, &a)
-		return a, err
-	}
-	return c.awaitLines(ctx, session, req, progress)
+	began, limit, again := time.Now(), req.Timeout, false
+	err = c.patiently(ctx, func() (err error) {
+		if limit > 0 && again { // the next server has what is left of it
+			req.Timeout = max(limit-time.Since(began).Seconds(), 0.001)
+		}
+		again = true
+		if progress == nil {
+			return c.call(ctx, "POST", sessionPath(session, "/await"), req, &a)
+		}
+		a, err = c.awaitLines(ctx, session, req, progress)
+		return err
+	})
+	return a, err
 }
 
 // Stop stops workers.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/url"
 	"strconv"
-	"time"
 
 	"muster/internal/console"
 )
@@ -161,37 +160,15 @@ func (s *ConsoleStream) Next() (console.Record, console.Position, error) {
 			return console.Record{}, s.options.From, s.broken(err)
 		}
 		s.body.Close()
-		err = s.connect()
-		if s.c.away != nil && s.options.Follow && Unreachable(err) {
-			err = s.await(err)
+		if s.options.Follow {
+			err = s.c.patiently(s.ctx, s.connect)
+		} else {
+			err = s.connect()
 		}
 		if err != nil {
 			return console.Record{}, s.options.From, err
 		}
 	}
-}
-
-// Between two tries to reach a server that went away.
-const (
-	firstPause = 20 * time.Millisecond
-	lastPause  = time.Second
-)
-
-// await tries to take the stream up again until a server answers, or the stream's context ends.
-func (s *ConsoleStream) await(err error) error {
-	s.c.away(err)
-	for pause := firstPause; Unreachable(err); pause = min(2*pause, lastPause) {
-		select {
-		case <-time.After(pause):
-		case <-s.ctx.Done():
-			return s.ctx.Err()
-		}
-		err = s.connect()
-	}
-	if err == nil {
-		s.c.away(nil)
-	}
-	return err
 }
 
 func (s *ConsoleStream) broken(err error) error {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,8 +16,17 @@ import (
 	"time"
 )
 
-// deadline is how long anything may take before a test gives up. Tests never measure against it.
-const deadline = 30 * time.Second
+// deadline is how long anything may take before a test gives up. Tests never measure against it. An emulated machine sets
+// MUSTER_TEST_PATIENCE, a factor.
+var deadline = 30 * time.Second * patience()
+
+func patience() time.Duration {
+	n, err := strconv.Atoi(os.Getenv("MUSTER_TEST_PATIENCE"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return time.Duration(n)
+}
 
 // world is a place of its own for one test: project, runtime folder and state folder. The cache (keeper, clients, R
 // library) is shared: making it is not what tests are about.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,27 +52,6 @@ func bootID() string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
-}
-
-// letGoOn ends the server at a signal, and its sessions go on. The returned function ends the watching.
-func (a *app) letGoOn(s os.Signal, stop func()) (done func()) {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, s)
-	ended, over := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(over)
-		select {
-		case <-c:
-			a.keep = true
-			stop()
-		case <-ended:
-		}
-	}()
-	return func() {
-		signal.Stop(c)
-		close(ended)
-		<-over
-	}
 }
 
 // letGo makes the server that runs let go of its sessions, and returns when it has ended.

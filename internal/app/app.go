@@ -27,6 +27,7 @@ import (
 	"muster/internal/driver/local"
 	"muster/internal/keeper/embedded"
 	"muster/internal/kernel"
+	"muster/internal/linux/oom"
 	"muster/internal/manager"
 	"muster/internal/quota"
 	"muster/internal/server"
@@ -87,6 +88,7 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	oom.Protect() // this process, and the keepers that it starts
 	drv, err := newDriver(paths, c)
 	if err != nil {
 		return nil, err
@@ -252,7 +254,13 @@ func (a *app) serve(ctx context.Context, listeners []net.Listener, ready func())
 		err = errors.Join(err, a.manager.EndAll(end, "the server's end"))
 	}
 	a.gateway.Close()
-	err = errors.Join(err, endHTTP(end, a.http), a.manager.Close(end), a.driver.Close(), a.closeAccess(), a.closeRecords())
+	asked := end
+	if a.keep { // who waits for workers waits on with the next server: this one has no answer
+		var cut context.CancelFunc
+		asked, cut = context.WithTimeout(end, handOver)
+		defer cut()
+	}
+	err = errors.Join(err, a.endHTTP(asked), a.manager.Close(end), a.driver.Close(), a.closeAccess(), a.closeRecords())
 	for range listeners {
 		<-served
 	}
@@ -260,13 +268,19 @@ func (a *app) serve(ctx context.Context, listeners []net.Listener, ready func())
 	return err
 }
 
+// handOver is how long requests may take that are being answered when a server lets its sessions go on.
+const handOver = 500 * time.Millisecond
+
 // endHTTP answers what is being asked, until ctx ends; whoever is left then is cut off.
-func endHTTP(ctx context.Context, h *http.Server) error {
-	err := h.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, h.Close())
+func (a *app) endHTTP(ctx context.Context) error {
+	err := a.http.Shutdown(ctx)
+	if err == nil {
+		return nil
 	}
-	return err
+	if a.keep {
+		return a.http.Close()
+	}
+	return errors.Join(err, a.http.Close())
 }
 
 // kernels is the table of languages, with our clients where engines can import them.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,7 +50,13 @@ func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, 
 
 // serveUp is "muster up".
 func serveUp(ctx context.Context, o cli.UpOptions) error {
-	if err := errors.Join(checkPlain(o), letGo(o.Replaces)); err != nil {
+	if err := checkPlain(o); err != nil {
+		return err
+	}
+	leave := make(chan os.Signal, 1) // from the first moment on: one that nobody listens to is lost
+	signal.Notify(leave, syscall.SIGUSR1)
+	defer signal.Stop(leave)
+	if err := letGo(o.Replaces); err != nil {
 		return err
 	}
 	starting, lock, err := lockServer(ctx, o)
@@ -90,7 +97,14 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	var idle sync.WaitGroup
 	defer idle.Wait()
 	defer stop()
-	defer a.letGoOn(syscall.SIGUSR1, stop)()
+	idle.Go(func() {
+		select {
+		case <-leave:
+			a.keep = true
+			stop()
+		case <-run.Done():
+		}
+	})
 	return a.serve(run, listeners, func() {
 		starting.release() // whoever waits for it finds a server that answers
 		if o.UntilIdle > 0 {

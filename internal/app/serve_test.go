@@ -100,7 +100,7 @@ func TestEndOfHTTPIsBounded(t *testing.T) {
 	<-asked
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := endHTTP(ctx, h); !errors.Is(err, context.Canceled) {
+	if err := (&app{http: h}).endHTTP(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	select {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/oom"
 	"muster/internal/linux/rights"
 	"muster/internal/linux/sandbox"
 )
@@ -33,6 +34,7 @@ func Main() {
 		os.Exit(exitLost)
 	}
 	control.Small()
+	oom.Offer()                                       // where it cannot, an engine runs all the same
 	report := func(r wire.Report) { control.Send(r) } // where nobody hears it, obey ends the engine
 	proc, err := start(func(master *os.File) error { return control.Send(wire.Report{Terminal: true}, master) })
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"muster/internal/console"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
+	"muster/internal/linux/oom"
 )
 
 // engine is one engine that this keeper started and that has not ended yet.
@@ -47,6 +48,7 @@ type engine struct {
 	ending  *time.Timer // strikes at the time limit; nil: it has none, or does not run yet
 	killAt  time.Time
 
+	lacked    int64     // oom.Kills at its start
 	startedAt time.Time // guarded by keeper.mu; zero: its interpreter was not started
 }
 
@@ -77,6 +79,7 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	e := &engine{
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
 		dir: spec.PrivateDir, limit: spec.MemoryLimit, lasts: spec.TimeLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
+		lacked: oom.Kills(),
 	}
 	if spec.Foreign && !spec.Plain {
 		e.user = &[2]int{spec.UID, spec.GID}

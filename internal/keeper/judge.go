@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/oom"
 )
 
 // evidence is all that is known of an engine's end.
@@ -16,6 +17,7 @@ type evidence struct {
 	kills int64         // how many processes the kernel killed at the memory limit
 	limit int64         // bytes
 	peak  int64         // bytes
+	lacks int64         // how many processes of the machine the kernel killed for want of memory meanwhile, where nobody counts the engine's
 	nanos int64         // of CPU
 	lasts time.Duration // how long it was allowed to run; 0: as long as it liked
 	at    time.Time
@@ -28,6 +30,8 @@ func (e *engine) evidence(h heard) evidence {
 		if s, err := e.group.Stats(); err == nil {
 			v.peak, v.nanos, v.kills = s.MemoryPeakBytes, s.CPUNanos, s.OOMKills
 		}
+	} else {
+		v.lacks = oom.Kills() - e.lacked
 	}
 	if e.memory != nil {
 		e.memory.Close()
@@ -60,10 +64,7 @@ func judge(v evidence) *wire.Exit {
 		x.Message = fmt.Sprintf("launch failed at %q: %s", v.failed.Step, v.failed.Message)
 	case v.asked == nil && (v.outOf || v.kills > 0 && killed):
 		x.Reason, x.Code, x.Signal = "out of memory", killCode, killSignal
-		x.Message = fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(v.limit), megabytes(v.peak))
-		if v.limit == 0 {
-			x.Message = "out of memory: the machine's (or the server's cgroup's) memory is used up, peak " + megabytes(v.peak)
-		}
+		x.Message = outOfMemory(v.limit, v.peak)
 	case v.asked != nil:
 		x.Reason, x.By, x.Code, x.Signal = v.asked.Reason, v.asked.By, killCode, killSignal
 		if v.exited != nil {
@@ -87,6 +88,9 @@ func judge(v evidence) *wire.Exit {
 	case v.exited.Signal != 0:
 		x.Reason, x.Code, x.Signal = "signal", v.exited.Code, v.exited.Signal
 		x.Message = fmt.Sprintf("ended by signal %d (%s)", v.exited.Signal, syscall.Signal(v.exited.Signal))
+		if killed && v.lacks > 0 { // no proof that it was this one
+			x.Message += fmt.Sprintf(", perhaps for want of memory: of this machine's processes the kernel killed %d for that meanwhile", v.lacks)
+		}
 	case v.exited.Code != 0:
 		x.Reason, x.Code = "exit code", v.exited.Code
 		x.Message = fmt.Sprintf("ended with exit code %d", v.exited.Code)
@@ -94,6 +98,20 @@ func judge(v evidence) *wire.Exit {
 		x.Reason, x.Message = "succeeded", "ended with exit code 0"
 	}
 	return x
+}
+
+// outOfMemory says whose memory it was. The kernel counts its kills alike, whatever made it kill; but an engine that was far from
+// its own limit was not killed for that.
+func outOfMemory(limit, peak int64) string {
+	machines := "out of memory: the machine's (or the server's cgroup's) memory is used up, "
+	switch {
+	case limit == 0:
+		return machines + "peak " + megabytes(peak)
+	case peak > 0 && peak < limit-limit/8: // a kernel that is too old to tell the peak says 0
+		return machines + fmt.Sprintf("limit %s, peak %s", megabytes(limit), megabytes(peak))
+	default:
+		return fmt.Sprintf("out of memory: limit %s, peak %s", megabytes(limit), megabytes(peak))
+	}
 }
 
 // megabytes writes a size as people do; decimal, as in the API.

@@ -107,10 +107,11 @@ func (s *Server) awaitLines(ctx context.Context, w http.ResponseWriter, id engin
 	}
 }
 
-// awaitError explains a wait that was broken off because the server ends.
+// awaitError is the error of a wait. One that was broken off because the server ends has no answer: the connection breaks, and
+// who waits goes on with the next server, if there is one.
 func (s *Server) awaitError(err error) error {
 	if s.closing.Err() != nil {
-		return engine.Errorf(engine.Unavailable, "the server ends")
+		panic(http.ErrAbortHandler)
 	}
 	return err
 }

@@ -12,7 +12,9 @@ package drivertest
 
 import (
 	"errors"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,8 +22,16 @@ import (
 	"muster/internal/driver"
 )
 
-// Deadline is how long anything may take that must happen.
-const Deadline = 30 * time.Second
+// Deadline is how long anything may take that must happen; longer on an emulated machine, which sets MUSTER_TEST_PATIENCE.
+var Deadline = 30 * time.Second * patience()
+
+func patience() time.Duration {
+	n, err := strconv.Atoi(os.Getenv("MUSTER_TEST_PATIENCE"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return time.Duration(n)
+}
 
 // grace is how long engines have between SIGTERM and SIGKILL where a case does not need another time.
 const grace = 2 * time.Second

@@ -132,6 +132,23 @@ var machines = []machine{{
 		Memory: "user.slice/user-0.slice", Pids: "user.slice/user-0.slice",
 	},
 }, {
+	name:      "v2, root's service without Delegate=yes, alone in its group: the slice above it",
+	mountinfo: "30 22 0:26 / ROOT rw,nosuid shared:9 - cgroup2 cgroup2 rw\n",
+	cgroup:    "0::/system.slice/muster.service\n",
+	files: map[string]string{
+		"system.slice/muster.service/cgroup.controllers":     "cpu memory pids\n",
+		"system.slice/muster.service/cgroup.subtree_control": "",
+		"system.slice/muster.service/cgroup.type":            "domain\n",
+		"system.slice/muster.service/cgroup.procs":           "SELF\n",
+		"system.slice/cgroup.controllers":                    "cpu memory pids\n",
+		"system.slice/cgroup.subtree_control":                "memory pids\n",
+		"system.slice/cgroup.type":                           "domain\n",
+		"system.slice/cgroup.procs":                          "",
+	},
+	mode:    V2,
+	dirs:    map[string]string{CPU: "system.slice", CPUAcct: "system.slice", Memory: "system.slice", Pids: "system.slice"},
+	reasons: map[string]string{CPUSet: "does not offer it"},
+}, {
 	name:      "nothing is mounted",
 	mountinfo: "22 1 8:1 / / rw - ext4 /dev/sda1 rw\nrubbish\n",
 	mode:      None,

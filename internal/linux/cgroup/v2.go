@@ -15,7 +15,10 @@ import (
 // In version 2 a group either holds processes or hands controllers on to groups below it (the root may do both). So ours
 // are made below the nearest group, from the own one upwards, in which we may make groups and in which no process is but
 // the calling one, which Prepare can move to a leaf. A systemd service with Delegate=yes has such a group for its own; a
-// root shell's is found further up.
+// root shell's is found further up, in a slice.
+//
+// So is that of a service or scope which systemd did not delegate, although the group would serve: systemd could not start a
+// server again whose engines have outlived it. Into a group that hands controllers on it puts no process (exit code 219).
 
 // findV2 looks for that group. It returns its controllers, or a reason for people why there is none.
 func (t *Tree) findV2(mounts []mount, own map[string]string) (dir string, has []string, reason string) {
@@ -28,23 +31,49 @@ func (t *Tree) findV2(mounts []mount, own map[string]string) (dir string, has []
 	if err != nil {
 		return "", nil, err.Error()
 	}
-	self := true
-	if filepath.Base(start) == serverLeaf { // Prepare was called before, by this process or by its parent
+	leaf := filepath.Base(start) == serverLeaf // Prepare was called before, by this process or by its parent, or systemd did it
+	if leaf {
 		start = filepath.Dir(start)
 	}
+	second := "" // would do
 	for dir = start; ; dir = filepath.Dir(dir) {
-		if err := usableV2(dir, dir == m.dir); err == nil {
-			t.v2Self = self
-			text, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-			return dir, strings.Fields(string(text)), ""
-		} else if reason == "" { // the own group's reason is the one that helps
+		err := usableV2(dir, dir == m.dir)
+		switch {
+		case err == nil && (leaf && dir == start || !undelegated(dir)):
+			return t.foundV2(dir, start)
+		case err == nil && second == "":
+			second = dir
+		case err != nil && reason == "": // the own group's reason is the one that helps
 			reason = err.Error()
 		}
-		if dir == m.dir || len(dir) <= len(m.dir) {
-			return "", nil, reason
+		if dir != m.dir && len(dir) > len(m.dir) {
+			continue
 		}
-		self = false
+		if second != "" {
+			return t.foundV2(second, start)
+		}
+		return "", nil, reason
 	}
+}
+
+func (t *Tree) foundV2(dir, start string) (_ string, has []string, reason string) {
+	t.v2Self = dir == start
+	text, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	return dir, strings.Fields(string(text)), ""
+}
+
+// undelegated reports whether a group is a unit of systemd's that it keeps for itself. It marks those that it has delegated:
+// https://systemd.io/CGROUP_DELEGATION (the attribute that ordinary users can read came later).
+func undelegated(dir string) bool {
+	if ext := filepath.Ext(dir); ext != ".service" && ext != ".scope" {
+		return false
+	}
+	for _, name := range []string{"user.delegate", "trusted.delegate"} {
+		if n, err := unix.Getxattr(dir, name, make([]byte, 8)); err == nil && n > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // usableV2 tells why our groups cannot be made below dir.

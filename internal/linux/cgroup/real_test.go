@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
-// On the real thing: these tests run where the machine has version 1 and we are root.
+// On the real thing, whichever version the machine has: as root, and with version 2 also as a user to whom systemd delegated.
 
 // The main thread is reserved for TestMain: other goroutines work on throwaway threads.
 func init() { runtime.LockOSThread() }
@@ -49,19 +50,37 @@ const deadline = 30 * time.Second
 
 var numbers atomic.Int64
 
-func requireV1(t *testing.T) *Tree {
+// require is the machine's tree; without the controllers named, or those that all engines need, the test is skipped.
+func require(t *testing.T, more ...string) *Tree {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("capability root: this test makes control groups")
-	}
 	tree, err := Detect("", "")
 	must(t, err)
-	for _, c := range []string{CPU, CPUAcct, CPUSet, Memory, Pids} {
-		if s := tree.support[c]; !s.Usable || s.Version != 1 {
-			t.Skipf("capability cgroup v1: %s is not there: %s", c, s.Reason)
+	for _, c := range append([]string{CPU, CPUAcct, Memory, Pids}, more...) {
+		if s := tree.support[c]; !s.Usable {
+			t.Skipf("capability cgroup: %s cannot be used: %s", c, s.Reason)
+		}
+	}
+	must(t, tree.Prepare())
+	return tree
+}
+
+func requireVersion(t *testing.T, version int) *Tree {
+	t.Helper()
+	tree := require(t)
+	for _, c := range []string{CPU, Memory, Pids} {
+		if tree.support[c].Version != version {
+			t.Skipf("capability cgroup v%d: %s is in version %d here", version, c, tree.support[c].Version)
 		}
 	}
 	return tree
+}
+
+// dir is where a controller's files of a group are.
+func (g *Group) dir(controller string) string {
+	if d := g.paths.V1[controller]; d != "" {
+		return d
+	}
+	return g.paths.V2
 }
 
 // group makes a group that is gone after the test, with all processes that the test left in it.
@@ -85,9 +104,15 @@ func start(t *testing.T, g *Group, script string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	fd, err := g.FD()
+	must(t, err)
+	if fd != nil {
+		defer fd.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(fd.Fd())
+	}
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread is in the group
+		runtime.LockOSThread() // and never unlocked: the thread is in the groups of version 1
 		err := g.JoinThread()
 		if err == nil {
 			err = cmd.Start()
@@ -127,7 +152,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // A child is born in the group, in every hierarchy, and this process is not moved.
 func TestBornInV1(t *testing.T) {
-	tree := requireV1(t)
+	tree := requireVersion(t, 1)
 	g := group(t, tree, CPUSet)
 	cmd := start(t, g, "sleep 1000")
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", cmd.Process.Pid))
@@ -167,7 +192,7 @@ func TestMainThreadStaysOut(t *testing.T) {
 
 // Another process gets the group by its paths.
 func TestPathsTravel(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	g := group(t, tree)
 	text, err := json.Marshal(g.Paths())
 	must(t, err)
@@ -175,18 +200,19 @@ func TestPathsTravel(t *testing.T) {
 	must(t, json.Unmarshal(text, &p))
 	again := Open(p)
 	must(t, again.Limit(Limits{MemoryBytes: 64 << 20, Pids: 9}))
-	has(t, fmt.Sprintln(64<<20), g.Paths().V1[Memory], "memory.limit_in_bytes")
-	has(t, "9\n", g.Paths().V1[Pids], "pids.max")
-	by, err := tree.Open(filepath.Base(p.V1[CPU]))
+	most, _, _ := g.file(Memory, "memory.limit_in_bytes", "memory.max")
+	has(t, fmt.Sprintln(64<<20), most)
+	has(t, "9\n", g.dir(Pids), "pids.max")
+	by, err := tree.Open(filepath.Base(g.dir(CPU)))
 	must(t, err)
-	if by.Paths().V1[Memory] != p.V1[Memory] {
+	if by.dir(Memory) != g.dir(Memory) {
 		t.Errorf("by name: %+v", by.Paths())
 	}
 }
 
 // The kernel's own files take what is written, up and down.
 func TestLimitV1(t *testing.T) {
-	tree := requireV1(t)
+	tree := requireVersion(t, 1)
 	g := group(t, tree, CPUSet)
 	dirs := g.Paths().V1
 	for _, mib := range []int64{64, 256, 32, 0, 128} {
@@ -225,7 +251,7 @@ func TestLimitV1(t *testing.T) {
 
 // A process over the memory limit is killed, the watcher is told, and there is evidence.
 func TestOutOfMemory(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	g := group(t, tree)
 	const limit = 48 << 20
 	must(t, g.Limit(Limits{MemoryBytes: limit}))
@@ -273,20 +299,30 @@ func TestOutOfMemory(t *testing.T) {
 
 const busy = "while :; do :; done"
 
+// aCPU is one that this process may use.
+func aCPU(t *testing.T) int {
+	t.Helper()
+	var set unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &set))
+	for i := range 1024 {
+		if set.IsSet(i) {
+			return i
+		}
+	}
+	t.Fatal("no CPU")
+	return 0
+}
+
 // Half a core against one core, both on one CPU, get one to two. The window ends when enough CPU time was used, however
 // long that takes.
 func TestShares(t *testing.T) {
-	tree := requireV1(t)
-	half, one := group(t, tree, CPUSet), group(t, tree, CPUSet)
-	cpus, err := os.ReadFile(filepath.Join(half.Paths().V1[CPUSet], "cpuset.cpus"))
-	must(t, err)
-	var cpu int
-	_, err = fmt.Sscan(string(cpus), &cpu)
-	must(t, err)
-	must(t, half.Limit(Limits{CPUWeight: 0.5, CPUSet: []int{cpu}}))
-	must(t, one.Limit(Limits{CPUWeight: 1, CPUSet: []int{cpu}}))
-	start(t, half, busy)
-	start(t, one, busy)
+	tree := require(t)
+	half, one := group(t, tree), group(t, tree)
+	must(t, half.Limit(Limits{CPUWeight: 0.5}))
+	must(t, one.Limit(Limits{CPUWeight: 1}))
+	busyThere := fmt.Sprintf("taskset -cp %d $$ >/dev/null; %s", aCPU(t), busy)
+	start(t, half, busyThere)
+	start(t, one, busyThere)
 	const warm, window = int64(200 * time.Millisecond), int64(3 * time.Second)
 	eventually(t, "both run", func() bool { return stats(t, half).CPUNanos > warm && stats(t, one).CPUNanos > warm })
 	h, o := stats(t, half).CPUNanos, stats(t, one).CPUNanos
@@ -304,7 +340,7 @@ func TestShares(t *testing.T) {
 
 // With a cap an idle machine gives no more than that.
 func TestCap(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	g := group(t, tree)
 	must(t, g.Limit(Limits{CPUWeight: 1, CPUCap: 0.3}))
 	start(t, g, busy)
@@ -323,7 +359,7 @@ func TestCap(t *testing.T) {
 }
 
 func TestPidsLimit(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	g := group(t, tree)
 	must(t, g.Limit(Limits{Pids: 5}))
 	cmd := start(t, g, "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait")
@@ -337,7 +373,7 @@ func TestPidsLimit(t *testing.T) {
 
 // When a group cannot be made in one hierarchy, it is made in none.
 func TestNewAllOrNothing(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	name := fmt.Sprintf("test-%d-half", os.Getpid())
 	last := tree.where(name, nil)
 	g := Open(last)
@@ -357,7 +393,7 @@ func TestNewAllOrNothing(t *testing.T) {
 
 // Groups come and go in several goroutines, and with them the shared parent.
 func TestManyAtOnce(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	errs := make(chan error)
 	for w := range 4 {
 		go func() {
@@ -381,11 +417,14 @@ func TestManyAtOnce(t *testing.T) {
 
 // Whoever may write to the hierarchy can make groups in a group: they count, and go with it.
 func TestGroupsInAGroup(t *testing.T) {
-	tree := requireV1(t)
+	tree := require(t)
 	g := group(t, tree) // whose end removes it
 	inner := &Group{paths: Paths{V1: map[string]string{}}}
 	for c, d := range g.paths.V1 {
 		inner.paths.V1[c] = filepath.Join(d, "made", "inside")
+	}
+	if g.paths.V2 != "" {
+		inner.paths.V2 = filepath.Join(g.paths.V2, "made", "inside")
 	}
 	for _, d := range inner.dirs() {
 		must(t, os.MkdirAll(d, 0o755))
