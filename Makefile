@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test examples mutants network fresh test-vm lint clean
+.PHONY: help build demo test examples mutants chaos adopt soak network fresh test-vm lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,18 @@ mutants: build ## take away each fix of the launch races, and five promises, in 
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities
 	@scripts/lint
+
+chaos: build ## faults for MINUTES=10 against 200 workers, chosen by SEED=n: no process, byte or exit code may be lost
+	@scripts/need python3
+	go run ./test/chaos -minutes $(or $(MINUTES),10) -seed $(or $(SEED),0) -workers $(or $(WORKERS),200)
+
+adopt: build ## kill -9 of the server under WORKERS=1000 workers: how long until a new one has adopted them all
+	@scripts/need python3
+	go run ./test/chaos -adopt -workers $(or $(WORKERS),1000)
+
+soak: build ## sessions begin and end for MINUTES=60: memory, descriptors, threads and files must not grow
+	@scripts/need python3
+	go run ./test/chaos -soak -minutes $(or $(MINUTES),60)
 
 network: build ## both network examples, RUNS times each in a row (default 100)
 	@scripts/need python3 r

@@ -19,5 +19,6 @@ func init() { runtime.LockOSThread() }
 func main() {
 	// Descriptors that the caller left open are for us at most, not for engines.
 	unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	app.Trial() // is this one?
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.StdStreams(), app.Deps()))
 }

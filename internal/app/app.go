@@ -41,6 +41,7 @@ type config struct {
 	stateDir            string
 	network             string
 	rung                string
+	refused             error // why this process is in no user namespace; see enter
 	hardCPU             bool
 	ephemeral           bool // sessions leave nothing behind
 	memoryCapacityBytes int64
@@ -215,14 +216,22 @@ func (a *app) closeRecords() error {
 }
 
 func newDriver(p paths, c config) (*local.Driver, error) {
+	d, err := driverConfig(p, c)
+	if err != nil {
+		return nil, err
+	}
+	return local.New(d)
+}
+
+func driverConfig(p paths, c config) (local.Config, error) {
 	keeper, err := embedded.Extract(p.cache)
 	if err != nil {
-		return nil, noCache(err, p.cache)
+		return local.Config{}, noCache(err, p.cache)
 	}
-	return local.New(local.Config{
-		Dir: p.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Network: c.network,
+	return local.Config{
+		Dir: p.sessions, Keeper: keeper, Rung: local.Rung(c.rung), Refused: c.refused, Network: c.network,
 		Hidden: []string{p.runtime, p.others}, ReadOnly: []string{p.cache},
-	})
+	}, nil
 }
 
 // serveEngines answers the engines of a session on the listener in its network.

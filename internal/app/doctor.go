@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,17 +28,21 @@ import (
 
 // doctor examines what this machine can isolate and limit, and what is missing for each language.
 func doctor(ctx context.Context) cli.Report {
-	var rows []cli.Row
-	rung := rightsRow()
-	rows = append(rows, systemRow(), rung, networkRow())
+	refused := enter(string(local.Auto), "", nil) // it looks from where a server would be
+	rung := rightsRow(refused)
+	rows := []cli.Row{systemRow(), rung}
+	if rung.OK || os.Geteuid() == 0 {
+		rows = append(rows, networkRow())
+	}
 	rows = append(rows, cgroupRows()...)
+	rows = append(rows, logoutRows("/")...)
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/"
 	}
 	settings, row := settingsRow(dir)
 	rows = append(rows, gpuRow(), sshRow(rung.OK), webRow(ctx), foldersRow(), row)
-	return cli.Report{Rows: append(rows, languageRows(ctx, dir, settings.Kernels)...)}
+	return cli.Report{Rows: append(rows, languageRows(ctx, refused, dir, settings.Kernels)...)}
 }
 
 func systemRow() cli.Row {
@@ -47,10 +53,13 @@ func systemRow() cli.Row {
 		unix.ByteSliceToString(u.Release[:]), runtime.GOARCH, runtime.NumCPU(), float64(memory)/1e9)}
 }
 
-func rightsRow() cli.Row {
-	err := local.Try("")
-	if err == nil {
+func rightsRow(refused error) cli.Row {
+	rung, err := local.Try(refused)
+	switch {
+	case err == nil && rung == local.Root:
 		return cli.Row{What: "rung", OK: true, Detail: "root: engines get namespaces, own addresses and limits"}
+	case err == nil:
+		return cli.Row{What: "rung", OK: true, Detail: "rootless: engines get namespaces and own addresses, and limits where they are delegated"}
 	}
 	row := cli.Row{What: "rung", Detail: fmt.Sprintf("plain: engines are processes without isolation, own addresses or limits (%v)", err)}
 	if row.Fix = engine.HintOf(err); row.Fix == "" {
@@ -93,11 +102,45 @@ func cgroupRows() []cli.Row {
 		if s.Usable {
 			row.Detail = fmt.Sprintf("version %d, below %s", s.Version, s.Dir)
 		} else {
-			row.Fix = "run as root, or ask for the controller to be delegated"
+			row.Fix, row.Optional = delegation(s, "/"), os.Geteuid() != 0
 		}
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// delegation is what gets a controller for this user: systemd gives groups to those that ask, and of the controllers those that the
+// administrator lets it hand on (systemd.resource-control(5), Delegate=).
+func delegation(s cgroup.Support, root string) string {
+	manager := filepath.Join(root, "run/user", strconv.Itoa(os.Getuid()), "systemd")
+	_, err := os.Stat(manager)
+	switch {
+	case os.Geteuid() == 0:
+		return "run as root, or ask for the controller to be delegated"
+	case s.Version == 2 && err == nil:
+		return "systemd-run --user --scope -p Delegate=yes muster …; if the controller is still missing, an administrator adds it to " +
+			"Delegate= of user@.service (systemctl edit user@.service)"
+	case s.Version == 2:
+		return "log in so that systemd manages the session (loginctl shows it), then: systemd-run --user --scope -p Delegate=yes muster …"
+	}
+	return "run as root; of version 1 nothing is delegated by itself, an administrator may chown a group in " + s.Dir
+}
+
+// logoutRows say what becomes of a user's sessions when the user logs out, where systemd decides on that (logind.conf(5),
+// KillUserProcesses).
+func logoutRows(root string) []cli.Row {
+	u, err := user.Current()
+	if _, noSystemd := os.Stat(filepath.Join(root, "run/systemd/system")); os.Geteuid() == 0 || err != nil || noSystemd != nil {
+		return nil
+	}
+	row := cli.Row{What: "after logout", Optional: true}
+	if _, err := os.Stat(filepath.Join(root, "var/lib/systemd/linger", u.Username)); err == nil {
+		row.OK, row.Detail = true, "servers and their sessions go on"
+	} else {
+		row.Detail = "systemd may end servers and their sessions with the last login of " + u.Username
+		row.Fix = "loginctl enable-linger " + u.Username
+	}
+	return []cli.Row{row}
 }
 
 func gpuRow() cli.Row {
@@ -179,12 +222,12 @@ func settingsRow(dir string) (project.Settings, cli.Row) {
 }
 
 // languageRows asks the table for each kernel, those of the project too, as a session in the folder would.
-func languageRows(ctx context.Context, dir string, own []kernel.Own) []cli.Row {
+func languageRows(ctx context.Context, refused error, dir string, own []kernel.Own) []cli.Row {
 	p, err := findPaths("")
 	if err != nil {
 		return nil // foldersRow says it
 	}
-	drv, err := newDriver(p, config{})
+	drv, err := newDriver(p, config{refused: refused})
 	if err != nil {
 		return []cli.Row{{What: "kernels", Detail: err.Error(), Fix: engine.HintOf(err)}}
 	}

@@ -17,12 +17,15 @@ import (
 
 	"muster/engine"
 	"muster/internal/cli"
+	"muster/internal/driver/local"
 	"muster/internal/linux/peer"
+	"muster/internal/linux/userns"
 )
 
 // serveEmbedded is the server inside "muster run". Its socket has no file: a kill -9 leaves none.
 func serveEmbedded(ctx context.Context, o cli.EmbeddedOptions) (string, string, func(context.Context) error, error) {
-	a, err := open(config{rung: o.Rung, hardCPU: o.HardCPU, gpus: o.GPUs, ephemeral: true, log: o.Log})
+	refused := enter(o.Rung, "", nil)
+	a, err := open(config{rung: o.Rung, refused: refused, hardCPU: o.HardCPU, gpus: o.GPUs, ephemeral: true, log: o.Log})
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -53,6 +56,9 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	if err := checkPlain(o); err != nil {
 		return err
 	}
+	if o.Replaces > 0 {
+		enter(o.Rung, o.StateDir, running(o.Replaces)) // while it runs: the sessions that it may still get are where it is
+	}
 	leave := make(chan os.Signal, 1) // from the first moment on: one that nobody listens to is lost
 	signal.Notify(leave, syscall.SIGUSR1)
 	defer signal.Stop(leave)
@@ -65,8 +71,9 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 	}
 	defer lock.release()
 	defer starting.release()
+	refused := enter(o.Rung, o.StateDir, local.Namespace) // with the locks: no other server makes sessions here meanwhile
 	a, err := open(config{
-		stateDir: o.StateDir, network: o.Network, rung: o.Rung, hardCPU: o.HardCPU,
+		stateDir: o.StateDir, network: o.Network, rung: o.Rung, refused: refused, hardCPU: o.HardCPU,
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared, quota: o.Quota,
 		tls: o.TLS, addresses: []string{o.Listen, o.TCP},
 		salvage:   o.Salvage,
@@ -254,14 +261,14 @@ func (l *peerListener) Accept() (net.Conn, error) {
 	}
 }
 
-// owner reports whether the owner of this server, or root, is at the other end. Without root there are no engines in other
-// process namespaces, and a root that connects may not be looked at.
+// owner reports whether the owner of this server, or root, is at the other end, and no engine. On the plain rung engines are in
+// no process namespaces of their own.
 func owner(c *net.UnixConn) bool {
 	uid, err := peer.User(c)
 	if err != nil || uid != os.Geteuid() && uid != 0 {
 		return false
 	}
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && !userns.Inside() {
 		return true
 	}
 	return here(c)

@@ -259,7 +259,7 @@ func TestCompletion(t *testing.T) {
 		{"open x ", ":4\n"},
 		{"run --kernel ", "python3\nr\nscala\npython2\n:4\n"},
 		{"launch --kernel ", "python3\nr\nscala\npython2\n:4\n"},
-		{"up --rung ", "auto\nroot\nplain\n:4\n"},
+		{"up --rung ", "auto\nroot\nrootless\nplain\n:4\n"},
 		{"logs --stream ", "stdout\nstderr\nevent\n:4\n"},
 		{"await w2aaaaaaaaaaaaaa ", ":4\n"},
 		{"logs x ", ":4\n"},

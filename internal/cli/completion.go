@@ -22,7 +22,7 @@ const (
 // What flags accept that know their values.
 var (
 	languages = []string{"python3", "r", "scala", "python2"}
-	rungs     = []string{"auto", "root", "plain"}
+	rungs     = []string{"auto", "root", "rootless", "plain"}
 )
 
 // offer completes a flag with its values instead of file names.

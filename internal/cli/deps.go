@@ -34,7 +34,7 @@ type Deps struct {
 // EmbeddedOptions are what "run" says about the server inside it.
 type EmbeddedOptions struct {
 	HardCPU bool      // CPU as a cap instead of a share
-	Rung    string    // auto, root or plain
+	Rung    string    // auto, root, rootless or plain
 	GPUs    string    // see UpOptions.GPUs
 	Log     io.Writer // for the server's warnings
 }
@@ -57,7 +57,7 @@ type UpOptions struct {
 	Shared              bool      // by all users of the machine: each asks for and sees what is his
 	GPUs                string    // JSON list of devices, or the path of a file with one; "": what the machine has
 	Quota               string    // file with quotas; "": there are none
-	Rung                string    // auto, root or plain
+	Rung                string    // auto, root, rootless or plain
 	Web                 string    // host:port where browsers find engines, or none; "": a default of Serve's
 	Log                 io.Writer // for people: warnings, requests that failed
 	// Keep lets sessions go on when the server is told to end, for the next one to adopt.

@@ -74,7 +74,7 @@ func (o *runOptions) flags(a *app, cmd *cobra.Command) {
 	f.StringVar(&o.project, "project", "", "the project's `folder` (default: the current one)")
 	f.StringVar(&a.server, "server", "auto", "`address` of the server, auto, or none for one inside")
 	f.BoolVar(&o.inside.HardCPU, "hard-cpu", false, "CPU as a cap instead of a share (server inside)")
-	f.StringVar(&o.inside.Rung, "rung", "auto", "`isolation`: auto, root or plain (server inside)")
+	f.StringVar(&o.inside.Rung, "rung", "auto", "`isolation`: auto, root, rootless or plain (server inside)")
 	f.StringVar(&o.inside.GPUs, "gpus", "", "GPU inventory as `JSON` or a file with it (server inside)")
 	offer(cmd, "rung", rungs)
 }
@@ -132,17 +132,17 @@ func (o *runOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error 
 func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req api.CreateSession, do func(*runner, api.CreateSession) error) error {
 	r := newRunner(ctx, a)
 	defer r.stop()
-	var err error
-	if o.fromIn {
-		if req.Code, err = o.codeFromIn(r.ctx, a, cmd); err != nil {
-			return r.cause(err)
-		}
-	}
-	address, token, closeServer, err := o.place(r.ctx, a, cmd)
+	address, token, closeServer, err := o.place(r.ctx, a, cmd) // before anything is read: it may begin this program anew
 	if err != nil {
 		return r.cause(err)
 	}
-	if r.c, err = a.client(address, token, r.away(address, o.inside.Log)); err == nil {
+	if o.fromIn {
+		req.Code, err = o.codeFromIn(r.ctx, a, cmd)
+	}
+	if err == nil {
+		r.c, err = a.client(address, token, r.away(address, o.inside.Log))
+	}
+	if err == nil {
 		defer r.c.Close()
 		req.Lease = api.LeaseConnection // where the server cannot watch this process
 		if strings.HasPrefix(address, "unix://") {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"muster/engine"
 )
@@ -64,7 +65,7 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.BoolVar(&o.serve.Keep, "keep", false, "let sessions go on when the server is told to end")
 	f.BoolVar(&o.replace, "replace", false, "take over from the server that runs, whose sessions go on")
 	f.BoolVar(&o.serve.Salvage, "salvage", false, "keep what can be read of damaged records, and set them aside")
-	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root or plain")
+	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root, rootless or plain")
 	f.BoolVar(&o.background, "background", false, "return when the server answers, and leave it running")
 	f.BoolVar(&o.json, "json", false, "with --background: print where the server is as JSON")
 	f.IntVar(&o.readyFD, readyFlag, 0, "")
@@ -96,6 +97,9 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	}
 	if o.background {
 		return o.detach(ctx, a, cmd)
+	}
+	if o.readyFD != 0 { // should this program be begun anew
+		unix.FcntlInt(uintptr(o.readyFD), unix.F_SETFD, 0)
 	}
 	o.serve.Log = a.Err
 	o.serve.Ready = func(address, web string) {

@@ -33,7 +33,8 @@ type Capabilities struct {
 	Survives    bool   // engines outlive the driver's process and Recover finds them
 	Loopback    bool   // SessionSpec.Inside is heeded
 	Attach      bool   // a process that lives outside can be a session: SessionSpec.Attached
-	AttachReach bool   // its workers reach what it listens on; with OwnAddress it reaches them too, and they nothing else of the host
+	AttachReach bool   // its workers reach what it listens on, and it reaches them
+	AttachApart bool   // its workers have addresses of their own too, and reach nothing else of the host; else they share its loopback
 	Terminal    bool   // a session's own engine can have a terminal
 	ConnectWait bool   // a young worker's connect to a port of its master that nobody listens on yet waits
 	Warnings    []string

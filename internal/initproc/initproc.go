@@ -113,7 +113,8 @@ func start(give func(master *os.File) error) (*process, error) {
 }
 
 func enterSandbox(spec wire.EngineSpec) error {
-	resolv := ""
+	host, _ := os.ReadFile("/etc/resolv.conf") // in the host's network; it may lie where engines do not see it
+	resolv := string(host)
 	if spec.Gateway != "" {
 		resolv = "nameserver " + spec.Gateway + "\noptions timeout:3 attempts:2\n"
 	}
@@ -223,7 +224,11 @@ func credential(spec wire.EngineSpec) *syscall.Credential {
 	for i, g := range spec.Groups {
 		groups[i] = uint32(g)
 	}
-	return &syscall.Credential{Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groups}
+	// A user namespace of one user lets nobody choose groups: the engine has those of its user anyway.
+	denied, _ := os.ReadFile("/proc/self/setgroups")
+	return &syscall.Credential{
+		Uid: uint32(spec.UID), Gid: uint32(spec.GID), Groups: groups, NoSetGroups: strings.TrimSpace(string(denied)) == "deny",
+	}
 }
 
 func failure(err error) *wire.Failed {

@@ -57,7 +57,7 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 	if net != nil {
 		err = netns.Do(net, start)
 	} else {
-		err = start()
+		err = netns.OnThread(start) // it enters the engine's cgroup
 	}
 	if err != nil {
 		return err

@@ -164,6 +164,7 @@ func (k *Keeper) accept(listener *net.UnixListener) {
 
 // watchLease waits for the end of the process that holds the session.
 func (k *Keeper) watchLease(holder *os.File) {
+	defer holder.Close() // not before: the collector closes a file that nobody will use, and its number would be another one's
 	pidfd.Ended(int(holder.Fd()), -1)
 	k.end(endGrace, "the end of the process that held the session")
 }

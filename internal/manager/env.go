@@ -194,7 +194,7 @@ func (m *Manager) envInput(s *session, w *worker, work *work, from *origin) envI
 		Base: from.base, Variables: s.settings.Environment, Env: work.env, Command: work.command.Env,
 		ID: w.id, Master: s.id, IP: w.addr.String(), MasterIP: s.main.addr.String(), Role: w.batch.role,
 		CPU: w.batch.cpu, Memory: w.ticket.want.memory, GPUs: w.ticket.gpus, HidesGPUs: caps.GPU,
-		Project: s.project, User: who.Name, Home: who.Home, Shell: who.Shell, Key: s.key, APIURL: s.url, Site: s.site, Wait: caps.ConnectWait,
+		Project: s.project, User: who.Name, Home: who.Home, Shell: who.Shell, Key: s.key, APIURL: s.url, Site: s.site, Wait: caps.ConnectWait && (caps.AttachApart || s.kind != kindAttached),
 		Terminal: s.terminal && w == s.main,
 	}
 	if in.Memory == 0 {

@@ -44,7 +44,7 @@ func (s *session) observe(o driver.Observation) {
 			if w.finishLocked(exit, at) {
 				fx.freed = append(fx.freed, &w.ticket)
 			}
-			if w == s.main {
+			if w == s.main && !s.adopting {
 				s.dropWaitingLocked(fx)
 			}
 		})

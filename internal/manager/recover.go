@@ -156,6 +156,7 @@ func (m *Manager) settle(s *session) {
 
 // adopt takes up a session whose place lives. NotFound if it does not.
 func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
+	s.adopting = true // nobody else knows it yet
 	place, err := m.cfg.Driver.Recover(ctx, driver.SessionSpec{
 		ID: s.id, ConsoleDir: s.consoleDir(), Inside: m.inside(s.id), Observe: s.observe, Wrote: s.bell.Ring, Reserved: s.reserved(),
 	}, driver.Handle{Version: 1, Session: s.id})
@@ -163,6 +164,7 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 		return err
 	}
 	s.place = place
+	s.caughtUp()
 	if err := s.reopen(ctx, k); err != nil {
 		return err
 	}
@@ -177,6 +179,16 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 		m.logged("end session "+string(s.id), s.end(ctx, "the end of its server while it was created"))
 	}
 	return nil
+}
+
+// caughtUp is called when the driver has told all that it knew. The session's own engine may have ended, and its workers be about to:
+// only of those that were not told of is it true that they never started.
+func (s *session) caughtUp() {
+	s.change(func(fx *effects) {
+		if s.adopting = false; s.main.status.Final() {
+			s.dropWaitingLocked(fx)
+		}
+	})
 }
 
 // reopen opens what is sealed, and the API's listener where engines know it.

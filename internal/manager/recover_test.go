@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ type lives struct {
 	t      *testing.T
 	config manager.Config
 	fake   fake.Options
+	wrap   func(driver.Driver) driver.Driver // nil: the driver is as it is
 }
 
 func newLives(t *testing.T, opts ...option) *lives {
@@ -61,6 +64,9 @@ func (l *lives) start() manager.Recovered {
 	l.driver = fake.New(l.fake)
 	c := l.config
 	c.Driver, c.Records = l.driver, records
+	if l.wrap != nil {
+		c.Driver = l.wrap(l.driver)
+	}
 	if l.Manager, err = manager.New(c); err != nil {
 		l.t.Fatal(err)
 	}
@@ -193,6 +199,95 @@ func TestSessionsThatEndedMeanwhile(t *testing.T) {
 	}
 	if err := l.EndSession(t.Context(), id, "owner"); err != nil {
 		t.Error(err)
+	}
+}
+
+// endsFirst tells of a place that is recovered how the session's own engine ended before it tells anything else, as a keeper may.
+type endsFirst struct{ driver.Driver }
+
+func (d endsFirst) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (driver.Session, error) {
+	observe := spec.Observe
+	var mu sync.Mutex
+	var later []driver.Observation
+	held := true
+	spec.Observe = func(o driver.Observation) {
+		mu.Lock()
+		defer mu.Unlock()
+		if held && (o.Kind != driver.Exited || o.Engine != h.Session) {
+			later = append(later, o)
+			return
+		}
+		observe(o)
+	}
+	place, err := d.Driver.Recover(ctx, spec, h)
+	mu.Lock()
+	defer mu.Unlock()
+	held = false
+	for _, o := range later {
+		observe(o)
+	}
+	return place, err
+}
+
+// A server that comes while a session is ending learns how its workers end: that its own engine has ended already does not mean that
+// they never began.
+func TestSessionsThatAreEnding(t *testing.T) {
+	l := newLives(t)
+	l.wrap = func(d driver.Driver) driver.Driver { return endsFirst{d} }
+	id := l.sessionOf(api.CreateSession{Code: "hang"})
+	deaf := l.launch(id, worker(2, "ignore-term\nhang"))
+	waits := l.launch(id, api.LaunchWorkers{N: 2, CPU: 1, Memory: 2, Code: "hang"})
+	l.awaitRunning(id, deaf[0].ID, deaf[1].ID)
+	l.kill()
+	place, _ := l.driver.Place(id)
+	ended := make(chan error, 1)
+	go func() { ended <- place.End(t.Context(), time.Second, "somebody") }()
+	if err := place.Stop(t.Context(), id, 0, engine.ReasonStopped, "somebody"); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	l.ended(id)
+	for _, w := range deaf {
+		if got := l.engine(w.ID); got.Reason != string(engine.ReasonSessionEnded) || got.ExitCode == nil || *got.ExitCode != 137 {
+			t.Errorf("it was running: %+v", got)
+		}
+	}
+	for _, w := range waits {
+		if got := l.engine(w.ID); got.Status != "stopped" || got.RunningAt != nil {
+			t.Errorf("it was waiting: %+v", got)
+		}
+	}
+}
+
+// A server that lets go while it starts workers leaves those to the next one which it has not started: they have not failed.
+func TestLettingGoWhileStarting(t *testing.T) {
+	var slow atomic.Bool
+	slow.Store(true)
+	began := make(chan struct{}, 100)
+	l := newLives(t, func(_ *manager.Config, f *fake.Options) {
+		f.Delay = func(step string, spec driver.Spec) time.Duration {
+			if step != fake.StepAccept || !slow.Load() || spec.Role == engine.RoleSession {
+				return 0
+			}
+			began <- struct{}{}
+			return time.Hour
+		}
+	})
+	id := l.session()
+	ws := l.launch(id, worker(2, "print once\nexit 4"))
+	<-began
+	if err := l.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	slow.Store(false)
+	l.restart()
+	for _, w := range l.awaitEnd(id, ids(ws)...).Failures {
+		if w.ExitCode == nil || *w.ExitCode != 4 || l.output(id, w.ID, console.Stdout) != "once\n" {
+			t.Errorf("%+v", w)
+		}
 	}
 }
 

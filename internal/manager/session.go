@@ -60,6 +60,7 @@ type session struct {
 	pending    []*worker            // admitted and released: to be started
 	keys       map[string][]*worker // launches by their callers' keys; nil workers: it is being carried out
 	recorded   bool                 // later servers will know of it
+	adopting   bool                 // it is not known yet which workers the driver has
 	unrecorded []*worker            // their ends are to be recorded
 	batches    int                  // launched
 	ending     bool                 // nothing is launched any more
@@ -186,9 +187,10 @@ func (s *session) startPending() {
 	s.started(batch, errs)
 }
 
-// started takes the driver's answer: refused engines are final, and those whom somebody stopped meanwhile are stopped now.
+// started takes the driver's answer: refused engines are final, and those whom somebody stopped meanwhile are stopped now. What this
+// process gave up because it ends has not failed: it is the next one's to start.
 func (s *session) started(batch []*worker, errs []error) {
-	var stop []*worker
+	var stop, refused []*worker
 	s.change(func(fx *effects) {
 		for i, w := range batch {
 			if errs[i] == nil {
@@ -198,6 +200,10 @@ func (s *session) started(batch []*worker, errs []error) {
 				}
 				continue
 			}
+			if s.m.ctx.Err() != nil && errors.Is(errs[i], context.Canceled) {
+				continue
+			}
+			refused = append(refused, w)
 			exit := engine.Exit{Reason: engine.ReasonLaunchFailed, Step: stepOf(errs[i]), Message: "launch failed at " + errs[i].Error()}
 			if s.ending {
 				exit = engine.Exit{Reason: engine.ReasonSessionEnded, Message: "its session ended before it started"}
@@ -208,13 +214,11 @@ func (s *session) started(batch []*worker, errs []error) {
 			}
 		}
 	})
-	for i, w := range batch {
-		if errs[i] != nil {
-			s.place.Release(w.addr)
-		}
+	for _, w := range refused {
+		s.place.Release(w.addr)
 	}
-	for _, w := range stop {
-		s.m.logged("stop "+string(w.id), s.place.Stop(s.m.ctx, w.id, stopGrace, engine.ReasonStopped, w.stopBy))
+	for _, w := range stop { // also if this process ends: the next one does not know of it
+		s.m.logged("stop "+string(w.id), s.place.Stop(context.WithoutCancel(s.m.ctx), w.id, stopGrace, engine.ReasonStopped, w.stopBy))
 	}
 }
 

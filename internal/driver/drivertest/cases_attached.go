@@ -22,10 +22,10 @@ var attachedCases = []testCase{
 	{"attached: the process's end ends the session", "Attach", attachedEnds},
 	{"attached: the session's end leaves the process alone", "Attach", attachedStays},
 	{"attached: workers reach what the process listens on", "AttachReach", attachedReach},
-	{"attached: a young worker's connect waits for the process", "AttachReach ConnectWait", attachedWait},
-	{"attached: nothing else of the host is reached", "AttachReach OwnAddress", attachedForeign},
+	{"attached: a young worker's connect waits for the process", "AttachApart ConnectWait", attachedWait},
+	{"attached: nothing else of the host is reached", "AttachApart", attachedForeign},
 	{"attached: the process's ports are reached from the server", "AttachReach", attachedDial},
-	{"attached: the process reaches workers", "AttachReach OwnAddress", attachedBack},
+	{"attached: the process reaches workers", "AttachApart", attachedBack},
 	{"attached: the process reaches the session's listener", "AttachReach", attachedListener},
 	{"attached: recover after a restart", "AttachReach Survives", attachedRecovered},
 }
@@ -183,7 +183,7 @@ func attachedDial(w *world) {
 	if _, err := p.s.Dial(w.t.Context(), p.spec.ID, freePort(w)); !errors.Is(err, syscall.ECONNREFUSED) {
 		w.t.Errorf("dial to a port that nobody listens on: %v", err)
 	}
-	if !w.d.Capabilities().OwnAddress {
+	if !w.d.Capabilities().AttachApart {
 		return
 	}
 	if c, err := p.s.Dial(w.t.Context(), p.spec.ID, other.serve("127.0.0.1", 0, "secret")); err == nil {

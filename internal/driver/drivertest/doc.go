@@ -119,7 +119,7 @@ func capabilities(c driver.Capabilities) map[string]bool {
 	return map[string]bool{
 		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
 		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait, "Loopback": c.Loopback,
-		"Attach": c.Attach, "AttachReach": c.AttachReach, "Terminal": c.Terminal,
+		"Attach": c.Attach, "AttachReach": c.AttachReach, "AttachApart": c.AttachApart, "Terminal": c.Terminal,
 	}
 }
 

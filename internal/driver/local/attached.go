@@ -2,11 +2,13 @@ package local
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"muster/engine"
 	"muster/internal/driver"
@@ -19,20 +21,29 @@ func sameNetwork(a *driver.Attached) error {
 	if a == nil {
 		return nil
 	}
-	own, err := os.Readlink("/proc/self/ns/net")
-	if err != nil {
-		return err
-	}
-	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", a.PID))
+	same, err := inOurNetwork(a.PID)
 	if err != nil {
 		return engine.Errorf(engine.Invalid, "process %d cannot be attached: %v", a.PID, err).
 			WithHint("it must run on the server's machine, as the server's user")
 	}
-	if own != its {
+	if !same {
 		return engine.Errorf(engine.Invalid, "process %d cannot be attached: its network is not the server's, as in a container", a.PID).
 			WithHint("start a server where the process runs: muster up")
 	}
 	return nil
+}
+
+// inOurNetwork finds out whether the sockets of this process are also that one's: a user namespace's processes may not look at
+// the namespaces of those around it, but at the list of sockets that such a process sees (proc_pid_net(5)).
+func inOurNetwork(pid int) (bool, error) {
+	name := "@muster-" + rand.Text()
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pid))
+	return strings.Contains(string(sockets), name), err
 }
 
 // newHub makes the session's network. The host leads into that of an attached session, so that its range is its own.
@@ -43,7 +54,7 @@ func (s *session) newHub() (*hub.Hub, error) {
 	return hub.New(s.driver.network)
 }
 
-// Address implements driver.Session. On the plain rung workers and process share the loopback, where what is bound to
+// Address implements driver.Session. Without a network of their own workers and process share the loopback, where what is bound to
 // 0.0.0.0 and what is bound to 127.0.0.1 are both found at 127.0.0.1 alone.
 func (s *session) Address() netip.Addr {
 	switch {
@@ -77,7 +88,7 @@ func (s *session) serveAttached() error {
 	return nil
 }
 
-// dialAttached connects to what the session's process listens on, and on the root rung to nothing else of the machine.
+// dialAttached connects to what the session's process listens on, and where there is a network between to nothing else of the machine.
 func (s *session) dialAttached(ctx context.Context, port int) (net.Conn, error) {
 	to := []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))}
 	if s.hub != nil {

@@ -13,7 +13,7 @@ import (
 // entering a cgroup of version 1 does not show. The metrics are medians, in microseconds: what each step of the server
 // took, the keeper until it answered, and from the call of Start until the interpreter was observed to run.
 func BenchmarkColdStart(b *testing.B) {
-	for _, name := range []Rung{Root, Plain} {
+	for _, name := range rungs() {
 		b.Run(string(name), func(b *testing.B) {
 			r := newRung(b, name)
 			d := r.driver(b)

@@ -61,7 +61,7 @@ func TestLaunchMessages(t *testing.T) {
 
 // An engine whose output somebody else holds open ends, and its output is complete.
 func TestPipeHeldByAnotherEngine(t *testing.T) {
-	r := newRung(t, Root)
+	r := newRung(t, upper(t))
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
 	d := r.driver(t)
@@ -111,6 +111,7 @@ s.recv(1)`)
 
 // onSmallDisk opens a session whose console is on a disk of 128 kB.
 func onSmallDisk(t *testing.T) (w *watched, mount func(flags uintptr, size string)) {
+	needRoot(t)
 	r := newRung(t, Root)
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
@@ -197,7 +198,7 @@ func TestEphemeralAlone(t *testing.T) {
 
 // The number of an init that ended may be another process's by now: nobody is led into that one's network.
 func TestDialIsNotMisled(t *testing.T) {
-	r := newRung(t, Root)
+	r := newRung(t, upper(t))
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
 	d := r.driver(t)

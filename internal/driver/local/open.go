@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -60,7 +59,7 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 		Version: wire.Version, Session: string(s.spec.ID), ConsoleDir: s.spec.ConsoleDir, Dir: dir,
 		Ephemeral: s.spec.Ephemeral, Plain: d.rung == Plain, HasLease: s.spec.Owner != nil,
 	}
-	if d.rung == Root {
+	if d.apart(s.spec) {
 		if s.hub, err = s.newHub(); err != nil {
 			return fmt.Errorf("make the session's network: %w", err)
 		}
@@ -147,7 +146,7 @@ func (s *session) startKeeper(config wire.KeeperConfig, lock *os.File) error {
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
 	cmd.ExtraFiles = []*os.File{peer, hubFile, lease, lock}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = s.driver.process()
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		return err
@@ -164,6 +163,10 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 	spec.ID, spec.Owner = h.Session, nil
 	conn, config, err := d.take(ctx, h.Session)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.fits(conn, config); err != nil {
+		conn.Close()
 		return nil, err
 	}
 	if a := config.Attached; a != nil {

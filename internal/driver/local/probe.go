@@ -113,7 +113,7 @@ func (d *Driver) runProbe(ctx context.Context, name string, spec *os.File, group
 	cmd.Args, cmd.Env, cmd.Dir = []string{"muster-init"}, []string{}, "/"
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	cmd.ExtraFiles = []*os.File{spec, peer} // wire.InitSpecFD, wire.InitControlFD
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = d.process()
 	cmd.Cancel, cmd.WaitDelay = conn.Close, probeEndsIn
 	start := cmd.Start
 	if group != nil {

@@ -22,7 +22,7 @@ import (
 	"muster/internal/linux/openssh"
 )
 
-// session implements driver.Session: one keeper, and, on the root rung, one hub.
+// session implements driver.Session: one keeper, and, where its engines have a network of their own, one hub.
 type session struct {
 	driver *Driver
 	spec   driver.SessionSpec
@@ -33,8 +33,8 @@ type session struct {
 	gone   chan struct{} // closed when everything was observed and given back
 
 	network   sync.RWMutex // held for reading while hub or plain is used
-	hub       *hub.Hub     // nil on the plain rung
-	plain     *loopback    // nil on the root rung
+	hub       *hub.Hub     // nil without a network of its own
+	plain     *loopback    // nil with one
 	over      bool         // both are closed
 	listeners []net.Listener
 	serving   sync.WaitGroup // Inside.Serve, one for each engine
@@ -79,7 +79,7 @@ func newSession(d *Driver, spec driver.SessionSpec) *session {
 		driver: d, spec: spec, live: make(chan struct{}), lost: make(chan struct{}), gone: make(chan struct{}),
 		waiting: map[uint64]chan<- reply{}, starting: map[engine.ID]bool{}, engines: map[engine.ID]member{},
 	}
-	if d.rung == Plain {
+	if !d.apart(spec) {
 		s.plain = newLoopback()
 	}
 	return s
@@ -273,7 +273,7 @@ func (s *session) engineDir(id engine.ID) string {
 	return filepath.Join(s.driver.sessionDir(s.spec.ID), "engines", string(id))
 }
 
-// loopback gives addresses on the plain rung: of 127.0.0.0/8, so that engines that bind to their own address do not meet.
+// loopback gives addresses where engines share the host's network: of 127.0.0.0/8, so that engines that bind to their own address do not meet.
 type loopback struct {
 	mu   sync.Mutex
 	next netip.Addr

@@ -157,7 +157,7 @@ func TestRecovered(t *testing.T) {
 		}
 		w.s = s
 		w.await(driver.Started, main.ID)
-		if r.name == Root {
+		if r.name != Plain {
 			finder := w.sh("getent hosts " + main.Hostname)
 			w.await(driver.Exited, finder.ID)
 			if got := w.stdout(finder.ID); !strings.HasPrefix(got, main.Address.String()) {

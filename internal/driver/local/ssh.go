@@ -15,7 +15,7 @@ import (
 const sshOff = "MUSTER_SSH=off"
 
 // addSSH gives an engine what it needs to be reached by ssh from the other engines of its session, and to reach them. That
-// needs a network and mounts of its own: the plain rung has neither.
+// needs a network of its own, where port 2222 is nobody else's.
 func (s *session) addSSH(ctx context.Context, w *wire.EngineSpec) error {
 	if s.hub == nil || slices.Contains(w.Env, sshOff) {
 		return nil
@@ -24,7 +24,7 @@ func (s *session) addSSH(ctx context.Context, w *wire.EngineSpec) error {
 	if err != nil || key == nil {
 		return err
 	}
-	g := openssh.Group{Key: key, Network: s.hub.Prefix(), Folder: sandbox.PrivateDir}
+	g := openssh.Group{Key: key, Network: s.hub.Prefix(), Folder: sandbox.PrivateDir, NoTTY: s.driver.rung == Rootless}
 	files := maps.Clone(w.Files) // the caller's
 	if files == nil {
 		files = map[string][]byte{}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -40,7 +41,7 @@ func (w *watched) reach(change func(*driver.Spec), command string) string {
 
 func openRoot(t *testing.T) (rung, recorded, *watched) {
 	t.Helper()
-	r := newRung(t, Root)
+	r := newRung(t, upper(t))
 	before := r.count()
 	t.Cleanup(func() { r.expectNothingLeft(t, before) })
 	d := r.driver(t)
@@ -48,12 +49,16 @@ func openRoot(t *testing.T) (rung, recorded, *watched) {
 	return r, d, r.open(t, d)
 }
 
-// An ordinary user, and one whose shell lets nobody in: the server runs as that user, with no right that the engine lacks,
+// Root, and daemon, whose shell lets nobody in: the server runs as that user, with no right that the engine lacks,
 // and the environment is the engine's. With a terminal too.
 func TestSSHAsUser(t *testing.T) {
 	requireSSH(t)
 	_, _, w := openRoot(t)
-	for _, uid := range []int{1, 0} { // daemon, whose shell is nologin, and root
+	uids := []int{ordinary}
+	if os.Geteuid() == 0 {
+		uids = []int{ordinary, 0}
+	}
+	for _, uid := range uids {
 		as := func(s *driver.Spec) { s.UID, s.GID = uid, uid }
 		out := w.reach(as, `exec 2>&1
 			ssh $PEER 'echo $OWN; id -u; grep -E "^(Cap|NoNew)" /proc/self/status'
@@ -75,6 +80,7 @@ func TestSSHAsUser(t *testing.T) {
 
 // A user whom the machine does not know is told so, and hangs nowhere.
 func TestSSHOfUnknownUser(t *testing.T) {
+	needRoot(t)
 	requireSSH(t)
 	_, _, w := openRoot(t)
 	out := w.reach(func(s *driver.Spec) { s.UID, s.GID = 54321, 54321 }, `ssh $PEER true 2>&1; echo code $?`)

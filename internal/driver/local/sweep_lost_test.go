@@ -16,7 +16,7 @@ import (
 // Cgroups of which no folder tells any more are removed, with what engines made in them; those of others that may be in use
 // stay.
 func TestSweepLostGroups(t *testing.T) {
-	r := newRung(t, Root)
+	r := newRung(t, upper(t))
 	d := r.driver(t)
 	defer d.Close()
 	group := func(session engine.ID) *cgroup.Group {
@@ -85,11 +85,6 @@ func TestSweepLostGroups(t *testing.T) {
 // enter starts a process in the group, which ends with the test.
 func enter(t *testing.T, g *cgroup.Group) {
 	t.Helper()
-	own, err := netns.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
 	sleep := exec.Command("sleep", "1000")
 	if leaf, err := g.FD(); err != nil {
 		t.Fatal(err)
@@ -97,7 +92,7 @@ func enter(t *testing.T, g *cgroup.Group) {
 		defer leaf.Close()
 		sleep.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(leaf.Fd())}
 	}
-	err = netns.Do(own, func() error { // for its throwaway thread
+	err := netns.OnThread(func() error {
 		if err := g.JoinThread(); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -95,6 +96,7 @@ func (w *watched) engine(role engine.Role, argv ...string) driver.Spec {
 	return driver.Spec{
 		ID: id, Name: "e", Role: role, Address: addrs[0], Master: addrs[0], Hostname: string(id), Argv: argv,
 		Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/", Resources: engine.Resources{CPU: 1},
+		UID: os.Geteuid(), GID: os.Getegid(),
 	}
 }
 
@@ -138,7 +140,7 @@ func (w *watched) stdout(id engine.ID) string {
 
 // bothRungs runs a test with a driver of each rung, and looks at what stays behind.
 func bothRungs(t *testing.T, test func(t *testing.T, r rung, d recorded)) {
-	for _, name := range []Rung{Root, Plain} {
+	for _, name := range rungs() {
 		t.Run(string(name), func(t *testing.T) {
 			r := newRung(t, name)
 			before := r.count()

@@ -72,6 +72,22 @@ func Pair() (*Conn, *os.File, error) {
 	return conn, os.NewFile(uintptr(fds[1]), "control peer"), nil
 }
 
+// Peer is the process that is at the other end, or that listened there.
+func (c *Conn) Peer() (pid int, err error) {
+	raw, err := c.c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	controlErr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, controlErr); err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
+}
+
 // Send sends message as JSON, with files beside it (they stay the caller's). It blocks while the peer does not read.
 func (c *Conn) Send(message any, files ...*os.File) error {
 	b, err := json.Marshal(message)

@@ -306,6 +306,23 @@ func TestServeProcess(t *testing.T) {
 	e.resets(h.Own(), 6001)
 }
 
+// A process that ends just when its network is opened again leads nowhere, and is no error: the session is about to end by itself.
+func TestServeProcessThatHasEnded(t *testing.T) {
+	if !inFakeHost(t) {
+		return
+	}
+	makeHost(t)
+	h := newLinkedHub(t, "aaaaaaaaaaaaaaaa")
+	child := exec.Command("true")
+	must(t, child.Run())
+	must(t, h.ServeProcess(ProcessOptions{PID: child.Process.Pid}))
+	e := attach(t, h, 1)[0]
+	h.mu.Lock()
+	h.attached[e.addr] = time.Now().Add(-youngFor)
+	h.mu.Unlock()
+	e.resets(h.Own(), onHost(t, "127.0.0.1:0", "somebody else's"))
+}
+
 // The same for a process that is not the one that listens: its port is another's, which is told once, and its descendant's
 // sockets count as its own.
 func TestServeProcessOfOthers(t *testing.T) {

@@ -49,12 +49,15 @@ func (h *Hub) ServeProcess(opts ProcessOptions) error {
 		opts.MaxConns = 512
 	}
 	pidfd, err := unix.PidfdOpen(opts.PID, 0)
+	if err == unix.ESRCH { // it has just ended, and its session is about to: nothing of it is found any more
+		pidfd, err = -1, nil
+	}
 	if err != nil {
 		return fmt.Errorf("serve the session's process %d: %w", opts.PID, err)
 	}
 	p := &process{hub: h, opts: opts, pidfd: pidfd, told: map[uint16]bool{}}
 	if err := h.carry(opts.MaxConns, h.redirectOwn, p.dial); err != nil {
-		unix.Close(pidfd)
+		p.close()
 		return fmt.Errorf("serve the session's process: %w", err)
 	}
 	h.mu.Lock()
@@ -168,6 +171,9 @@ const dialTime = 10 * time.Second
 func (p *process) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.pidfd < 0 {
+		return nil
+	}
 	err := unix.Close(p.pidfd)
 	p.pidfd = -1
 	return err

@@ -37,7 +37,7 @@ func New() (*os.File, error) {
 // When setup returns an error the namespace is closed: all or nothing.
 func NewWith(setup func(ns *os.File) error) (*os.File, error) {
 	var ns *os.File
-	err := onThread(func() error {
+	err := OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
 		}
@@ -70,7 +70,7 @@ func Current() (*os.File, error) {
 // belong to ns; goroutines that it starts do not. ns must stay open until Do returns. The thread ends shortly after Do
 // has returned.
 func Do(ns *os.File, fn func() error) error {
-	return onThread(func() error {
+	return OnThread(func() error {
 		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 		runtime.KeepAlive(ns)
 		if err != nil {
@@ -80,14 +80,14 @@ func Do(ns *os.File, fn func() error) error {
 	})
 }
 
-// onThread runs fn on a thread that ends afterwards.
-func onThread(fn func() error) error {
+// OnThread runs fn on a thread that ends afterwards, and with it whatever fn made of it.
+func OnThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			// The main thread: hold it while another goroutine, which cannot come here then, does the work.
-			done <- onThread(fn)
+			done <- OnThread(fn)
 			runtime.UnlockOSThread()
 			return
 		}

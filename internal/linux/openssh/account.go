@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,11 +13,15 @@ import (
 const ClientFile = "/etc/ssh/ssh_config"
 
 // Covers are files of the host that must show something else in a machine whose user is uid: the client's configuration,
-// and, only where the server would turn the user away, the user's own entry of the account files.
+// only where the server would turn the user away, the user's own entry of the account files, and where it could make no
+// terminals, those of the groups.
 func (g Group) Covers(uid int) map[string][]byte {
 	covers := map[string][]byte{}
 	if host, err := os.ReadFile(ClientFile); err == nil { // without it there is no client
 		covers[ClientFile] = g.ClientConfig(host)
+	}
+	if groups, err := os.ReadFile("/etc/group"); err == nil && g.NoTTY {
+		covers["/etc/group"] = withoutGroup(groups, "tty")
 	}
 	passwd, err := os.ReadFile("/etc/passwd")
 	if err != nil {
@@ -36,6 +41,12 @@ func (g Group) Covers(uid int) map[string][]byte {
 		}
 	}
 	return covers
+}
+
+// withoutGroup returns the file without a group: the server gives terminals to that of this name, and gives up where it cannot.
+func withoutGroup(file []byte, name string) []byte {
+	lines := bytes.SplitAfter(file, []byte("\n"))
+	return bytes.Join(slices.DeleteFunc(lines, func(l []byte) bool { return bytes.HasPrefix(l, []byte(name+":")) }), nil)
 }
 
 // shellFor returns the name of the user and, if the user's shell lets nobody in, the file with one that does.

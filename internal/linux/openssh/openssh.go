@@ -39,6 +39,8 @@ type Group struct {
 	Key     Key
 	Network netip.Prefix // their addresses
 	Folder  string       // where each finds its Files
+	// NoTTY says that terminals cannot belong to the group tty, as in a user namespace that has no such group.
+	NoTTY bool
 }
 
 // Files are the content of a machine's private folder. Sessions start in dir and have the environment env.

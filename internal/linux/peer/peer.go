@@ -42,30 +42,39 @@ func Here(c *net.UnixConn) (bool, error) {
 		return false, err
 	}
 	pid := int(cred.Pid)
-	// What is looked at has the number of whoever connected, and that may be another's by now.
-	same := func() error { return beganBefore(pid, time.Duration(accepted.Nano())) }
 	fd, err := peerPidfd(c)
+	// What is looked at before Linux 6.5 has the number of whoever connected, and that may be another's by now.
+	numbers := fmt.Sprintf("/proc/%d/status", pid)
+	same := func() error { return beganBefore(pid, time.Duration(accepted.Nano())) }
 	switch {
 	case err == nil:
 		defer unix.Close(fd)
+		numbers = fmt.Sprintf("/proc/self/fdinfo/%d", fd)
 		same = func() error { return alive(fd) }
-	case !errors.Is(err, unix.ENOPROTOOPT): // that is Linux before 6.5
+	case !errors.Is(err, unix.ENOPROTOOPT):
 		return false, fmt.Errorf("look at process %d, which connected: %w", pid, err)
 	}
-	here, err := inOurs(pid)
+	here, err := inOurs(numbers)
 	if err == nil {
 		err = same()
 	}
 	return here && err == nil, err
 }
 
-func inOurs(pid int) (bool, error) {
-	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+// inOurs counts the numbers that a process has: one in each process namespace from ours down to its own (NSpid in
+// proc_pid_status(5) and pidfd_open(2)). Everybody may read that, also from inside of a user namespace, where what is outside may
+// not be looked into.
+func inOurs(path string) (bool, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
 	}
-	ours, err := os.Readlink("/proc/self/ns/pid")
-	return err == nil && theirs == ours, err
+	for line := range strings.Lines(string(b)) {
+		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			return len(strings.Fields(numbers)) == 1, nil
+		}
+	}
+	return false, fmt.Errorf("%s does not tell the process's numbers", path)
 }
 
 func alive(fd int) error {

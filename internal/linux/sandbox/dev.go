@@ -14,26 +14,45 @@ var harmlessNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random
 
 type node struct {
 	path string
+	host *os.File // the host's own
 	mode uint32
 	dev  uint64
 	uid  uint32
 	gid  uint32
 }
 
-// statNodes reads the numbers of the nodes before /dev is covered. A missing one is an error: it was asked for by name.
-func statNodes(paths []string) ([]node, error) {
+// openNodes reads the numbers of the nodes before /dev is covered. A missing one is an error: it was asked for by name.
+func openNodes(paths []string) (_ []node, err error) {
 	nodes := make([]node, 0, len(paths))
+	defer func() {
+		if err != nil {
+			closeNodes(nodes)
+		}
+	}()
 	for _, p := range paths {
+		fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: p, Err: err}
+		}
+		n := node{path: p, host: os.NewFile(uintptr(fd), p)}
+		nodes = append(nodes, n)
 		var st unix.Stat_t
-		if err := unix.Stat(p, &st); err != nil {
+		if err := unix.Fstat(fd, &st); err != nil {
 			return nil, &os.PathError{Op: "stat", Path: p, Err: err}
 		}
 		if st.Mode&unix.S_IFMT != unix.S_IFCHR && st.Mode&unix.S_IFMT != unix.S_IFBLK {
 			return nil, fmt.Errorf("%s is no device node", p)
 		}
-		nodes = append(nodes, node{p, st.Mode, st.Rdev, st.Uid, st.Gid})
+		n.mode, n.dev, n.uid, n.gid = st.Mode, st.Rdev, st.Uid, st.Gid
+		nodes[len(nodes)-1] = n
 	}
 	return nodes, nil
+}
+
+func closeNodes(nodes []node) {
+	for _, n := range nodes {
+		n.host.Close()
+	}
 }
 
 func makeDev(nodes []node, shmBytes int64) error {
@@ -52,7 +71,7 @@ func makeDev(nodes []node, shmBytes int64) error {
 	}
 	shm := fmt.Sprintf("mode=1777,size=%d", shmBytes)
 	if err := errors.Join(
-		mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+		mountTerminals(),
 		mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, shm),
 		mount("mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
 	); err != nil {
@@ -67,12 +86,30 @@ func makeDev(nodes []node, shmBytes int64) error {
 	)
 }
 
-// make makes the node with the host's numbers, rights and owner. It stays below the /dev that was just mounted.
+// mountTerminals gives terminals to the group that has them everywhere, unless a user namespace has no such group.
+func mountTerminals() error {
+	const options = "newinstance,ptmxmode=0666,mode=0620"
+	err := mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, options+",gid=5")
+	if errors.Is(err, unix.EINVAL) {
+		err = mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, options)
+	}
+	return err
+}
+
+// make makes the node with the host's numbers, rights and owner. It stays below the /dev that was just mounted. In a user
+// namespace nobody can make nodes: there it is the host's own, which has the rights that the host's user has.
 func (n node) make() error {
 	if err := os.MkdirAll(filepath.Dir(n.path), 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mknod(n.path, n.mode, int(n.dev)); err != nil {
+	err := unix.Mknod(n.path, n.mode, int(n.dev))
+	if errors.Is(err, unix.EPERM) {
+		if err := os.WriteFile(n.path, nil, 0o600); err != nil {
+			return err
+		}
+		return mount(fdPath(n.host), n.path, "", unix.MS_BIND, "")
+	}
+	if err != nil {
 		return &os.PathError{Op: "mknod", Path: n.path, Err: err}
 	}
 	return errors.Join(unix.Chmod(n.path, n.mode&0o777), unix.Chown(n.path, int(n.uid), int(n.gid)))

@@ -42,7 +42,13 @@ func coverSys(own Groups) error {
 	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("unmount the host's /sys: %w", err)
 	}
-	if err := mount("sysfs", "/sys", "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	err := mount("sysfs", "/sys", "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	if errors.Is(err, unix.EPERM) { // in a user namespace with the host's network: the host's, which cannot be unmounted there
+		if err = makeReadOnly("/sys"); err == nil && !own.any() {
+			err = mask([]string{groupsDir})
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if own.any() {

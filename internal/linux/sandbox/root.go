@@ -81,6 +81,9 @@ func (m mounted) disarm(unmount bool) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil
 	}
+	if errors.Is(err, unix.EACCES) { // in a user namespace: its user may not go there, and so nobody in the sandbox
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,11 @@ func (m mounted) disarm(unmount bool) error {
 		return err
 	}
 	if unmount {
-		return unix.Unmount(fdPath(f), unix.MNT_DETACH)
+		err := unix.Unmount(fdPath(f), unix.MNT_DETACH)
+		if errors.Is(err, unix.EINVAL) { // in a user namespace the host's mounts stay: it is covered
+			err = mask([]string{m.path})
+		}
+		return err
 	}
 	return unix.Mount("", fdPath(f), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODEV|m.flags(), "")
 }

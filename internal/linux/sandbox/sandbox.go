@@ -52,8 +52,8 @@ type Step struct {
 func (s *Step) Error() string { return s.Name + ": " + s.Err.Error() }
 func (s *Step) Unwrap() error { return s.Err }
 
-// Enter builds the sandbox. An error is a *Step. The caller must be root in its user namespace and alone in a new mount
-// namespace.
+// Enter builds the sandbox. An error is a *Step. The caller must have all capabilities of its user namespace and be alone in a
+// new mount namespace.
 func Enter(c Config) error {
 	if err := OwnRoot(); err != nil {
 		return &Step{"own root", err}
@@ -81,10 +81,11 @@ func Enter(c Config) error {
 		return &Step{"visible paths", err}
 	}
 	defer keep.close()
-	nodes, err := statNodes(append(append([]string{}, harmlessNodes...), c.DeviceNodes...))
+	nodes, err := openNodes(append(append([]string{}, harmlessNodes...), c.DeviceNodes...))
 	if err != nil {
 		return &Step{"device nodes", err}
 	}
+	defer closeNodes(nodes)
 	resolv := resolved("/etc/resolv.conf")
 	for _, step := range []struct {
 		name string
@@ -140,7 +141,17 @@ func coverTmp(dir string) error {
 	if err := mount(dir, "/tmp", "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
-	return mount("", "/tmp", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, "")
+	return restrict("/tmp", unix.MS_NOSUID|unix.MS_NODEV)
+}
+
+// restrict adds flags to those that a mount has. In a user namespace the host's cannot be taken away.
+func restrict(path string, flags uintptr) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	has := uintptr(st.Flags) & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC) // the same bits, see statfs(2)
+	return mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|has|flags, "")
 }
 
 // coverRun gives a private /run: the host's sockets (container engines, init systems, keyrings, our own) are no way out.
@@ -223,7 +234,11 @@ func coverFile(target string, content []byte) error {
 	if err := os.WriteFile(source, content, 0o600); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Chown(source, int(st.Uid), int(st.Gid)), os.Chmod(source, os.FileMode(st.Mode&0o777))); err != nil {
+	err := os.Chown(source, int(st.Uid), int(st.Gid))
+	if errors.Is(err, unix.EINVAL) { // a user namespace has no such user: then it is the engine's, who alone sees it
+		err = nil
+	}
+	if err = errors.Join(err, os.Chmod(source, os.FileMode(st.Mode&0o777))); err != nil {
 		return err
 	}
 	if err := mount(source, target, "", unix.MS_BIND, ""); err != nil {
