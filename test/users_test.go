@@ -589,10 +589,12 @@ func TestUsersOutliveTheServer(t *testing.T) {
 	run := m.begin(m.cmdAs("alice", "muster", "run", "-c", "import cdsw, time\nw = cdsw.launch_workers(1, cpu=0.1, memory=0.2, name='w', code='print(\"working\", flush=True); import time; time.sleep(1000)')\ntime.sleep(1000)"))
 	run.await("[w] working")
 	id := regexp.MustCompile(`(?m)^(\w+)\s.*\sscript\s`).FindStringSubmatch(m.as("alice", "muster", "ps").ok(t).out)[1]
+	m.as("alice", "muster", "run", "--name", "over", "-c", "print('over')").ok(t)
 	m.kill()
 	m.up()
 	m.as("alice", "muster", "ps").ok(t).has(t, id, "running")
-	if r := m.as("bob", "muster", "ps", "-a").ok(t); strings.Contains(r.out, id) {
+	m.as("alice", "muster", "ps", "-a").ok(t).has(t, "over", "succeeded")
+	if r := m.as("bob", "muster", "ps", "-a").ok(t); strings.Contains(r.out, id) || strings.Contains(r.out, "over") {
 		t.Errorf("bob sees\n%s", r.out)
 	}
 	m.as("alice", "muster", "launch", "--session", id, "--cpu", "0.1", "--memory", "0.2", "-c", "import os; print('again', os.getuid())").ok(t)
