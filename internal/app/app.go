@@ -29,6 +29,7 @@ import (
 	"muster/internal/kernel"
 	"muster/internal/linux/oom"
 	"muster/internal/manager"
+	"muster/internal/project"
 	"muster/internal/quota"
 	"muster/internal/server"
 	"muster/internal/store"
@@ -46,6 +47,9 @@ type config struct {
 	ephemeral           bool // sessions leave nothing behind
 	memoryCapacityBytes int64
 	gpus                string
+	grace               time.Duration
+	logsDays            int
+	logsGB              float64
 	tokenFile           string // of an earlier server, perhaps
 	salvage             bool   // of damaged records what can be read
 	web                 string // where browsers find engines; "": where it is free; see noWeb
@@ -150,6 +154,7 @@ func open(c config) (_ *app, err error) {
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(),
+		LeaseGrace: c.grace, Logs: project.Logs{Days: c.logsDays, Size: c.logsGB},
 	}
 	if a.users != nil {
 		config.Behalf = a.users.behalf

@@ -77,7 +77,7 @@ func serveUp(ctx context.Context, o cli.UpOptions) error {
 		memoryCapacityBytes: o.MemoryCapacityBytes, gpus: o.GPUs, web: o.Web, log: o.Log, shared: o.Shared, quota: o.Quota,
 		tls: o.TLS, addresses: []string{o.Listen, o.TCP},
 		salvage:   o.Salvage,
-		tokenFile: o.TokenFile,
+		tokenFile: o.TokenFile, grace: o.Grace, logsDays: o.LogsDays, logsGB: o.LogsGB,
 	})
 	if err != nil {
 		return err

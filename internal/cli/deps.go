@@ -64,6 +64,11 @@ type UpOptions struct {
 	Keep bool
 	// Replaces is the process of the server that answers at Listen, which is to let its sessions go on and end; 0: none does.
 	Replaces int
+	// Grace is how long a session whose creator is on another machine outlives the connection to it; 0: a default of Serve's.
+	Grace time.Duration
+	// LogsDays and LogsGB bound what is kept of sessions that have ended; 0: no limit.
+	LogsDays int
+	LogsGB   float64
 	// Salvage makes new records of what can be read of damaged ones.
 	Salvage bool
 	// UntilIdle ends the server by itself when no session has lived for so long; 0: never. Serve then waits for one that is

@@ -64,6 +64,9 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.DurationVar(&o.serve.UntilIdle, "until-idle", 0, "end when no session has lived for this `duration`, such as 10s")
 	f.BoolVar(&o.serve.Keep, "keep", false, "let sessions go on when the server is told to end")
 	f.BoolVar(&o.replace, "replace", false, "take over from the server that runs, whose sessions go on")
+	f.DurationVar(&o.serve.Grace, "grace", 0, "how long a session outlives the connection of a creator on another machine (default 10s)")
+	f.IntVar(&o.serve.LogsDays, "logs-days", 0, "remove the output of sessions that ended so many `days` ago (default: keep it)")
+	f.Float64Var(&o.serve.LogsGB, "logs-size", 0, "remove the oldest output of ended sessions beyond so many `GB` (default: keep it)")
 	f.BoolVar(&o.serve.Salvage, "salvage", false, "keep what can be read of damaged records, and set them aside")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root, rootless or plain")
 	f.BoolVar(&o.background, "background", false, "return when the server answers, and leave it running")
@@ -86,6 +89,14 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 		return usage(cmd, "--memory-capacity is %v: it must be a number of gigabytes", o.memoryGB)
 	}
 	o.serve.MemoryCapacityBytes = int64(o.memoryGB * 1e9)
+	switch {
+	case o.serve.Grace < 0 || o.serve.Grace == 0 && cmd.Flags().Changed("grace"):
+		return usage(cmd, "--grace is %v: it must be more than 0", o.serve.Grace)
+	case o.serve.LogsDays < 0 || o.serve.LogsDays > 36500:
+		return usage(cmd, "--logs-days is %d: it must be a number of days from 0 to 36500", o.serve.LogsDays)
+	case !(o.serve.LogsGB >= 0 && o.serve.LogsGB <= 1e9):
+		return usage(cmd, "--logs-size is %v: it must be a number of gigabytes", o.serve.LogsGB)
+	}
 	if o.serve.UntilIdle < 0 || o.serve.UntilIdle == 0 && cmd.Flags().Changed("until-idle") {
 		return usage(cmd, "--until-idle is %v: it must be more than 0", o.serve.UntilIdle)
 	}

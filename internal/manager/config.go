@@ -9,6 +9,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/kernel"
+	"muster/internal/project"
 	"muster/internal/quota"
 	"muster/internal/store"
 )
@@ -36,8 +37,11 @@ type Config struct {
 	StateDir  string // consoles are kept beneath it
 	Ephemeral bool   // Close ends all sessions and removes what they left
 	// Records are what outlives this process; nil: nothing does. They stay the caller's: close them after the Manager.
-	Records    *store.Store
-	Boot       string // names this run of the machine: what ran in another one is lost
+	Records *store.Store
+	// LeaseGrace is how long a session whose creator is on another machine outlives its connection; 0: 10 s.
+	LeaseGrace time.Duration
+	Logs       project.Logs // what is kept of sessions that have ended, of all projects together
+	Boot       string       // names this run of the machine: what ran in another one is lost
 	OwnerToken string
 	APIPort    int // where engines find the API in their hub; 0: any free port
 	// Serve serves the API on a session's listener, to its engines, until the listener is closed. Nil: nothing is served.
@@ -105,6 +109,9 @@ func (c Config) check() (Config, error) {
 	}
 	if c.Home == "" {
 		c.Home = "/"
+	}
+	if c.LeaseGrace == 0 {
+		c.LeaseGrace = defaultGrace
 	}
 	if c.Now == nil {
 		c.Now = time.Now

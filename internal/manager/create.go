@@ -244,7 +244,7 @@ func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSessi
 		back.add(func() { w.Close() })
 		stdin, s.stdin, s.stdinEnd = r, w, w
 	}
-	s.lease = newLease(req.Lease, leaseGrace)
+	s.lease = newLease(req.Lease, m.cfg.LeaseGrace)
 	if err := m.enter(s); err != nil {
 		if stdin != nil {
 			stdin.Close()

@@ -8,8 +8,8 @@ import (
 	"muster/engine"
 )
 
-// leaseGrace is how long a session outlives the connection of its creator: one that broke is taken up again sooner.
-const leaseGrace = 10 * time.Second
+// defaultGrace is how long a session outlives the connection of its creator: one that broke is taken up again sooner.
+const defaultGrace = 10 * time.Second
 
 // lease is that of a session whose creator's process nobody here can watch, because it is on another machine: the session
 // ends when the creator has not been connected for a while. It is the server's alone: if the server dies, such a session

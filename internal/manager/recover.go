@@ -65,6 +65,7 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 	}
 	m.queue(waiting)
 	m.forgetOld()
+	m.tidyAll(nil)
 	found.Orphans, err = m.endOrphans(ctx)
 	return found, err
 }
@@ -169,7 +170,7 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 		return err
 	}
 	m.hold(s)
-	s.lease = newLease(k.Lease, leaseGrace)
+	s.lease = newLease(k.Lease, m.cfg.LeaseGrace)
 	if err := m.enter(s); err != nil {
 		return err
 	}

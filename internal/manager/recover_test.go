@@ -19,6 +19,7 @@ import (
 	"muster/internal/driver"
 	"muster/internal/driver/fake"
 	"muster/internal/manager"
+	"muster/internal/project"
 	"muster/internal/store"
 )
 
@@ -463,5 +464,41 @@ func canaries(t *testing.T, dir string, secrets ...string) {
 	})
 	if err != nil || files == 0 {
 		t.Fatalf("%d files, %v", files, err)
+	}
+}
+
+// What the server keeps is bounded over all projects and restarts, and never costs a session that lives its output.
+func TestOldConsolesOfAllProjects(t *testing.T) {
+	now := time.Now()
+	l := newLives(t, func(c *manager.Config, _ *fake.Options) {
+		c.Logs = project.Logs{Days: 2}
+		c.Now = func() time.Time { return now }
+	})
+	old, lives := l.session(), l.sessionOf(api.CreateSession{Code: "hang", Project: t.TempDir()})
+	if err := l.EndSession(t.Context(), old, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	there := func(id engine.ID) bool {
+		_, err := os.Stat(filepath.Join(l.config.StateDir, "sessions", string(id), "console"))
+		return err == nil
+	}
+	if l.restart(); !there(old) {
+		t.Error("a console of today is gone")
+	}
+	now = now.Add(72 * time.Hour)
+	l.restart()
+	if _, err := l.Session(old); there(old) || engine.KindOf(err) != engine.NotFound {
+		t.Errorf("a console of three days ago is there: %v", err)
+	}
+	if s, err := l.Session(lives); err != nil || s.Ended || !there(lives) {
+		t.Errorf("the session that lives: %+v, %v", s, err)
+	}
+	now = now.Add(72 * time.Hour)
+	next := l.session()
+	if err := l.EndSession(t.Context(), next, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	if !there(lives) || !there(next) {
+		t.Error("the console of a session that lives, or has just ended, is gone")
 	}
 }

@@ -87,15 +87,32 @@ func (s *session) tidy() {
 	default:
 		return // it goes on without this process
 	}
-	old, err := s.m.endedOf(s)
-	s.m.logged("look for old consoles of "+s.project, err)
-	var gone []engine.ID
-	for _, l := range tooMuch(old, sizeOf(s.dir), keep, s.m.now()) {
-		gone = append(gone, l.id)
-		s.m.logged("remove the console of session "+string(l.id), os.RemoveAll(l.dir))
-		s.m.unrecord(l.id)
+	s.m.remove(s, keep, func(mark string) bool { return mark == s.marked() })
+}
+
+// tidyAll removes what the server keeps no longer of sessions that have ended, whatever projects they were of. The one that has
+// just ended, if there is one, stays: it was just looked at.
+func (m *Manager) tidyAll(own *session) {
+	if m.cfg.Logs != (project.Logs{}) && !m.cfg.Ephemeral {
+		m.remove(own, m.cfg.Logs, func(string) bool { return true })
 	}
-	s.m.drop(func(s *session) bool { return slices.Contains(gone, s.id) })
+}
+
+// remove removes the consoles, of sessions whose marks fit, that are not to be kept, but for one session's own.
+func (m *Manager) remove(own *session, keep project.Logs, fits func(mark string) bool) {
+	bytes, id := int64(0), engine.ID("")
+	if own != nil {
+		bytes, id = sizeOf(own.dir), own.id
+	}
+	old, err := m.endedOf(id, fits)
+	m.logged("look for old consoles", err)
+	var gone []engine.ID
+	for _, l := range tooMuch(old, bytes, keep, m.now()) {
+		gone = append(gone, l.id)
+		m.logged("remove the console of session "+string(l.id), os.RemoveAll(l.dir))
+		m.unrecord(l.id)
+	}
+	m.drop(func(s *session) bool { return slices.Contains(gone, s.id) })
 }
 
 // log is what a session that has ended left.
@@ -106,9 +123,9 @@ type log struct {
 	bytes int64
 }
 
-// endedOf returns the logs of the other sessions of a session's project that have ended, those of earlier servers too.
-func (m *Manager) endedOf(s *session) ([]log, error) {
-	sessions := filepath.Dir(s.dir)
+// endedOf returns the logs of sessions that have ended, those of earlier servers too, whose marks fit, but for one.
+func (m *Manager) endedOf(but engine.ID, fits func(mark string) bool) ([]log, error) {
+	sessions := filepath.Join(m.cfg.StateDir, "sessions")
 	entries, err := os.ReadDir(sessions)
 	if err != nil {
 		return nil, err
@@ -117,7 +134,7 @@ func (m *Manager) endedOf(s *session) ([]log, error) {
 	for _, e := range entries {
 		l := log{id: engine.ID(e.Name()), dir: filepath.Join(sessions, e.Name())}
 		mark, err := os.ReadFile(filepath.Join(l.dir, markName))
-		if err != nil || string(mark) != s.marked() || l.id == s.id || !l.id.Valid() {
+		if err != nil || !fits(string(mark)) || l.id == but || !l.id.Valid() {
 			continue
 		}
 		l.bytes, l.wrote = sizeOf(l.dir), wroteAt(l.dir)

@@ -156,6 +156,11 @@ func (s *session) run() {
 	s.m.forget(s.token)
 	s.m.forgetOld()
 	s.tidy()
+	select {
+	case <-s.done:
+		s.m.tidyAll(s)
+	default: // it goes on without this process
+	}
 }
 
 // startPending starts what is pending in one call of the driver, the rest of a very large launch in the next.

@@ -1,6 +1,8 @@
 library(cdsw)
 
 base <- Sys.getenv("MUSTER_URL")
+away <- cdsw:::away # an environment
+away$patience <- 0
 requests <- function() {
   text <- rawToChar(curl::curl_fetch_memory(paste0(base, "/requests"))$content)
   jsonlite::fromJSON(text, simplifyVector = FALSE)$requests
@@ -179,8 +181,23 @@ for (call in calls) {
 with_key("half", fails("server_down", await.workers(), "before the result"))
 with_key("invalid", fails("invalid", list.workers(), "the message; the hint"))
 invisible(requests())
-with_key("hangup", try(launch.workers(1, 1, 1), silent = TRUE))
+with_key("hangup", try(restart.workers("x"), silent = TRUE))
 stopifnot(length(requests()) == 1) # never sent twice
+
+# A server that went away is waited for; a launch that is sent twice is known by its key.
+away$patience <- 0.3
+invisible(requests())
+seed <- if (exists(".Random.seed")) .Random.seed
+with_key("hangup", fails("server_down", launch.workers(1, 1, 1), "broke the connection"))
+keys <- vapply(requests(), function(r) r$body$key, "")
+stopifnot(length(keys) >= 2, length(unique(keys)) == 1, nchar(keys[1]) >= 20, nchar(keys[1]) <= 64)
+stopifnot(identical(seed, if (exists(".Random.seed")) .Random.seed))
+invisible(launch.workers(1, 1, 1))
+stopifnot(!requests()[[1]]$body$key %in% keys)
+with_key("half", fails("server_down", await.workers(timeout_seconds = 50), "before the result"))
+limits <- vapply(requests(), function(r) as.numeric(r$body$timeout_seconds), 0)
+stopifnot(length(limits) >= 2, limits[1] == 50, all(diff(limits) < 0), all(limits > 0))
+away$patience <- 0
 Sys.setenv(MUSTER_URL = "http://127.0.0.1:1")
 for (call in calls) fails("server_down", eval(call), c("http://127.0.0.1:1", "muster up"))
 Sys.setenv(MUSTER_URL = "nonsense")

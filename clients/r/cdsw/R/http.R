@@ -1,6 +1,6 @@
 # Requests to the server. Each has a connection of its own: when a kept one turns out to be closed libcurl sends a request
-# again by itself, and a launch must never be sent twice; a forked child must not talk on its parent's; and to a server on
-# this machine a connection costs next to nothing.
+# again by itself, and some must never be sent twice; a forked child must not talk on its parent's; and to a server on
+# this machine a connection costs next to nothing. What may be carried out twice (away.R) is asked again while no server answers.
 
 api_version <- "1"
 client_version <- "0.1.0"
@@ -15,19 +15,24 @@ muster_stop <- function(kind, message, hint = "") {
   ))
 }
 
-# Sends a request and returns the reply as a list.
-request <- function(method, path, body = NULL) {
+# Sends a request and returns the reply as a list. repeatable: it may be carried out twice.
+request <- function(method, path, body = NULL, repeatable = method == "GET") {
   ready()
+  once <- function() request_once(method, path, body, repeatable)
+  reply <- if (repeatable) with_patience(once) else once()
+  show_console()
+  reply
+}
+
+request_once <- function(method, path, body, repeatable) {
   handle <- new_request(method, body, "application/json")
   # Launching thousands of workers on a busy machine takes its time; a server that is silent for longer is broken.
   curl::handle_setopt(handle, timeout = 300)
   response <- tryCatch(
     curl::curl_fetch_memory(paste0(base_url(), path), handle),
-    error = function(e) server_down(conditionMessage(e), method == "GET")
+    error = function(e) server_down(conditionMessage(e), repeatable)
   )
-  reply <- decode(response, response$content)
-  show_console()
-  reply
+  decode(response, response$content)
 }
 
 # Sends a request that is answered by bytes and returns them.
@@ -56,9 +61,21 @@ lines_of <- function(bytes) {
   if (length(lines)) lines else ""
 }
 
-# Sends an await and returns its result; shows progress on a terminal meanwhile.
+# Sends an await and returns its result; shows progress on a terminal meanwhile. A server that comes later has what is left of
+# its time.
 await_lines <- function(path, body) {
   ready()
+  began <- proc.time()[["elapsed"]]
+  limit <- body$timeout_seconds
+  again <- FALSE
+  with_patience(function() {
+    if (again && limit > 0) body$timeout_seconds <- max(limit - (proc.time()[["elapsed"]] - began), 0.001)
+    again <<- TRUE
+    await_lines_once(path, body)
+  })
+}
+
+await_lines_once <- function(path, body) {
   handle <- new_request("POST", body, paste0(line_type, ", application/json"))
   if (body$timeout_seconds > 0) curl::handle_setopt(handle, timeout = body$timeout_seconds + 60)
   line <- progress_line()

@@ -28,8 +28,10 @@ launch.workers <- function(n, cpu, memory, nvidia_gpu = 0, kernel = "r", script 
 # Asks for count workers. A refusal by the server becomes that many descriptions.
 start_workers <- function(path, body, count) {
   before_launch()
+  named <- endsWith(path, "/workers")
+  if (named) body$key <- launch_key()
   tryCatch(
-    count_launched(workers_of(request("POST", path, body), "workers")),
+    count_launched(workers_of(request("POST", path, body, named), "workers")),
     muster_error = function(e) if (e$kind %in% no_answer) stop(e) else refused_workers(count, conditionMessage(e))
   )
 }
@@ -114,7 +116,8 @@ stop.workers <- function(..., group = NULL) {
   }
   results <- list()
   if (is.null(body$ids) || length(body$ids) > 0L) {
-    results <- lapply(workers_of(request("POST", "/sessions/self/stop", body), "results"), function(r) {
+    # Sent twice, "all" might stop what was launched in between.
+    results <- lapply(workers_of(request("POST", "/sessions/self/stop", body, !is.null(body$ids)), "results"), function(r) {
       stop_response(r$id, r$status)
     })
   }
