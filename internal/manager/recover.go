@@ -87,7 +87,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
 	}
 	s.settings.Name, s.settings.Owner = k.ProjectName, k.Owner
-	if s.behalf, err = m.behalfAgain(k.User); err != nil {
+	if s.behalf, err = m.behalfAgain(k.User, k.Ended); err != nil {
 		return nil, err
 	}
 	s.shares = m.sharesOf(s)
