@@ -243,6 +243,7 @@ func TestRootlessRefused(t *testing.T) {
 	}{
 		{"no namespaces left", "user.max_user_namespaces=0", "sysctl -w user.max_user_namespaces=", none("user")},
 		{"no networks left", "user.max_net_namespaces=0", "sysctl -w user.max_net_namespaces=", none("net")},
+		{"covered parts of /proc", "/proc: mount proc on /proc: operation not permitted", "--security-opt systempaths=unconfined", covered},
 		{"filter of a container", "user namespaces are refused", "--security-opt seccomp=unconfined", filtered},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -278,6 +279,14 @@ func none(kind string) func(t *testing.T, w *world, cmd *exec.Cmd) {
 			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
 		}
 	}
+}
+
+// covered runs a command where a part of /proc is covered, as containers do it.
+func covered(t *testing.T, w *world, cmd *exec.Cmd) {
+	w.requireUserNamespaces()
+	script := fmt.Sprintf(`mount --bind /dev/null /proc/interrupts && exec setpriv --reuid %d --regid %[1]d --clear-groups "$@"`, someone)
+	cmd.Args = append([]string{"unshare", "-m", "/bin/sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path, cmd.SysProcAttr = "/usr/bin/unshare", nil
 }
 
 // filteredVariable makes this program take a container's rights and filter of system calls, and execute its arguments.
