@@ -589,10 +589,12 @@ func TestUsersOutliveTheServer(t *testing.T) {
 	run := m.begin(m.cmdAs("alice", "muster", "run", "-c", "import cdsw, time\nw = cdsw.launch_workers(1, cpu=0.1, memory=0.2, name='w', code='print(\"working\", flush=True); import time; time.sleep(1000)')\ntime.sleep(1000)"))
 	run.await("[w] working")
 	id := regexp.MustCompile(`(?m)^(\w+)\s.*\sscript\s`).FindStringSubmatch(m.as("alice", "muster", "ps").ok(t).out)[1]
+	m.as("alice", "muster", "run", "--name", "over", "-c", "print('over')").ok(t)
 	m.kill()
 	m.up()
 	m.as("alice", "muster", "ps").ok(t).has(t, id, "running")
-	if r := m.as("bob", "muster", "ps", "-a").ok(t); strings.Contains(r.out, id) {
+	m.as("alice", "muster", "ps", "-a").ok(t).has(t, "over", "succeeded")
+	if r := m.as("bob", "muster", "ps", "-a").ok(t); strings.Contains(r.out, id) || strings.Contains(r.out, "over") {
 		t.Errorf("bob sees\n%s", r.out)
 	}
 	m.as("alice", "muster", "launch", "--session", id, "--cpu", "0.1", "--memory", "0.2", "-c", "import os; print('again', os.getuid())").ok(t)
@@ -793,4 +795,41 @@ func must(b []byte, err error) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// Two thousand idle connections of one user are his own affair.
+func TestIdleConnectionsOfAUser(t *testing.T) {
+	m := newMachine(t)
+	m.give("bob", "idle.py", `
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+held, refused = [], 0
+for i in range(2000):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect("/run/muster/server.sock")
+    held.append(s)
+for s in held:
+    s.settimeout(0.001)
+    try:
+        if s.recv(10) is not None: refused += 1
+    except (TimeoutError, BlockingIOError): pass
+    except OSError: refused += 1
+print("HELD", refused, flush=True)
+sys.stdin.read()
+`)
+	cmd := m.cmdAs("bob", "python3", "idle.py")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	refused, _ := strconv.Atoi(m.begin(cmd).match(`HELD (\d+)`)[0])
+	if refused < 900 {
+		t.Errorf("%d of 2000 were refused", refused)
+	}
+	m.as("alice", "muster", "run", "-c", "print('she works')").ok(t).has(t, "she works")
+	m.as("root", "muster", "ps").ok(t)
+	if r := m.as("bob", "muster", "ps"); r.code == 0 {
+		t.Errorf("he has one more: %s", r.out)
+	}
 }

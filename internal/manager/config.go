@@ -80,9 +80,11 @@ const (
 	maxEnded        = 1000
 	maxEndedWorkers = 100_000
 	// maxLiving is how many sessions of a user may live at a time, on a server that users share: each is a process and a network.
-	maxLiving = 500
+	maxLiving = 200
 	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
 	maxStart = 500
+	// justEnded is how long the driver may take to tell that a place has ended with which it lost its connection.
+	justEnded = 5 * time.Second
 	// defaultWorkerName is the original's.
 	defaultWorkerName = "Untitled Worker"
 )

@@ -120,7 +120,7 @@ func (s *session) recordedUser() json.RawMessage {
 
 // behalfAgain is for whom an earlier server made a session. A user who cannot be found any more, or a server that is not shared any
 // more, makes it nobody else's: its engines go on, and paths are looked at no longer.
-func (m *Manager) behalfAgain(recorded json.RawMessage) (*engine.Behalf, error) {
+func (m *Manager) behalfAgain(recorded json.RawMessage, ended bool) (*engine.Behalf, error) {
 	if len(recorded) == 0 {
 		return nil, nil
 	}
@@ -128,13 +128,14 @@ func (m *Manager) behalfAgain(recorded json.RawMessage) (*engine.Behalf, error) 
 	if err := json.Unmarshal(recorded, &a); err != nil {
 		return nil, err
 	}
-	var err error = engine.Errorf(engine.Unavailable, "this server is not shared any more, and the session is user %s's", a.Name)
-	if m.cfg.Behalf != nil {
-		var on *engine.Behalf
-		if on, err = m.cfg.Behalf(m.ctx, a.User); err == nil {
+	why := engine.Errorf(engine.Unavailable, "this server is not shared any more, and the session is user %s's", a.Name)
+	if m.cfg.Behalf != nil && !ended { // of those that have ended nothing is looked at any more
+		on, err := m.cfg.Behalf(m.ctx, a.User)
+		if err == nil {
 			return on, nil
 		}
+		m.problem("take up a session of user "+a.Name, err)
+		why = engine.Errorf(engine.Unavailable, "user %s could not be found when the server began: %w", a.Name, err)
 	}
-	m.problem("take up a session of user "+a.Name, err)
-	return &engine.Behalf{Account: a, Look: func(func()) error { return err }}, nil
+	return &engine.Behalf{Account: a, Look: func(func()) error { return why }}, nil
 }

@@ -53,13 +53,19 @@ type world struct {
 	ports   map[string]string // "id:port" → where it really is
 	stuck   bool              // dials do not come to an end
 	dialled atomic.Int64
-	person  atomic.Bool // whoever asks is the owner's own program
+	person  atomic.Bool                // whoever asks is the owner's own program
+	until   map[string]context.Context // the ends of tokens, by their ids
+	logins  []engine.Identity          // in order
 }
 
 func (w *world) Authenticate(token string) (engine.Identity, bool) {
 	switch token {
 	case ownerToken:
 		return engine.Identity{Owner: true}, true
+	case "alice":
+		return engine.Identity{User: alice, Token: "t1"}, true
+	case "bob":
+		return engine.Identity{User: bob, Token: "t2"}, true
 	case "A":
 		return engine.Identity{Session: sessionA}, true
 	case "B":
@@ -110,7 +116,20 @@ func newWorld(t *testing.T) *world {
 			return id, ok
 		},
 		Person: func(context.Context) (engine.Identity, bool) { return engine.Identity{Owner: true}, w.person.Load() },
-		Next:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, nextAnswers) }),
+		Until: func(who engine.Identity) context.Context {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if ctx := w.until[who.Token]; ctx != nil {
+				return ctx
+			}
+			return context.Background()
+		},
+		Login: func(_ context.Context, who engine.Identity) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.logins = append(w.logins, who)
+		},
+		Next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, nextAnswers) }),
 	})
 	w.server = &http.Server{Handler: w.gateway, ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelError),
 		BaseContext: func(l net.Listener) context.Context {

@@ -183,7 +183,56 @@ func TestLinkedServesItsUserAlone(t *testing.T) {
 	if got := as(65534); strings.Contains(got, "gateway") {
 		t.Errorf("another user reads %q", got)
 	}
+	h.Admit(20001)
+	for uid, want := range map[uint32]string{20001: "gateway", 20002: "", 0: "gateway"} {
+		if got := as(uid); !strings.Contains(got, want) || want == "" && strings.Contains(got, "gateway") {
+			t.Errorf("user %d reads %q, and user 20001 is the session's", uid, got)
+		}
+	}
 	must(t, refusesUDP(netip.AddrPortFrom(h.Gateway(), dnsPort)))
+}
+
+// becomesAnother listens twice, as user 20001 and as 20002, and then is user 20001 itself.
+const becomesAnother = `
+import os, socket, sys
+def listen(uid):
+    r, w = os.pipe()
+    if os.fork() == 0:
+        os.setgroups([]); os.setgid(uid); os.setuid(uid)
+        s = socket.create_server(("127.0.0.1", 0))
+        os.write(w, b"%d\n" % s.getsockname()[1])
+        while 1: s.accept()[0].sendall(b"hello")
+    return int(os.read(r, 100))
+print(listen(20001), listen(20002), flush=True)
+os.setgroups([]); os.setgid(20001); os.setuid(20001)
+print("ready", flush=True)
+sys.stdin.read()
+`
+
+// What a descendant of the session's process listens on as another user is not the session's.
+func TestServeProcessThatBecameAnother(t *testing.T) {
+	if !inFakeHost(t) {
+		return
+	}
+	makeHost(t)
+	cmd := exec.Command("python3", "-c", becomesAnother)
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	defer stdin.Close()
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() { unix.Kill(-cmd.Process.Pid, unix.SIGKILL); cmd.Wait() })
+	var own, other uint16
+	var ready string
+	_, err = fmt.Fscan(out, &own, &other, &ready)
+	must(t, err)
+	h := newLinkedHub(t, "aaaaaaaaaaaaaaaa")
+	must(t, h.ServeProcess(ProcessOptions{PID: cmd.Process.Pid, Session: "aaaaaaaaaaaaaaaa"}))
+	e := attach(t, h, 1)[0]
+	e.hears(h.Own(), own, "hello")
+	e.resets(h.Own(), other)
 }
 
 // Many that begin at the same time get ranges of their own; one whose last step fails leaves nothing.
