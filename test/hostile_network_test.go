@@ -160,3 +160,59 @@ assert len(cdsw.await_workers([liar["id"]])["workers"]) == 1
 	r.has(t, "heard b'true' of the liar: True", "sent as 100.", "sent as 8.8.8.8", "sent as 127.0.0.1")
 	n.unharmed()
 }
+
+// An attached session's network is one that the host has a route to. Engines of others do not get there by the server, which
+// dials for them from the host: neither from a network without such a link, nor from another one with it.
+func TestAttachedSessionsAreNotReached(t *testing.T) {
+	w := newWorld(t)
+	python := w.outsider()
+	const reach = `
+import errno, os, socket
+try:
+    with socket.create_connection((os.environ["OTHER"], 7000), 5) as s:
+        s.settimeout(5)
+        got = s.recv(100)
+        print("other: DONE", got) if got else print("other: refused closed")
+except OSError as e:
+    print("other: refused", errno.errorcode.get(e.errno, e))
+`
+	w.write("listens.py", `
+import cdsw, sys
+(one,) = cdsw.launch_workers(1, 0.2, 0.2, code='''
+import socket
+l = socket.create_server(("0.0.0.0", 7000))
+print("listens", flush=True)
+while True:
+    c, _ = l.accept(); c.sendall(b"an answer"); c.close()
+''')
+import socket, time
+while True:
+    try:
+        with socket.create_connection((one["ip_address"], 7000), 5) as s: print("heard", s.recv(100), flush=True)
+        break
+    except OSError: time.sleep(0.1)
+print("at", one["ip_address"], flush=True)
+sys.stdin.readline()
+`)
+	cmd := w.plain(python, "listens.py")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := w.begin(cmd)
+	other.await("heard b'an answer'") // the way is there, for who may take it
+	w.env = append(w.env, "OTHER="+other.match(`at ([\d.]+)\n`)[0])
+	w.write("reach.py", reach)
+	r := w.muster("run", "reach.py").ok(t)
+	r.has(t, "other: refused ")
+	w.write("linked.py", `
+import cdsw, os
+ws = cdsw.launch_workers(1, 0.2, 0.2, script="reach.py", env={"OTHER": os.environ["OTHER"]})
+cdsw.await_workers(ws)
+`)
+	linked := w.finish(w.plain(python, "linked.py"), 4*deadline).ok(t)
+	linked.has(t, "other: refused ")
+	t.Log(r.out, linked.out)
+	in.Close()
+	other.wait()
+}
