@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test examples mutants chaos adopt soak network fresh test-vm lint clean
+.PHONY: help build demo test examples mutants chaos adopt soak fuzz network fresh test-vm lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ adopt: build ## kill -9 of the server under WORKERS=1000 workers: how long until
 soak: build ## sessions begin and end for MINUTES=60: memory, descriptors, threads and files must not grow
 	@scripts/need python3
 	go run ./test/chaos -soak -minutes $(or $(MINUTES),60)
+
+fuzz: ## fuzzing of every parser for MINUTES=10 together; NAMES="Frame|Damage" for some
+	@scripts/fuzz $(or $(MINUTES),10) $(NAMES)
 
 network: build ## both network examples, RUNS times each in a row (default 100)
 	@scripts/need python3 r

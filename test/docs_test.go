@@ -18,6 +18,7 @@ var readmeCommands = map[string]string{
 	"make build":          "run before this test",
 	"bin/muster run":      "TestReadmeCommands",
 	"muster up":           "TestReadmeCommands",
+	"muster up --replace": "TestServerReplaced",
 	"muster run train.py": "TestReadmeCommands",
 	"muster ps":           "TestReadmeCommands",
 	"muster logs -f ID":   "TestReadmeCommands",

@@ -243,6 +243,7 @@ func TestRootlessRefused(t *testing.T) {
 	}{
 		{"no namespaces left", "user.max_user_namespaces=0", "sysctl -w user.max_user_namespaces=", none("user")},
 		{"no networks left", "user.max_net_namespaces=0", "sysctl -w user.max_net_namespaces=", none("net")},
+		{"covered parts of /proc", "/proc: mount proc on /proc: operation not permitted", "--security-opt systempaths=unconfined", covered},
 		{"filter of a container", "user namespaces are refused", "--security-opt seccomp=unconfined", filtered},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -278,6 +279,14 @@ func none(kind string) func(t *testing.T, w *world, cmd *exec.Cmd) {
 			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
 		}
 	}
+}
+
+// covered runs a command where a part of /proc is covered, as containers do it.
+func covered(t *testing.T, w *world, cmd *exec.Cmd) {
+	w.requireUserNamespaces()
+	script := fmt.Sprintf(`mount --bind /dev/null /proc/interrupts && exec setpriv --reuid %d --regid %[1]d --clear-groups "$@"`, someone)
+	cmd.Args = append([]string{"unshare", "-m", "/bin/sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path, cmd.SysProcAttr = "/usr/bin/unshare", nil
 }
 
 // filteredVariable makes this program take a container's rights and filter of system calls, and execute its arguments.
@@ -343,4 +352,62 @@ print("failures", cdsw.await_workers(workers, timeout_seconds=60)["failures"])
 	r := w.finish(cmd, 4*deadline).ok(t)
 	r.has(t, "master heard 2 processes\n", "worker heard welcome\n", "failures []\n")
 	until(t, "the server ends by itself", func() bool { return len(processesOf(someone)) == 0 })
+}
+
+// An engine shares the user with servers, keepers and other engines: it reaches none of them, also where it finds their sockets,
+// as of another server of the same user.
+func TestRootlessEngineReachesNobody(t *testing.T) {
+	w := userWorld(t)
+	w.requireUserNamespaces()
+	up := w.begin(w.asSomeone("up"))
+	up.await("the server answers")
+	w.writeShared("other.py", "import time\nprint('waiting', flush=True)\ntime.sleep(1000)")
+	other := w.begin(w.asSomeone("run", "other.py"))
+	other.await("waiting\n")
+	keepers, _ := filepath.Glob(filepath.Join(w.root, "state", "sessions", "*", "keeper.sock"))
+	if len(keepers) != 1 {
+		t.Fatalf("keepers' sockets %q", keepers)
+	}
+	w.writeShared("session.py", fmt.Sprintf(`
+import ctypes, os, signal, socket
+def answer(kind, path, say):
+    s = socket.socket(socket.AF_UNIX, kind)
+    s.settimeout(20)
+    try:
+        s.connect(path)
+        s.send(say)
+        return s.recv(100)
+    except OSError as e:
+        return type(e).__name__
+print("server says", answer(socket.SOCK_STREAM, %q, b"GET /muster/v1/version HTTP/1.0\r\n\r\n"))
+print("keeper says", answer(socket.SOCK_SEQPACKET, %q, b'{"op":"end"}'))
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *args):
+    return "done" if getattr(libc, name)(*args) >= 0 else os.strerror(ctypes.get_errno())
+print("trace", call("ptrace", 16, 1, 0, 0), "| namespaces", call("unshare", 0x10000000), "| mount", call("mount", b"none", b"/mnt", b"tmpfs", 0, None))
+for path in "/proc/1/ns/net", "/proc/1/environ":
+    try:
+        print(path, os.readlink(path) if "ns" in path else open(path).read())
+    except OSError as e:
+        print(path, type(e).__name__)
+os.kill(1, signal.SIGKILL)
+print("init lives", os.path.exists("/proc/1"))
+`, filepath.Join(w.root, "run", "server.sock"), keepers[0]))
+	second := filepath.Join(w.root, "second")
+	if err := os.Mkdir(second, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	os.Chown(second, someone, someone)
+	cmd := w.asSomeone("run", "--server", "none", "--rung", "rootless", "session.py")
+	cmd.Env = append(cmd.Env, "MUSTER_STATE_DIR="+filepath.Join(second, "state"), "MUSTER_RUNTIME_DIR="+filepath.Join(second, "run"))
+	r := w.finish(cmd, 4*deadline).ok(t)
+	for _, who := range []string{"server", "keeper"} {
+		if !strings.Contains(r.out, who+" says b''\n") && !strings.Contains(r.out, who+" says ConnectionResetError\n") && !strings.Contains(r.out, who+" says BrokenPipeError\n") {
+			t.Errorf("the %s answered an engine: %s", who, r.out)
+		}
+	}
+	const no = "Operation not permitted"
+	r.has(t, "trace "+no+" | namespaces "+no+" | mount "+no+"\n", "/proc/1/ns/net PermissionError\n", "/proc/1/environ PermissionError\n", "init lives True\n")
+	other.cmd.Process.Signal(syscall.SIGTERM)
+	other.wait()
 }

@@ -106,7 +106,11 @@ func open(c config) (_ *app, err error) {
 	for _, w := range drv.Capabilities().Warnings {
 		fmt.Fprintf(c.log, "muster: %s\n", w)
 	}
-	if err := drv.Sweep(); err != nil {
+	told, err := drv.Sweep()
+	for _, sentence := range told {
+		fmt.Fprintf(c.log, "muster: %s\n", sentence)
+	}
+	if err != nil {
 		fmt.Fprintf(c.log, "muster: what an earlier run left could not be removed: %v\n", err)
 	}
 	if err := mayShare(c, drv.Capabilities()); err != nil {

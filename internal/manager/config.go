@@ -83,6 +83,8 @@ const (
 	maxLiving = 200
 	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
 	maxStart = 500
+	// justEnded is how long the driver may take to tell that a place has ended with which it lost its connection.
+	justEnded = 5 * time.Second
 	// defaultWorkerName is the original's.
 	defaultWorkerName = "Untitled Worker"
 )

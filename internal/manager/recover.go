@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"muster/api"
 	"muster/engine"
@@ -148,7 +149,11 @@ func (s *session) rememberBatch(r store.LaunchedBatch, numbers map[int]*batch) {
 // settle enters a session that has ended.
 func (m *Manager) settle(s *session) {
 	s.ending, s.ended, s.endRecorded = true, true, true
-	close(s.done)
+	select {
+	case <-s.done: // it ended while it was taken up
+	default:
+		close(s.done)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sessions[s.id] = s
@@ -167,7 +172,7 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 	s.place = place
 	s.caughtUp()
 	if err := s.reopen(ctx, k); err != nil {
-		return err
+		return s.orJustEnded(err)
 	}
 	m.hold(s)
 	s.lease = newLease(k.Lease, m.cfg.LeaseGrace)
@@ -190,6 +195,17 @@ func (s *session) caughtUp() {
 			s.dropWaitingLocked(fx)
 		}
 	})
+}
+
+// orJustEnded makes NotFound of an error that came because the session's place ended just then: the driver tells so at once, and has
+// told how its engines ended.
+func (s *session) orJustEnded(err error) error {
+	select {
+	case <-s.done:
+		return engine.Errorf(engine.NotFound, "session %s has just ended: %w", s.id.Short(), err)
+	case <-time.After(justEnded):
+		return err
+	}
 }
 
 // reopen opens what is sealed, and the API's listener where engines know it.

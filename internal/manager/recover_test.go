@@ -263,6 +263,44 @@ func TestSessionsThatAreEnding(t *testing.T) {
 	}
 }
 
+// endsMeanwhile lets a place end just when it was recovered.
+type endsMeanwhile struct{ driver.Driver }
+
+func (d endsMeanwhile) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (driver.Session, error) {
+	place, err := d.Driver.Recover(ctx, spec, h)
+	if err != nil {
+		return nil, err
+	}
+	return gonePlace{place}, place.End(ctx, 0, "somebody")
+}
+
+type gonePlace struct{ driver.Session }
+
+func (gonePlace) Keep(context.Context, []byte) ([]byte, error) {
+	return nil, engine.Errorf(engine.Unavailable, "the session has ended")
+}
+
+// A session that ends while it is taken up keeps the server from nothing, and it is known how it ended.
+func TestSessionsThatEndAtThatMoment(t *testing.T) {
+	l := newLives(t)
+	l.wrap = func(d driver.Driver) driver.Driver { return endsMeanwhile{d} }
+	id := l.session()
+	ws := l.launch(id, worker(2, "hang"))
+	l.awaitRunning(id, ids(ws)...)
+	if found := l.restart(); found.Adopted != 0 || len(found.Lost) != 0 {
+		t.Errorf("%+v", found)
+	}
+	l.wrap = nil
+	for range 2 { // the second time from the records
+		for _, w := range ws {
+			if got := l.engine(w.ID); got.Reason != string(engine.ReasonSessionEnded) || got.RunningAt == nil || got.Evidence == nil || got.Evidence.By != "somebody" {
+				t.Errorf("%+v", got)
+			}
+		}
+		l.restart()
+	}
+}
+
 // A server that lets go while it starts workers leaves those to the next one which it has not started: they have not failed.
 func TestLettingGoWhileStarting(t *testing.T) {
 	var slow atomic.Bool

@@ -59,10 +59,11 @@ type chaos struct {
 	ends                                     map[string]int // by reason
 }
 
-// script makes the faults of a run, evenly over its length, several at a time.
+// script makes the faults of a run, evenly over its length, several at a time: first each kind once, then by their weights.
 func (c *chaos) script() {
 	r := rand.New(rand.NewSource(c.o.seed))
 	chosen, total := c.choose()
+	once := r.Perm(len(chosen))
 	busy := make(chan struct{}, 12)
 	var wg sync.WaitGroup
 	from := time.Now()
@@ -72,6 +73,9 @@ func (c *chaos) script() {
 			break
 		}
 		f, seed := pick(chosen, r.Intn(total)), r.Int63()
+		if i < len(once) {
+			f = chosen[once[i]]
+		}
 		busy <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-busy }()

@@ -209,7 +209,7 @@ func killHolder(c *chaos, r *rand.Rand) string {
 // server is left alone meanwhile, and few of these are made.
 func killClient(c *chaos, r *rand.Rand) string {
 	x, ok := c.victim(r, kindLink)
-	if !ok || c.clients >= 3 {
+	if !ok || c.clients >= 3 || c.o.length < time.Minute {
 		return "no session"
 	}
 	c.clients++

@@ -16,7 +16,7 @@ func (c *chaos) start(what string, args ...string) {
 		return
 	}
 	c.took(what+" → answers", time.Since(from))
-	lives := c.crew.live()
+	lives, missing := c.crew.live(), ""
 	listed := func() bool {
 		all, err := c.operator.api.sessions()
 		if err != nil {
@@ -28,13 +28,14 @@ func (c *chaos) start(what string, args ...string) {
 		}
 		for _, x := range lives {
 			if !live[x.id] && c.stillLives(x) {
+				missing = x.name
 				return false
 			}
 		}
 		return true
 	}
 	if !until(listed) {
-		c.violate("after %s not all sessions that live are listed", what)
+		c.violate("after %s the server does not tell of session %s, which lives", what, missing)
 	}
 	c.took(what+" → all sessions listed", time.Since(from))
 }
@@ -63,11 +64,12 @@ func killServer(c *chaos, r *rand.Rand) string {
 }
 
 func pauseServer(c *chaos, r *rand.Rand) string {
-	pid := c.operator.pid()
-	unix.Kill(pid, unix.SIGSTOP)
+	server := hold([]proc{{pid: c.operator.pid()}})
+	defer server.close()
+	server.signal(unix.SIGSTOP)
 	time.Sleep(between(r, 100*time.Millisecond, time.Second))
 	from := time.Now()
-	unix.Kill(pid, unix.SIGCONT)
+	server.signal(unix.SIGCONT)
 	if !until(c.operator.api.answers) {
 		c.violate("the server does not answer after SIGCONT")
 	}

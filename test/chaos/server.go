@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,14 +29,18 @@ type operator struct {
 func (w *world) logName() string { return filepath.Join(w.root, "server.log") }
 
 // up starts a server and waits until it answers. A full disk may keep it from starting: then it is started again until there is
-// room, as an administrator would.
+// room, as an administrator would. An attached process that found no server may have started one: that one is taken over from.
 func (o *operator) up(args ...string) error {
 	for end := time.Now().Add(deadline); ; time.Sleep(100 * time.Millisecond) {
 		err := o.try(args)
 		if err == nil {
 			return nil
 		}
-		if !o.w.diskFull() || time.Now().After(end) {
+		runs := strings.Contains(err.Error(), "a server already runs")
+		if runs && !slices.Contains(args, "--replace") {
+			args = append(slices.Clone(args), "--replace")
+		}
+		if !runs && !o.w.wasFull(time.Now()) || time.Now().After(end) {
 			return err
 		}
 	}

@@ -119,7 +119,10 @@ func (s *Screen) FullScreen() bool { return s.main != nil || s.margins }
 
 // put writes a character at the cursor.
 func (s *Screen) put(r rune) {
-	w := width(r)
+	if r >= 0x80 && r < 0xa0 {
+		return // a control character of the second kind: drawn anew, it would move the terminal's cursor
+	}
+	w := min(width(r), s.cols)
 	if w == 0 {
 		s.combine(r)
 		return

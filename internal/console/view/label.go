@@ -74,7 +74,7 @@ func (l *Labeler) engine(id string) *engine {
 		if !e.session {
 			e.number = l.workers
 			l.workers++
-			l.name(e, short(id))
+			l.name(e, printable(short(id)))
 		}
 		l.engines[id] = e
 	}
@@ -91,7 +91,7 @@ func (l *Labeler) rename(id, name string) {
 	}
 	for _, other := range l.engines {
 		if other != e && other.name == name { // launched together, most likely
-			name += " " + id[:min(len(id), 4)]
+			name += " " + printable(id[:min(len(id), 4)])
 			break
 		}
 	}

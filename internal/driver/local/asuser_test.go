@@ -20,7 +20,7 @@ import (
 // These tests run once more as an ordinary user, on the rungs that such a user has: the same binary, started by TestAsUser.
 const (
 	rungVariable   = "MUSTER_TEST_RUNG"   // the one that is tested
-	keeperVariable = "MUSTER_TEST_KEEPER" // what the first process built
+	keeperVariable = "MUSTER_TEST_KEEPER" // what the first process built, or another machine
 	refusedCode    = 77                   // the machine has no such rung for such a user
 )
 

@@ -28,13 +28,15 @@ func gpusIn(proc, dev string) []driver.GPU {
 			name, value, _ := strings.Cut(line, ":")
 			switch strings.TrimSpace(name) {
 			case "Device Minor":
-				minor, _ = strconv.Atoi(strings.TrimSpace(value))
+				if n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil {
+					minor = int(n) // else another device's node would be taken for this one's
+				}
 			case "GPU UUID":
 				uuid = strings.TrimSpace(value)
 			}
 		}
 		node := filepath.Join(dev, fmt.Sprintf("nvidia%d", minor))
-		if _, err := os.Stat(node); err != nil {
+		if _, err := os.Stat(node); err != nil || minor < 0 {
 			continue // another container's, or not usable
 		}
 		gpus = append(gpus, driver.GPU{Index: minor, UUID: uuid, Nodes: []string{node}})

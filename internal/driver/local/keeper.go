@@ -16,6 +16,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 	"muster/internal/linux/netns"
 	"muster/internal/linux/pidfd"
 )
@@ -283,13 +284,15 @@ const initEndsIn = 2 * time.Second
 
 // sweep removes what a killed keeper left of an engine, when its processes have ended.
 func (s *session) sweep(id engine.ID, m member) {
-	if m.pid > 0 {
-		awaitEnd(m.pid, initEndsIn)
-	}
+	var group *cgroup.Group
 	if s.driver.tree != nil {
-		if g, err := s.driver.tree.Open(groupName(s.spec.ID, id)); err == nil {
-			g.Remove()
-		}
+		group, _ = s.driver.tree.Open(groupName(s.spec.ID, id)) // an error: there is none
+	}
+	if group != nil {
+		endGroup(group, initEndsIn)
+		group.Remove()
+	} else if m.pid > 0 {
+		awaitEnd(m.pid, initEndsIn)
 	}
 	removePlainTmp(id)
 	os.RemoveAll(s.engineDir(id))

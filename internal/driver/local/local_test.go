@@ -33,14 +33,12 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	if keeperPath = os.Getenv("MUSTER_TEST_KEEPER"); keeperPath == "" { // set where there is no Go
-		keeperPath = filepath.Join(dir, "muster-keeper")
-		build := exec.Command("go", "build", "-o", keeperPath, "muster/cmd/muster-keeper")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build the keeper: %v\n%s", err, out)
-			os.Exit(1)
-		}
+	keeperPath = filepath.Join(dir, "muster-keeper")
+	build := exec.Command("go", "build", "-o", keeperPath, "muster/cmd/muster-keeper")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the keeper: %v\n%s", err, out)
+		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)

@@ -182,14 +182,14 @@ func TestProbeIsSwept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Sweep(); err != nil {
+		if _, err := d.Sweep(); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat(dir); err != nil {
 			t.Errorf("a probe that runs was swept: %v", err)
 		}
 		lock.Close()
-		if err := d.Sweep(); err != nil {
+		if _, err := d.Sweep(); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat(d.sessionDir(id)); err == nil {

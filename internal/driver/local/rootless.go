@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"muster/engine"
 	"muster/internal/keeper/wire"
@@ -24,10 +25,27 @@ func TryRootless(ctx context.Context, c Config) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return engine.Errorf(engine.Unavailable, "the folder for sessions cannot be made: %v", err)
 	}
-	if _, _, err := d.Probe(ctx, engine.Probe{Argv: []string{"/bin/sh", "-c", ":"}, Dir: "/"}); err != nil {
-		return engine.Errorf(engine.Unavailable, "engines cannot be isolated in a user namespace: %w", err)
+	_, _, err := d.Probe(ctx, engine.Probe{Argv: []string{"/bin/sh", "-c", ":"}, Dir: "/"})
+	if err == nil {
+		return nil
 	}
-	return nil
+	told := engine.Errorf(engine.Unavailable, "engines cannot be isolated in a user namespace: %w", err)
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil && partsCovered(string(mounts)) {
+		// The kernel lets nobody in a user namespace see more of /proc than was to be seen around it.
+		return told.WithHint("parts of /proc are covered, as in containers: start this one with --security-opt systempaths=unconfined")
+	}
+	return told
+}
+
+// partsCovered reports whether something of /proc is covered: what is mounted there on files or folders with content.
+func partsCovered(mounts string) bool {
+	for line := range strings.Lines(mounts) {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && strings.HasPrefix(fields[4], "/proc/") && fields[4] != "/proc/sys/fs/binfmt_misc" {
+			return true
+		}
+	}
+	return false
 }
 
 // Namespace opens the user namespace of the sessions in a folder that outlive their servers; nil if there is none that another

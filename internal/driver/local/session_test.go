@@ -12,6 +12,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/driver"
+	"muster/internal/linux/pidfd"
 )
 
 // A keeper that is killed takes its engines with it; the server says so, and removes what the keeper would have removed.
@@ -32,6 +33,67 @@ func TestKeeperKilled(t *testing.T) {
 			t.Errorf("end %+v", o.Exit)
 		}
 	})
+}
+
+// An engine that somebody had stopped, its init too, hears nothing of its keeper's end: the server that lives ends it.
+func TestKeeperOfStoppedKilled(t *testing.T) {
+	bothRungs(t, func(t *testing.T, r rung, d recorded) {
+		w, spec := r.stopped(t, d)
+		w.s.(*session).keeper.Process.Kill()
+		if o := w.await(driver.Exited, spec.ID); o.Exit.Reason != engine.ReasonKeeperLost {
+			t.Errorf("exit %+v", o.Exit)
+		}
+		w.await(driver.Ended, "")
+	})
+}
+
+// And if no server lives the next one does, and says so.
+func TestSweepEndsWhatWasStopped(t *testing.T) {
+	bothRungs(t, func(t *testing.T, r rung, d recorded) {
+		w, _ := r.stopped(t, d)
+		s := w.s.(*session)
+		keeper, err := unix.PidfdOpen(s.keeper.Process.Pid, 0) // letting go forgets the process
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(keeper)
+		s.detach()
+		if err := unix.PidfdSendSignal(keeper, unix.SIGKILL, nil, 0); err != nil || !pidfd.Ended(keeper, deadline) {
+			t.Fatalf("the keeper does not end: %v", err)
+		}
+		told, err := r.driver(t).Sweep()
+		if err != nil || len(told) != 1 || !strings.Contains(told[0], string(s.spec.ID)) {
+			t.Errorf("%q, %v", told, err)
+		}
+	})
+}
+
+// stopped returns an engine of which all processes are stopped. Where there are no control groups nobody finds those.
+func (r rung) stopped(t *testing.T, d recorded) (*watched, driver.Spec) {
+	t.Helper()
+	if d.tree == nil {
+		t.Skip("capability MemoryLimit: without control groups nobody knows which processes these were")
+	}
+	w := r.open(t, d)
+	spec := w.sh("sleep 1000 & sleep 1000")
+	w.await(driver.Started, spec.ID)
+	g, err := d.tree.Open(groupName(w.s.(*session).spec.ID, spec.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids, err := g.Processes()
+	if err != nil || len(pids) < 2 {
+		t.Fatalf("%v, %v", pids, err)
+	}
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0)
+		unix.Close(fd)
+	}
+	return w, spec
 }
 
 // However many processes an engine has: its init, which the keeper's end tells, ends itself after them.

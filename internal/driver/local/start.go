@@ -22,9 +22,9 @@ import (
 // the keeper busy. More of them would only wait there.
 const startTogether = 4
 
-// maxProcesses bounds the processes and threads of an engine: far above what work needs, far below what a fork bomb takes
-// from everybody else.
-const maxProcesses = 16384
+// maxProcesses bounds the processes and threads of an engine: far above what work needs, and a quarter of what the machine can
+// have at most, so that one fork bomb is nobody else's.
+func maxProcesses() int { return min(16384, cgroup.Numbers()/4) }
 
 // attempt is one start and what is handed over in it.
 type attempt struct {
@@ -255,7 +255,7 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 		}
 	}
 	if tree.Has(cgroup.Pids) {
-		limits.Pids = maxProcesses
+		limits.Pids = maxProcesses()
 	}
 	if tree.Has(cgroup.CPUSet) {
 		limits.CPUSet = spec.CPUSet

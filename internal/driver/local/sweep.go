@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"muster/engine"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
+	"muster/internal/linux/pidfd"
 )
 
 // newLockName is what a lock is called until it is taken.
@@ -66,40 +68,44 @@ func takeLock(path string) (*os.File, error) {
 // makingTime is how long a folder may be without a lock, or a cgroup without a process: it is just being made.
 const makingTime = time.Minute
 
-// Sweep removes what sessions left whose keeper was killed together with its server: cgroups, private folders, sockets; of
-// sessions whose folder is gone as well, or that another state folder held, the cgroups, once they are old enough. The console
-// logs of sessions that were not ephemeral stay.
-func (d *Driver) Sweep() error {
+// Sweep removes what sessions left whose keeper was killed together with its server: processes that did not hear of it, cgroups,
+// private folders, sockets; of sessions whose folder is gone as well, or that another state folder held, the cgroups, once they are
+// old enough. The console logs of sessions that were not ephemeral stay. The sentences, for people, are about processes that it ended.
+func (d *Driver) Sweep() (told []string, err error) {
 	entries, err := os.ReadDir(d.config.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var errs []error
 	for _, e := range entries {
 		if id := engine.ID(e.Name()); id.Valid() {
-			errs = append(errs, d.sweepSession(id))
+			ended, err := d.sweepSession(id)
+			if errs = append(errs, err); ended > 0 {
+				told = append(told, fmt.Sprintf("%d processes of session %s, whose keeper was killed, were still there: they were ended", ended, id))
+			}
 		}
 	}
-	return errors.Join(append(errs, d.sweepLostGroups())...)
+	return told, errors.Join(append(errs, d.sweepLostGroups())...)
 }
 
-func (d *Driver) sweepSession(id engine.ID) error {
+func (d *Driver) sweepSession(id engine.ID) (ended int, err error) {
 	dir := d.sessionDir(id)
 	if swept(dir) || !abandoned(dir) {
-		return nil
+		return 0, nil
 	}
 	lock, err := takeLock(filepath.Join(dir, wire.LockName))
 	if err != nil {
-		return nil // somebody lives there
+		return 0, nil // somebody lives there
 	}
 	defer lock.Close()
-	errs := []error{d.sweepGroups(id), sweepPlainTmp(dir)}
+	ended, groupErr := d.sweepGroups(id)
+	errs := []error{groupErr, sweepPlainTmp(dir)}
 	var config wire.KeeperConfig
 	b, err := os.ReadFile(filepath.Join(dir, wire.ConfigName))
 	if err == nil && json.Unmarshal(b, &config) == nil && config.Ephemeral {
-		return errors.Join(append(errs, os.RemoveAll(config.ConsoleDir), os.RemoveAll(dir))...)
+		return ended, errors.Join(append(errs, os.RemoveAll(config.ConsoleDir), os.RemoveAll(dir))...)
 	}
-	return errors.Join(append(errs, d.removeOwn(id))...)
+	return ended, errors.Join(append(errs, d.removeOwn(id))...)
 }
 
 // ownNames is what driver and keeper make in a session's folder. The lock goes last: what has none is swept.
@@ -131,9 +137,42 @@ func abandoned(dir string) bool {
 	return err == nil && time.Since(info.ModTime()) > makingTime
 }
 
-// sweepGroups removes the cgroups of a session's engines. Their processes are gone or just going.
-func (d *Driver) sweepGroups(id engine.ID) error {
-	return d.removeGroups(func(session engine.ID, _ *cgroup.Group) bool { return session == id })
+// sweepGroups removes the cgroups of a session's engines. Their processes are gone or just going, but for those that somebody had
+// stopped: they heard nothing of their keeper's end, and are killed.
+func (d *Driver) sweepGroups(id engine.ID) (ended int, err error) {
+	err = d.removeGroups(func(session engine.ID, g *cgroup.Group) bool {
+		if session != id {
+			return false
+		}
+		ended += endGroup(g, initEndsIn)
+		return true
+	})
+	return ended, err
+}
+
+// endGroup kills the processes of an engine whose keeper is gone, waits for their ends and counts them. Each is found in the group
+// before and after a descriptor means it alone: its number may be another's at any moment.
+func endGroup(g *cgroup.Group, limit time.Duration) (ended int) {
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		pids, err := g.Processes()
+		if err != nil || len(pids) == 0 {
+			return ended
+		}
+		fds := map[int]int{}
+		for _, pid := range pids {
+			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+				fds[pid] = fd
+			}
+		}
+		still, _ := g.Processes()
+		for pid, fd := range fds {
+			if slices.Contains(still, pid) && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil && pidfd.Ended(fd, max(0, time.Until(end))) {
+				ended++
+			}
+			unix.Close(fd)
+		}
+	}
+	return ended
 }
 
 // sweepLostGroups removes the cgroups of which no folder tells any more: those without processes that are not just being made

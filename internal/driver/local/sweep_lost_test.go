@@ -68,7 +68,7 @@ func TestSweepLostGroups(t *testing.T) {
 	}
 	defer keeper.Close()
 	age(judged)
-	if err := d.Sweep(); err != nil {
+	if _, err := d.Sweep(); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct {

@@ -27,7 +27,7 @@ func TestSweepSparesWhatIsBeingOpened(t *testing.T) {
 					return
 				default:
 				}
-				if err := d.Sweep(); err != nil {
+				if _, err := d.Sweep(); err != nil {
 					t.Error(err)
 				}
 			}

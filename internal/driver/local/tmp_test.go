@@ -105,7 +105,7 @@ func TestPlainTmpOfKilledKeeper(t *testing.T) {
 	d.Close()
 	unix.Kill(keeper, unix.SIGKILL)
 	awaitEnd(keeper, deadline)
-	if err := r.driver(t).Sweep(); err != nil {
+	if _, err := r.driver(t).Sweep(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(tmp); !errors.Is(err, fs.ErrNotExist) {

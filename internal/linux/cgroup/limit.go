@@ -152,3 +152,24 @@ func (g *Group) limitPids(n int) error {
 		return write(path, "max")
 	}
 }
+
+// boundAll leaves the machine an eighth of its process numbers, however many there are in all groups of parent together: a
+// number for each process and thread is all that there is of them, and without one nobody can start anything, root neither.
+func boundAll(parent string) error {
+	path := filepath.Join(parent, "pids.max")
+	now, err := os.ReadFile(path)
+	if err != nil || strings.TrimSpace(string(now)) != "max" {
+		return nil // no such controller here, or bounded already
+	}
+	all := Numbers()
+	return write(path, strconv.Itoa(all-all/8))
+}
+
+// Numbers is how many processes and threads the machine can have.
+func Numbers() int {
+	n, err := readInt("/proc/sys/kernel/pid_max")
+	if err != nil || n <= 0 {
+		return 32768 // the kernel's default
+	}
+	return int(n)
+}

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -94,18 +95,27 @@ func beganBefore(pid int, at time.Duration) error {
 	if err != nil {
 		return err
 	}
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(fields) < 20 {
-		return fmt.Errorf("/proc/%d/stat has another form: %.100q", pid, b)
-	}
-	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	began, err := beginning(b)
 	if err != nil {
-		return err
+		return fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	if began := time.Duration(ticks) * tick; began > at {
+	if began > at {
 		return fmt.Errorf("process %d began after whoever had its number connected", pid)
 	}
 	return nil
+}
+
+// beginning reads when a process began from its line in /proc. The name in parentheses may hold anything.
+func beginning(stat []byte) (time.Duration, error) {
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("it has another form: %.100q", stat)
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil || ticks < 0 || ticks > int64(math.MaxInt64/tick) {
+		return 0, fmt.Errorf("it has another form: %.100q", stat)
+	}
+	return time.Duration(ticks) * tick, nil
 }
 
 func peerPidfd(c *net.UnixConn) (fd int, err error) {

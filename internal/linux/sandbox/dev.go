@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,14 +87,27 @@ func makeDev(nodes []node, shmBytes int64) error {
 	)
 }
 
-// mountTerminals gives terminals to the group that has them everywhere, unless a user namespace has no such group.
+// ttyGroup is the group that has terminals everywhere.
+const ttyGroup = 5
+
+// mountTerminals gives terminals to that group, unless a user namespace does not have it.
 func mountTerminals() error {
-	const options = "newinstance,ptmxmode=0666,mode=0620"
-	err := mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, options+",gid=5")
-	if errors.Is(err, unix.EINVAL) {
-		err = mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, options)
+	options := "newinstance,ptmxmode=0666,mode=0620"
+	if groups, err := os.ReadFile("/proc/self/gid_map"); err != nil || mapped(string(groups), ttyGroup) {
+		options += fmt.Sprintf(",gid=%d", ttyGroup)
 	}
-	return err
+	return mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, options)
+}
+
+// mapped reports whether a user namespace has a number, by lines of its first number, the one outside, and how many there are.
+func mapped(lines string, id int) bool {
+	for line := range strings.Lines(lines) {
+		var first, outside, n int
+		if _, err := fmt.Sscan(line, &first, &outside, &n); err == nil && first <= id && id-first < n {
+			return true
+		}
+	}
+	return false
 }
 
 // make makes the node with the host's numbers, rights and owner. It stays below the /dev that was just mounted. In a user

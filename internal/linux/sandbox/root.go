@@ -142,8 +142,12 @@ func mountTable() ([]mounted, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseMounts(string(b))
+}
+
+func parseMounts(text string) ([]mounted, error) {
 	var mounts []mounted
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
 		if !ok || len(left) < 6 || len(right) < 1 {

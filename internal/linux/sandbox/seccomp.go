@@ -17,6 +17,8 @@ const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUT
 
 // refused are system calls that a container's default profile keeps for those with more rights: other namespaces and mounts, the
 // keyrings, which are the host user's, files by handle, the kernel's log, and the parts of the kernel in which most of its holes were.
+// For the last three lines (another kernel, its modules, the machine's clock, disks and names, what all others do with files)
+// the kernel asks for capabilities as well, of which engines have none. docs/security.md has a reason for each.
 var refused = []uint32{
 	unix.SYS_SETNS, unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT,
 	unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR, sysOpenTreeAttr,
@@ -24,7 +26,16 @@ var refused = []uint32{
 	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_SYSLOG,
 	unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
+	unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_REBOOT,
+	unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD, unix.SYS_FANOTIFY_INIT,
+	unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
 }
+
+// families are the kinds of sockets that there are for engines. All others look as if this kernel had none of them: they reach
+// past the network namespace (AF_VSOCK: the machine's host), or are parts of the kernel that a program without rights
+// makes it load and that hardly anybody needs (AF_ALG, the kernel's ciphers). AF_PACKET is refused to engines by the kernel,
+// which wants a capability for it.
+var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET}
 
 // sysOpenTreeAttr is open_tree_attr(2) of Linux 6.15, for which x/sys has no name yet. The number is the same everywhere.
 const sysOpenTreeAttr = 467
@@ -48,6 +59,7 @@ const (
 	notAllowed = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 	unknown    = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS) // callers fall back to an older call
 	noProtocol = unix.SECCOMP_RET_ERRNO | uint32(unix.EPROTONOSUPPORT)
+	noFamily   = unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)
 )
 
 // filterCalls puts the filter on all threads of this process, and so on everything that it starts. No-new-privileges must
@@ -98,8 +110,6 @@ func callFilter(arch uint32) []unix.SockFilter {
 	}{
 		{unix.SYS_CLONE, anyBit, newNamespaces},
 		{unix.SYS_UNSHARE, anyBit, newNamespaces | unix.CLONE_NEWTIME},
-		// Not of any network namespace: it would reach the machine's host.
-		{unix.SYS_SOCKET, equal, unix.AF_VSOCK},
 	} {
 		f = append(f,
 			unix.SockFilter{Code: equal, K: c.call, Jf: 4},
@@ -109,6 +119,17 @@ func callFilter(arch uint32) []unix.SockFilter {
 			unix.SockFilter{Code: load, K: dataCall},
 		)
 	}
+	f = append(f,
+		unix.SockFilter{Code: equal, K: unix.SYS_SOCKET, Jf: uint8(len(families) + 3)},
+		unix.SockFilter{Code: load, K: dataArg0},
+	)
+	for i, family := range families {
+		f = append(f, unix.SockFilter{Code: equal, K: family, Jt: uint8(len(families) - i)})
+	}
+	f = append(f,
+		unix.SockFilter{Code: end, K: noFamily},
+		unix.SockFilter{Code: load, K: dataCall},
+	)
 	// The kernel's audit looks absent. A container's rights allow no records, and programs that find audit but may not write
 	// (those of root's that let people in at a terminal, such as sshd) give up, where they go on without it.
 	f = append(f,

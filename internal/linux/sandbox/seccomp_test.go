@@ -58,6 +58,7 @@ const (
 	unknownFlag = unix.CLONE_PTRACE  // not one of unshare's: the kernel says EINVAL before it does anything
 	noVM        = unix.CLONE_SIGHAND // not in clone without CLONE_VM: EINVAL
 	noType      = 99                 // of sockets
+	none        = ^uintptr(0)        // -1: no such descriptor, flags, length or command
 )
 
 // calls are made with arguments of which the kernel itself makes nothing: it says EINVAL, EFAULT, EBADF or the like.
@@ -85,6 +86,22 @@ var calls = append([]call{
 	{"io_uring_setup", 425, 0, 0, 0, "EPERM"},
 	{"io_uring_enter", 426, 0, 0, 0, "EPERM"},
 	{"io_uring_register", 427, 0, 0, 0, "EPERM"},
+	{"kexec_load", unix.SYS_KEXEC_LOAD, 0, 99, 0, "EPERM"}, // more segments than there may be
+	{"kexec_file_load", unix.SYS_KEXEC_FILE_LOAD, none, none, 0, "EPERM"},
+	{"init_module", unix.SYS_INIT_MODULE, 0, 0, 0, "EPERM"},
+	{"finit_module", unix.SYS_FINIT_MODULE, none, 0, none, "EPERM"},
+	{"delete_module", unix.SYS_DELETE_MODULE, 0, 0, 0, "EPERM"},
+	{"reboot", unix.SYS_REBOOT, 0, 0, 0, "EPERM"},
+	{"swapon", unix.SYS_SWAPON, 0, none, 0, "EPERM"},
+	{"swapoff", unix.SYS_SWAPOFF, 0, 0, 0, "EPERM"},
+	{"acct", unix.SYS_ACCT, 1, 0, 0, "EPERM"}, // no such address
+	{"quotactl", unix.SYS_QUOTACTL, none, 1, 0, "EPERM"},
+	{"quotactl_fd", unix.SYS_QUOTACTL_FD, none, none, 0, "EPERM"},
+	{"fanotify_init", unix.SYS_FANOTIFY_INIT, none, none, 0, "EPERM"},
+	{"settimeofday", unix.SYS_SETTIMEOFDAY, 1, 0, 0, "EPERM"},
+	{"clock_settime", unix.SYS_CLOCK_SETTIME, 99, 0, 0, "EPERM"},
+	{"sethostname", unix.SYS_SETHOSTNAME, 0, none, 0, "EPERM"},
+	{"setdomainname", unix.SYS_SETDOMAINNAME, 0, none, 0, "EPERM"},
 	{"clone3", 435, 0, 0, 0, "ENOSYS"},
 
 	{"clone NEWNS", unix.SYS_CLONE, unix.CLONE_NEWNS | noVM, 0, 0, "EPERM"},
@@ -106,7 +123,14 @@ var calls = append([]call{
 	{"unshare NEWTIME", unix.SYS_UNSHARE, unix.CLONE_NEWTIME | unknownFlag, 0, 0, "EPERM"},
 	{"unshare", unix.SYS_UNSHARE, unknownFlag, 0, 0, ""},
 
-	{"socket VSOCK", unix.SYS_SOCKET, unix.AF_VSOCK, noType, 0, "EPERM"},
+	{"socket VSOCK", unix.SYS_SOCKET, unix.AF_VSOCK, noType, 0, "EAFNOSUPPORT"},
+	{"socket ALG", unix.SYS_SOCKET, unix.AF_ALG, noType, 0, "EAFNOSUPPORT"},
+	{"socket KEY", unix.SYS_SOCKET, unix.AF_KEY, noType, 0, "EAFNOSUPPORT"},
+	{"socket of no family", unix.SYS_SOCKET, unix.AF_UNSPEC, noType, 0, "EAFNOSUPPORT"},
+	{"socket XDP", unix.SYS_SOCKET, unix.AF_XDP, noType, 0, "EAFNOSUPPORT"},
+	{"socket INET", unix.SYS_SOCKET, unix.AF_INET, noType, 0, ""},
+	{"socket INET6", unix.SYS_SOCKET, unix.AF_INET6, noType, 0, ""},
+	{"socket PACKET", unix.SYS_SOCKET, unix.AF_PACKET, noType, 0, ""},
 	{"socket AUDIT", unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT, "EPROTONOSUPPORT"},
 	{"socket ROUTE", unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE, ""},
 	{"socket UNIX", unix.SYS_SOCKET, unix.AF_UNIX, noType, unix.NETLINK_AUDIT, ""},
