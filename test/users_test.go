@@ -59,9 +59,12 @@ func newMachine(t *testing.T, flags ...string) *machine {
 	m.put("group", "root:x:0:\nalice:x:20001:\nbob:x:20002:\nteam:x:20010:alice,bob\n")
 	m.mkdir("cache", 0o755)
 	m.mkdir("state", 0o700)
-	os.MkdirAll("/run/muster", 0o755) // a place for the mount
+	m.mkdir("run-of-host", 0o755)
 	m.holder = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `
-mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && mount -t tmpfs -o mode=755 none /run/muster || exit 1
+mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group || exit 1
+# A /run of its own, for nothing is to be made in that of the host: another run of this test would remove it.
+mount --rbind /run "$0/run-of-host" && mount -t tmpfs -o mode=755 none /run && mkdir /run/muster || exit 1
+for f in "$0"/run-of-host/*; do [ -e "/run/${f##*/}" ] || ln -s "$f" /run/; done
 echo ready; exec sleep infinity`, w.root)
 	out, err := m.holder.StdoutPipe()
 	if err != nil {
@@ -74,7 +77,6 @@ echo ready; exec sleep infinity`, w.root)
 	t.Cleanup(func() {
 		m.holder.Process.Kill()
 		m.holder.Wait()
-		os.Remove("/run/muster") // if nobody else uses it
 	})
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Skip("capability mounts: no mount namespace can be made here")

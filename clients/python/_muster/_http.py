@@ -57,7 +57,11 @@ class _Connection(http.client.HTTPConnection):
         if self.url.startswith("https:"):
             from . import _tls  # an engine must not pay for it
 
-            self.sock = _tls.wrap(self.sock, self.host)
+            try:
+                self.sock = _tls.wrap(self.sock, self.host)
+            except BaseException:
+                self.close()
+                raise
 
     def __del__(self) -> None:
         # A thread that ended leaves its connection to nobody.

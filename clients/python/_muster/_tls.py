@@ -11,6 +11,8 @@ import hashlib
 import os
 import ssl
 
+from . import _errors
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
@@ -18,7 +20,21 @@ if TYPE_CHECKING:
 
 
 def wrap(sock: socket.socket, host: str) -> ssl.SSLSocket:
-    """Speak TLS on a connection, to the right server. Raises OSError."""
+    """Speak TLS on a connection, to the right server. Raises UnavailableError: another one is not waited for."""
+    try:
+        return _wrap(sock, host)
+    except ssl.SSLCertVerificationError as e:
+        raise _another(host, e.verify_message) from e
+
+
+def _another(host: str, why: str) -> _errors.UnavailableError:
+    return _errors.UnavailableError(
+        "the Muster server at %s is not known to be the right one: %s" % (host, why),
+        "set MUSTER_TLS_FINGERPRINT to what muster up printed there, or MUSTER_TLS_CA to a file with its certificate",
+    )
+
+
+def _wrap(sock: socket.socket, host: str) -> ssl.SSLSocket:
     fingerprint = os.environ.get("MUSTER_TLS_FINGERPRINT", "")
     context = ssl.create_default_context(cafile=os.environ.get("MUSTER_TLS_CA") or None)
     if fingerprint:
@@ -29,7 +45,7 @@ def wrap(sock: socket.socket, host: str) -> ssl.SSLSocket:
         got = fingerprint_of(tls.getpeercert(True) or b"")
         if got != fingerprint:
             tls.close()
-            raise ssl.SSLError("another server answers: its key has the fingerprint " + got)
+            raise _another(host, "its key has the fingerprint " + got)
     return tls
 
 

@@ -250,6 +250,12 @@ bad_reply <- function(what) {
 # Says why libcurl got no answer; harmless: the request changes nothing.
 server_down <- function(message, harmless) {
   if (grepl("HTTP/0.9", message, fixed = TRUE)) bad_reply("no HTTP")
+  if (grepl("certificate|public key", message)) { # another server is not waited for
+    muster_stop(
+      "unavailable", sprintf("the Muster server at %s is not known to be the right one: %s", server_url(), message),
+      "set MUSTER_TLS_FINGERPRINT to what muster up printed there, or MUSTER_TLS_CA to a file with its certificate"
+    )
+  }
   # Not "Connection reset": that may come after the request was carried out.
   if (grepl("failed to connect|couldn.t connect|could not connect|could not resolve|connection refused", message, ignore.case = TRUE)) {
     muster_stop(
