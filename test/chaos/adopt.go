@@ -71,8 +71,12 @@ func (c *chaos) beginMany() (session string, done chan struct{}, err error) {
 		cmd.Wait()
 		close(done)
 	}()
+	printed := func() int {
+		names, _ := os.ReadDir(filepath.Join(c.project, "notes"))
+		return len(names)
+	}
 	for end := time.Now().Add(20 * deadline); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if said := c.hears("adopt"); len(said) > 0 {
+		if said := c.hears("adopt"); len(said) > 0 && printed() >= c.o.workers/10 {
 			c.say("%d workers run: %s", said[0].N, said[0].Text)
 			if said[0].N != c.o.workers {
 				return "", nil, fmt.Errorf("%d of %d workers run", said[0].N, c.o.workers)

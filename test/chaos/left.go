@@ -146,7 +146,7 @@ func (c *chaos) leftFiles() (all []string) {
 	filepath.WalkDir(c.state, func(path string, d fs.DirEntry, err error) error {
 		rest, _ := filepath.Rel(c.state, path)
 		parts := strings.Split(rest, "/")
-		ok := len(parts) <= 2 && (d.IsDir() || strings.HasPrefix(rest, "muster.db")) ||
+		ok := len(parts) <= 2 && (d.IsDir() || strings.HasPrefix(rest, "muster.db") || strings.HasPrefix(rest, "audit.")) ||
 			len(parts) >= 3 && slices.Contains([]string{"console", "project"}, parts[2])
 		if !ok {
 			all = append(all, "file "+path)

@@ -149,7 +149,7 @@ func (c *chaos) readServerLog() {
 		return
 	}
 	for _, l := range splitLines(string(text)) {
-		for _, bad := range []string{"panic:", "goroutine ", "fatal error", "DATA RACE"} {
+		for _, bad := range []string{"panic:", "fatal error", "WARNING: DATA RACE"} {
 			if len(l) >= len(bad) && l[:len(bad)] == bad {
 				c.violate("the server's log says: %s", l)
 			}

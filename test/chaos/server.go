@@ -76,13 +76,28 @@ func (o *operator) try(args []string) error {
 	}
 	until(func() bool { return answers() || ended() })
 	if !answers() {
-		cmd.Process.Kill()
-		return fmt.Errorf("server %d does not answer: %s", n, o.said(from))
+		o.dump(cmd)
+		return fmt.Errorf("server %d does not answer: %.2000s", n, o.said(from))
 	}
 	o.mu.Lock()
 	o.cmd, o.done, o.wanted = cmd, done, false
 	o.mu.Unlock()
 	return nil
+}
+
+// dump ends a server that does not start, and the one that it waits for, so that their log says where they stand.
+func (o *operator) dump(cmd *exec.Cmd) {
+	o.mu.Lock()
+	old := o.cmd
+	o.wanted = true
+	o.mu.Unlock()
+	for _, c := range []*exec.Cmd{cmd, old} {
+		if c != nil {
+			c.Process.Signal(syscall.SIGABRT) // the runtime prints every goroutine
+		}
+	}
+	time.Sleep(time.Second)
+	cmd.Process.Kill()
 }
 
 func (o *operator) said(from int64) string {
