@@ -83,7 +83,7 @@ func (t *Tree) make(dir string) error {
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("make control group %s: %w", parent, err)
 		}
-		if err := t.prepareParent(parent, err == nil); errors.Is(err, unix.ENOENT) {
+		if err := t.prepareParent(parent, err == nil); gone(err) {
 			continue
 		} else if err != nil {
 			unix.Rmdir(parent) // if it is empty
@@ -98,6 +98,11 @@ func (t *Tree) make(dir string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("make control group %s: %w", dir, err)
+		}
+		// Between the two the parent may have been another: with the group in it, it stays, and is ready when this returns.
+		if err := t.prepareParent(parent, false); err != nil {
+			unix.Rmdir(dir)
+			return err
 		}
 		return inheritCPUSet(dir)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits are what a group may use. A zero means no limit, or for the weight that of one core.
@@ -98,9 +100,16 @@ func (g *Group) limitCPUSet(cpus []int) error {
 		return write(path, strings.Join(list, ","))
 	case version == 1:
 		return inheritCPUSet(filepath.Dir(path)) // an empty set would let nobody in
-	default:
-		return write(path, "\n") // an empty write would not reach the kernel
 	}
+	err := write(path, "\n")         // an empty write would not reach the kernel
+	if errors.Is(err, unix.ENOSPC) { // with processes in it a set cannot be taken back, but be what all may use
+		all, readErr := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(path)), "cpuset.cpus.effective"))
+		if readErr != nil {
+			return errors.Join(err, readErr)
+		}
+		err = write(path, strings.TrimSpace(string(all)))
+	}
+	return err
 }
 
 func (g *Group) limitMemory(bytes int64) error {

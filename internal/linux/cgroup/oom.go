@@ -71,7 +71,8 @@ func openInotify(path string) (*os.File, error) {
 }
 
 // Wait blocks until the kernel has killed a process of the group since OOMEvents or the last Wait, and returns how many.
-// The group's removal ends it with ErrGone, Close with os.ErrClosed. One call at a time.
+// Close ends it with os.ErrClosed, and so should whoever removes the group: of that the kernel tells in version 1 alone (ErrGone).
+// One call at a time.
 func (o *OOMEvents) Wait() (int64, error) {
 	buf := make([]byte, 4096) // eight bytes of an eventfd, or events of inotify
 	for {

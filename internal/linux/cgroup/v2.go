@@ -63,7 +63,8 @@ func (t *Tree) foundV2(dir, start string) (_ string, has []string, reason string
 }
 
 // undelegated reports whether a group is a unit of systemd's that it keeps for itself. It marks those that it has delegated:
-// https://systemd.io/CGROUP_DELEGATION (the attribute that ordinary users can read came later).
+// https://systemd.io/CGROUP_DELEGATION (the attribute that ordinary users can read came later). A user's own manager marks none
+// (seen with systemd 252): there the group above is taken, which is the user's as well.
 func undelegated(dir string) bool {
 	if ext := filepath.Ext(dir); ext != ".service" && ext != ".scope" {
 		return false
