@@ -8,6 +8,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/failpoint"
 )
 
 // Retries. An engine ends in one final status, so each attempt is a worker of its own, of the same batch:
@@ -156,7 +157,9 @@ func (s *session) try(ws []*worker) error {
 			paused: true, notBefore: s.m.now().Add(pauseBefore(w.attempt + 1)),
 		}
 	}
+	failpoint.Here("retry: before record")
 	next, err := s.accept(ws[0].batch, from)
+	failpoint.Here("retry: after record")
 	for i, n := range next {
 		s.note(s.m.ctx, api.Event{
 			Type: "retry", Engine: string(n.id), RetryOf: string(ws[i].id), Name: n.batch.name, Role: string(engine.RoleWorker),
