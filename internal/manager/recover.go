@@ -235,7 +235,7 @@ func (s *session) reopenWorks() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.workers {
-		if w.retrying {
+		if w.retrying && !slices.Contains(s.failed, w) { // else the driver has just told that it failed
 			w.batch.live++
 			s.failed = append(s.failed, w)
 		}

@@ -189,3 +189,21 @@ func TestTheQueueOutlivesTheServer(t *testing.T) {
 		l.awaitRunning(id, after.ID)
 	})
 }
+
+// An attempt that fails while no server is there is followed by one, not by two.
+func TestOneAttemptFollowsEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLives(t)
+		id := l.session()
+		w := l.launch(id, tried(1, 1, "print began\nsleep 1s\nexit 1"))[0]
+		l.awaitRunning(id, w.ID)
+		l.kill()
+		time.Sleep(2 * time.Second)
+		l.start()
+		l.awaitEnd(id, w.ID)
+		time.Sleep(time.Minute)
+		if all := l.Workers(t, id); len(all) != 2 {
+			t.Errorf("%d attempts: %+v", len(all), all)
+		}
+	})
+}

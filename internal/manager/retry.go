@@ -78,6 +78,9 @@ func (w *worker) pauseText() string {
 
 // retryLocked reports whether an engine that ended so is to be tried again.
 func (w *worker) retryLocked(why engine.Reason) bool {
+	if w.retriedAs != "" { // an earlier process recorded the next attempt, and not this one's end any more
+		return false
+	}
 	if w.batch.retries == 0 || w.attempt > w.batch.retries || w.session.ending || w.stopBy != "" || !w.stopping.IsZero() {
 		return false
 	}
