@@ -159,7 +159,12 @@ func (s *session) startKeeper(config wire.KeeperConfig, lock *os.File) error {
 }
 
 // Recover implements driver.Driver. The lease is the keeper's: a new one is not taken.
-func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (driver.Session, error) {
+func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (_ driver.Session, err error) {
+	defer func() {
+		if engine.KindOf(err) == engine.NotFound {
+			d.sweepGroups(h.Session) // that of an engine of which its keeper was never told
+		}
+	}()
 	if spec.Owner != nil {
 		spec.Owner.Close()
 	}
