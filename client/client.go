@@ -164,7 +164,7 @@ func (c *Client) check(ctx context.Context, resp *http.Response) error {
 		return c.broken(ctx, err)
 	}
 	var e api.Error
-	if version == "" || json.Unmarshal(body, &e) != nil || e.Kind == "" {
+	if version == "" || json.Unmarshal(body, &e) != nil || e.Kind == "" || e.Message == "" {
 		return c.rubbish(body)
 	}
 	return FromWire(e)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"muster/internal/console"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
 	"muster/internal/linux/oom"
@@ -107,6 +108,7 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 		e.letGo()
 		return err
 	}
+	failpoint.Here("keeper: after init")
 	go e.live()
 	return nil
 }
@@ -154,6 +156,7 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 	if err := e.makeFolders(spec.TmpDir); err != nil {
 		return fmt.Errorf("make private folder: %w", err)
 	}
+	failpoint.Here("keeper: before log")
 	if e.log, err = e.keeper.console.Log(e.id); err != nil {
 		return fmt.Errorf("open output log: %w", err)
 	}
@@ -167,5 +170,6 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 		}
 		stdin = nil
 	}
+	failpoint.Here("keeper: before init")
 	return e.startInit(specFile, net, stdin)
 }

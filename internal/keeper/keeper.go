@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/console"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/peer"
 	"muster/internal/linux/pidfd"
@@ -181,6 +182,7 @@ func (k *Keeper) watchSignals() {
 
 // end ends the session: every engine, then the keeper. Only the first call counts.
 func (k *Keeper) end(grace time.Duration, by string) {
+	failpoint.Here("keeper: before end")
 	k.mu.Lock()
 	k.beginEndLocked(by)
 	engines := make([]*engine, 0, len(k.engines))

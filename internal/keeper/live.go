@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"muster/internal/console"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 )
 
@@ -30,8 +31,11 @@ func (e *engine) live() {
 	}
 	e.hangUp()
 	exit := judge(e.evidence(heard))
+	failpoint.Here("keeper: before exit record")
 	e.record(exit)
+	failpoint.Here("keeper: after exit record")
 	e.clean()
+	failpoint.Here("keeper: after clean")
 	e.keeper.exited(e, exit)
 }
 

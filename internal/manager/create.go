@@ -17,6 +17,7 @@ import (
 	"muster/engine"
 	"muster/internal/console"
 	"muster/internal/driver"
+	"muster/internal/failpoint"
 	"muster/internal/kernel"
 	"muster/internal/project"
 )
@@ -67,13 +68,16 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 		return api.Session{}, noRoom(s.main.ticket.want, m.room.standing())
 	}
 	admit(admitted)
+	failpoint.Here("create: before place")
 	if err := m.openPlace(ctx, s, req, &back); err != nil {
 		return api.Session{}, err
 	}
+	failpoint.Here("create: after place")
 	if err := s.record(ctx, req.Lease, req.OwnerPID); err != nil {
 		return api.Session{}, err
 	}
 	back.add(func() { m.unrecord(s.id) })
+	failpoint.Here("create: after record")
 	if s.kind == kindAttached {
 		err = m.startAttached(s)
 	} else {
@@ -82,6 +86,7 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 	if err != nil {
 		return api.Session{}, err
 	}
+	failpoint.Here("create: before reply")
 	s.warn(ctx)
 	d := s.describe()
 	d.Token = s.key

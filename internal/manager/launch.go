@@ -8,6 +8,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/failpoint"
 	"muster/internal/kernel"
 	"muster/internal/project"
 )
@@ -56,6 +57,7 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 		return s.refuse(ctx, b, req.N, err), nothing, nil
 	}
 	s.admitNew(ctx, ws)
+	failpoint.Here("launch: before reply")
 	return api.Workers{Workers: m.describe(ws)}, sync.OnceFunc(func() { s.release(ws) }), nil
 }
 
@@ -193,10 +195,12 @@ func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
 
 // enter records a launch and then makes it known, all of it or nothing.
 func (s *session) enter(b *batch, ws []*worker) error {
+	failpoint.Here("launch: before record")
 	drop, err := s.recordBatch(b, ws)
 	if err != nil {
 		return err
 	}
+	failpoint.Here("launch: after record")
 	if err = s.add(b, ws); err != nil {
 		drop()
 	}
@@ -278,6 +282,7 @@ func (s *session) admitNew(ctx context.Context, ws []*worker) {
 
 // release lets the workers of a launch begin: those that have their room now, the others when they get it.
 func (s *session) release(ws []*worker) {
+	failpoint.Here("launch: after reply")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range ws {

@@ -15,6 +15,7 @@ import (
 	"muster/engine"
 	"muster/internal/console"
 	"muster/internal/driver"
+	"muster/internal/failpoint"
 )
 
 // Manager holds the sessions of a server. Its methods are safe for concurrent use.
@@ -101,9 +102,11 @@ func (s *session) end(ctx context.Context, by string) error {
 		return nil
 	default:
 	}
+	failpoint.Here("session end: before driver")
 	if err := s.place.End(ctx, endGrace, by); err != nil {
 		return wrap("end session "+s.id.Short(), err)
 	}
+	failpoint.Here("session end: after driver")
 	select {
 	case <-s.done:
 		return nil

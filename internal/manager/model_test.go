@@ -12,6 +12,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/console"
 	"muster/internal/driver"
 	"muster/internal/manager"
 )
@@ -30,6 +31,7 @@ type model struct {
 	asked    []*asked             // all attempts, in order of asking; those in a pause have not asked yet
 	seen     map[string][]string
 	limits   time.Duration // makes each time limit another one: what happens at the same instant has no order
+	apart    bool          // no two launches happen at the same instant: their order must be known to a later server
 }
 
 type amount struct {
@@ -187,9 +189,19 @@ func (m *model) createSession(t *rapid.T) {
 	}
 }
 
+// moment lets a moment pass that nothing else is a multiple of.
+func (m *model) moment() {
+	if m.apart {
+		time.Sleep(1037 * time.Microsecond)
+		m.advance(m.settle)
+	}
+}
+
 func (m *model) launch(t *rapid.T) {
+	s := m.anySession(t)
+	m.moment()
 	o := &order{
-		session: m.anySession(t), memory: float64(rapid.IntRange(1, modelMemory+1).Draw(t, "memory")), gpus: rapid.IntRange(0, modelGPUs).Draw(t, "gpus"),
+		session: s, memory: float64(rapid.IntRange(1, modelMemory+1).Draw(t, "memory")), gpus: rapid.IntRange(0, modelGPUs).Draw(t, "gpus"),
 		group: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "group"), deaf: rapid.Bool().Draw(t, "deaf"), retries: rapid.IntRange(0, 2).Draw(t, "retries"),
 	}
 	n := rapid.IntRange(0, 4).Draw(t, "n")
@@ -199,7 +211,7 @@ func (m *model) launch(t *rapid.T) {
 	}
 	req := api.LaunchWorkers{
 		N: n, CPU: 1, Memory: o.memory, GPUs: o.gpus, Group: o.group, Retries: o.retries, TimeLimit: o.limit.Seconds(),
-		Code: map[bool]string{false: "hang", true: "ignore-term\nhang"}[o.deaf],
+		Code: "print began\n" + map[bool]string{false: "hang", true: "ignore-term\nhang"}[o.deaf],
 	}
 	ws := m.b.launch(o.session, req)
 	if len(ws) != req.N {
@@ -264,6 +276,7 @@ func (m *model) restart(t *rapid.T) {
 		t.Skip("nobody was there")
 	}
 	a := rapid.SampledFrom(there).Draw(t, "worker")
+	m.moment()
 	last := a
 	for last.next != nil {
 		last = last.next
@@ -398,6 +411,54 @@ func (b *bench) awaited(a *asked) string {
 	return append(r.Workers, r.Failures...)[0].ID
 }
 
+func (m *model) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"session": m.createSession, "launch": m.launch, "stop": m.stop, "stop group": m.stopGroup, "kill": m.kill,
+		"restart": m.restart, "time": m.pass, "end": m.endSession, "": m.check,
+	}
+}
+
+// once fails if an attempt began more than once, or one that ran did not begin.
+func (m *model) once(t *rapid.T) {
+	for _, a := range m.asked {
+		ran := m.b.engine(a.id).RunningAt != nil
+		if n := strings.Count(m.b.output(a.session, a.id, console.Stdout), "began\n"); n > 1 || ran && n == 0 {
+			t.Fatalf("attempt %d of %s began %d times", a.attempt, a.id, n)
+		}
+	}
+}
+
+// TestAgainstModelWithKills is TestAgainstModel where servers are killed, and others take up what they left: what the model
+// expects is the same.
+func TestAgainstModelWithKills(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			gpus := []driver.GPU{{Index: 0}, {Index: 1}, {Index: 2}}
+			l := newLives(t, capacity(manager.Capacity{MemoryBytes: modelMemory * 1e9, CPU: 1, GPUs: gpus}))
+			l.bench.t = rt
+			m := &model{b: l.bench, own: map[engine.ID]amount{}, seen: map[string][]string{}, apart: true}
+			actions := m.actions()
+			actions["server"] = func(t *rapid.T) {
+				if found := l.restart(); found.Adopted != len(m.sessions) || len(found.Lost)+len(found.Orphans) > 0 {
+					t.Fatalf("%d sessions live, found: %+v", len(m.sessions), found)
+				}
+			}
+			rt.Repeat(actions)
+			m.once(rt)
+			for len(m.sessions) > 0 {
+				m.endSession(rt)
+			}
+			l.restart()
+			m.check(rt)
+			s := l.session()
+			l.launch(s, api.LaunchWorkers{N: 1, CPU: 1, Memory: modelMemory, GPUs: modelGPUs, Code: "hang"})
+			if a := l.awaitRunning(s); len(a.Workers) != 1 {
+				t.Errorf("room was lost: %+v", a)
+			}
+		})
+	})
+}
+
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -405,10 +466,8 @@ func TestAgainstModel(t *testing.T) {
 			b := newBench(t, capacity(manager.Capacity{MemoryBytes: modelMemory * 1e9, CPU: 1, GPUs: gpus}))
 			b.t = rt // a failure shows the shortest way to it
 			m := &model{b: b, own: map[engine.ID]amount{}, seen: map[string][]string{}}
-			rt.Repeat(map[string]func(*rapid.T){
-				"session": m.createSession, "launch": m.launch, "stop": m.stop, "stop group": m.stopGroup, "kill": m.kill,
-				"restart": m.restart, "time": m.pass, "end": m.endSession, "": m.check,
-			})
+			rt.Repeat(m.actions())
+			m.once(rt)
 			for len(m.sessions) > 0 {
 				m.endSession(rt)
 			}

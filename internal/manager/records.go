@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"muster/engine"
+	"muster/internal/failpoint"
 	"muster/internal/project"
 	"muster/internal/store"
 )
@@ -157,6 +158,7 @@ func (s *session) recordEnds() error {
 	}
 	s.recording.Lock()
 	defer s.recording.Unlock()
+	failpoint.Here("end: before record")
 	ends, over := s.takeEnds()
 	var err error
 	switch {
@@ -167,6 +169,7 @@ func (s *session) recordEnds() error {
 	case len(ends) > 0:
 		err = s.m.cfg.Records.AddEnds(s.id, ends)
 	}
+	failpoint.Here("end: after record")
 	if err != nil { // the next one tries again; a later server asks the driver, or the console
 		s.mu.Lock()
 		for _, e := range ends {

@@ -251,7 +251,7 @@ func (s *session) reopenWorks() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.workers {
-		if w.retrying {
+		if w.retrying && !slices.Contains(s.failed, w) { // else the driver has just told that it failed
 			w.batch.live++
 			s.failed = append(s.failed, w)
 		}
@@ -348,19 +348,27 @@ func (m *Manager) hold(s *session) {
 	m.room.hold(ts)
 }
 
-// queue lets the workers that were waiting for room wait again, in the order of their launches over all sessions.
+// queue lets the workers that were waiting for room wait again, in the order in which they asked for it over all sessions: at
+// their launch, or when the pause before an attempt was over.
 func (m *Manager) queue(ws []*worker) {
-	slices.SortStableFunc(ws, func(a, b *worker) int { return a.created.Compare(b.created) })
+	asked := func(w *worker) time.Time {
+		if w.notBefore.After(w.created) {
+			return w.notBefore
+		}
+		return w.created
+	}
+	slices.SortStableFunc(ws, func(a, b *worker) int { return asked(a).Compare(asked(b)) })
 	var ts, later []*ticket
 	for _, w := range ws {
 		w.session.mu.Lock()
 		switch w.released = true; {
 		case w.status.Final():
-		case w.paused:
+		case w.paused && w.notBefore.After(m.now()):
 			later = append(later, &w.ticket)
 			w.session.pauseLocked(w)
 			w.session.wakeLocked()
 		default:
+			w.paused = false // it was over already
 			ts = append(ts, &w.ticket)
 		}
 		w.session.mu.Unlock()

@@ -154,3 +154,56 @@ func TestStopBetweenAttemptsOutlivesTheServer(t *testing.T) {
 		t.Errorf("%d workers", s.Workers)
 	}
 }
+
+// What waits for room goes on waiting in the order in which it asked for it: an attempt asks when its pause is over.
+func TestTheQueueOutlivesTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLives(t) // room for three gigabytes
+		id := l.session()
+		large := func(req api.LaunchWorkers) api.Worker {
+			req.Memory = 2
+			return l.launch(id, req)[0]
+		}
+		fails := large(tried(1, 1, "sleep 1s\nexit 1"))
+		time.Sleep(time.Second + 10*time.Millisecond) // its next attempt is in its pause
+		holds := large(worker(1, "sleep 10s\nexit 0"))
+		time.Sleep(10 * time.Millisecond)
+		before := large(worker(1, "sleep 10s\nexit 0"))
+		time.Sleep(time.Second) // now that attempt waits for room
+		after := large(worker(1, "hang"))
+		again := l.engine(fails.ID).RetriedAs
+		l.restart()
+		l.awaitEnd(id, holds.ID)
+		l.awaitRunning(id, before.ID)
+		synctest.Wait()
+		if w := l.engine(again); w.Status != "scheduling" || text(w.K8s.Reason) != "Unschedulable" {
+			t.Errorf("it asked later, and was served before: %+v", w)
+		}
+		l.awaitEnd(id, before.ID)
+		l.awaitRunning(id, again)
+		synctest.Wait()
+		if w := l.engine(after.ID); w.Status != "scheduling" {
+			t.Errorf("it asked last: %+v", w)
+		}
+		l.stop(id, again)
+		l.awaitRunning(id, after.ID)
+	})
+}
+
+// An attempt that fails while no server is there is followed by one, not by two.
+func TestOneAttemptFollowsEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLives(t)
+		id := l.session()
+		w := l.launch(id, tried(1, 1, "print began\nsleep 1s\nexit 1"))[0]
+		l.awaitRunning(id, w.ID)
+		l.kill()
+		time.Sleep(2 * time.Second)
+		l.start()
+		l.awaitEnd(id, w.ID)
+		time.Sleep(time.Minute)
+		if all := l.Workers(t, id); len(all) != 2 {
+			t.Errorf("%d attempts: %+v", len(all), all)
+		}
+	})
+}

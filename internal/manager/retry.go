@@ -8,6 +8,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/failpoint"
 )
 
 // Retries. An engine ends in one final status, so each attempt is a worker of its own, of the same batch:
@@ -77,6 +78,9 @@ func (w *worker) pauseText() string {
 
 // retryLocked reports whether an engine that ended so is to be tried again.
 func (w *worker) retryLocked(why engine.Reason) bool {
+	if w.retriedAs != "" { // an earlier process recorded the next attempt, and not this one's end any more
+		return false
+	}
 	if w.batch.retries == 0 || w.attempt > w.batch.retries || w.session.ending || w.stopBy != "" || !w.stopping.IsZero() {
 		return false
 	}
@@ -156,7 +160,9 @@ func (s *session) try(ws []*worker) error {
 			paused: true, notBefore: s.m.now().Add(pauseBefore(w.attempt + 1)),
 		}
 	}
+	failpoint.Here("retry: before record")
 	next, err := s.accept(ws[0].batch, from)
+	failpoint.Here("retry: after record")
 	for i, n := range next {
 		s.note(s.m.ctx, api.Event{
 			Type: "retry", Engine: string(n.id), RetryOf: string(ws[i].id), Name: n.batch.name, Role: string(engine.RoleWorker),

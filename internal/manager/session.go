@@ -14,6 +14,7 @@ import (
 	"muster/engine"
 	"muster/internal/console"
 	"muster/internal/driver"
+	"muster/internal/failpoint"
 	"muster/internal/project"
 )
 
@@ -188,7 +189,9 @@ func (s *session) startPending() {
 	for i, w := range batch {
 		specs[i] = s.spec(w, works[i], from)
 	}
+	failpoint.Here("start: before driver")
 	errs := s.place.Start(s.m.ctx, specs)
+	failpoint.Here("start: after driver")
 	s.started(batch, errs)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/failpoint"
 )
 
 // stopsAtOnce is how many stops are asked of the driver at the same time.
@@ -43,6 +44,7 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 		s.place.Release(w.addr)
 	}
 	// Else a later server might start them, or try them again. Where it fails, they are stopped all the same.
+	failpoint.Here("stop: before record")
 	s.m.problem("record what was stopped in session "+s.id.Short(), s.recordEnds())
 	return reply, wrap("stop workers", s.stopAll(ctx, ask, by))
 }
@@ -112,7 +114,9 @@ func (s *session) stopAll(ctx context.Context, ws []*worker, by string) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			failpoint.Here("stop: before driver")
 			err := s.place.Stop(ctx, w.id, stopGrace, engine.ReasonStopped, by)
+			failpoint.Here("stop: after driver")
 			if engine.KindOf(err) != engine.NotFound {
 				errs[i] = err
 			}

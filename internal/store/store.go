@@ -27,6 +27,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"muster/engine"
+	"muster/internal/failpoint"
 )
 
 // FileName is the database's in the state folder.
@@ -216,7 +217,10 @@ func (s *Store) writeLocked(do func(*sql.Tx) error) error {
 			return errors.Join(err, tx.Rollback())
 		}
 	}
-	return tx.Commit()
+	failpoint.Here("store: before commit")
+	err = tx.Commit()
+	failpoint.Here("store: after commit")
+	return err
 }
 
 // sync asks the disk for what was written within the last SyncDelay.

@@ -49,6 +49,9 @@ func (s *Screen) sequence(final byte, params string) {
 		s.restore()
 	case 'b':
 		for range min(number(ns, 0, 1), s.rows*s.cols) {
+			if s.last == 0 {
+				break // nothing was printed that could be printed again
+			}
 			s.put(s.last)
 		}
 	default:

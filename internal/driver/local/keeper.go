@@ -255,6 +255,7 @@ func (s *session) finish(cause error) {
 	}
 	s.wrote() // whatever was still to be told
 	s.release()
+	s.driver.sweepGroups(s.spec.ID) // an earlier server may have made one for an engine that it never handed over
 	s.driver.removeOwn(s.spec.ID)
 	s.tell(*ended)
 }

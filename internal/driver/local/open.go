@@ -16,6 +16,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/driver"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/hub"
 )
@@ -70,10 +71,12 @@ func (s *session) open(ctx context.Context, dir string, lock *os.File) (err erro
 		}
 	}
 	config.Attached = s.attached()
+	failpoint.Here("driver: before keeper")
 	if err := s.startKeeper(config, lock); err != nil {
 		s.release()
 		return fmt.Errorf("start the session's keeper: %w", err)
 	}
+	failpoint.Here("driver: after keeper")
 	if err := d.enter(s); err != nil {
 		s.keeper.Process.Kill()
 		s.keeper.Wait()
@@ -142,7 +145,7 @@ func (s *session) startKeeper(config wire.KeeperConfig, lock *os.File) error {
 	}
 	cmd := exec.Command(s.driver.config.Keeper, config.Dir)
 	cmd.Args[0] = "muster-keeper"
-	cmd.Env = []string{"GOGC=50"} // a keeper's heap is tiny; memory matters more than its collector's time
+	cmd.Env = append(failpoint.Env(), "GOGC=50") // a keeper's heap is tiny; memory matters more than its collector's time
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, log, log
 	cmd.ExtraFiles = []*os.File{peer, hubFile, lease, lock}
@@ -156,7 +159,12 @@ func (s *session) startKeeper(config wire.KeeperConfig, lock *os.File) error {
 }
 
 // Recover implements driver.Driver. The lease is the keeper's: a new one is not taken.
-func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (driver.Session, error) {
+func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (_ driver.Session, err error) {
+	defer func() {
+		if engine.KindOf(err) == engine.NotFound {
+			d.sweepGroups(h.Session) // that of an engine of which its keeper was never told
+		}
+	}()
 	if spec.Owner != nil {
 		spec.Owner.Close()
 	}

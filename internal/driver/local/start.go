@@ -13,6 +13,7 @@ import (
 
 	"muster/engine"
 	"muster/internal/driver"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
 	"muster/internal/linux/netns"
@@ -83,6 +84,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		if a.net, err = inode(ns); err != nil {
 			return failedAt("network", err)
 		}
+		failpoint.Here("driver: after network")
 		a.request.HasNet = true
 		files = append(files, ns)
 	}
@@ -96,6 +98,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 				err = errors.Join(err, group.Remove())
 			}
 		}()
+		failpoint.Here("driver: after cgroup")
 		paths := group.Paths()
 		a.request.Cgroup, a.wire.Cgroup = &paths, &paths
 	}
@@ -137,7 +140,9 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 		s.serving.Go(func() { s.spec.Inside.Serve(a.inside) })
 	}
 	s.mu.Unlock()
+	failpoint.Here("driver: before handover")
 	_, err := s.request(context.WithoutCancel(ctx), a.request, files...)
+	failpoint.Here("driver: after handover")
 	if err == nil {
 		return nil
 	}

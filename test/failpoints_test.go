@@ -1,0 +1,233 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// failpoints are the places at which a process is killed, and how often it comes by before. Those of the keeper kill the keeper,
+// and with it the session; all others the server.
+var failpoints = []struct {
+	name    string
+	refused bool // the session may not have come to be: whoever asked is told so
+}{
+	{"create: before place=kill", true},
+	{"create: after place=kill", true},
+	{"create: after record=kill", true},
+	{"create: before reply=kill", true},
+	{"store: before commit=kill@3", true},
+	{"store: after commit=kill@3", true},
+	{"driver: before keeper=kill", true},
+	{"driver: after keeper=kill", true},
+	{"driver: after network=kill@1", true},
+	{"driver: after cgroup=kill@1", true},
+	{"driver: before handover=kill@1", true},
+	{"driver: after handover=kill@1", true},
+	{"launch: before record=kill@1", false},
+	{"launch: after record=kill@1", false},
+	{"launch: before reply=kill@1", false},
+	{"launch: after reply=kill@1", false},
+	{"launch: before reply=kill@3", false},
+	{"store: before commit=kill@4", false},
+	{"store: after commit=kill@4", false},
+	{"store: before commit=kill@6", false},
+	{"store: after commit=kill@6", false},
+	{"start: before driver=kill@1", false},
+	{"start: after driver=kill@1", false},
+	{"start: after driver=kill@3", false},
+	{"driver: after network=kill@2", false},
+	{"driver: after cgroup=kill@2", false},
+	{"driver: before handover=kill@2", false},
+	{"driver: after handover=kill@2", false},
+	{"driver: before handover=kill@4", false},
+	{"retry: before record=kill", false},
+	{"retry: after record=kill", false},
+	{"stop: before record=kill", false},
+	{"stop: before driver=kill", false},
+	{"stop: after driver=kill", false},
+	{"end: before record=kill@3", false},
+	{"end: after record=kill@3", false},
+	{"keeper: before log=kill@2", true},
+	{"keeper: before init=kill@2", true},
+	{"keeper: after init=kill@2", true},
+	{"keeper: before exit record=kill@1", true},
+	{"keeper: after exit record=kill@1", true},
+	{"keeper: after clean=kill@1", true},
+}
+
+const failpointScript = `
+import cdsw
+code = "import os, sys; print('began', flush=True); sys.exit(int(os.environ['CODE']))"
+fails = cdsw.launch_workers(1, 0.1, 0.2, code=code, env={"CODE": "3"})
+hangs = cdsw.launch_workers(1, 0.1, 0.2, code="import time; print('began', flush=True); time.sleep(4321)")
+tried = cdsw.launch_workers(1, 0.1, 0.2, code=code, env={"CODE": "5"}, retries=1)
+cdsw.await_workers(hangs, wait_for_completion=False)
+cdsw.stop_workers(*[w["id"] for w in hangs])
+for name, ws in ("fails", fails), ("hangs", hangs), ("tried", tried):
+    done = cdsw.await_workers(ws, timeout_seconds=100)
+    for w in done["workers"] + done["failures"]:
+        print(name, w["status"], w["exit_code"], w.get("attempt") or 1, flush=True)
+print("finished", flush=True)
+`
+
+// failingBinary is muster with failpoints, in the keeper that it carries, too.
+var failingBinary = sync.OnceValues(func() (string, error) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, "build", "failpoints")
+	keeper, muster, overlay := filepath.Join(dir, "muster-keeper"), filepath.Join(dir, "muster"), filepath.Join(dir, "overlay.json")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "internal/keeper/embedded/bin/muster-keeper"): keeper}})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(overlay, b, 0o600); err != nil {
+		return "", err
+	}
+	for _, args := range [][]string{{"-o", keeper, "./cmd/muster-keeper"}, {"-overlay", overlay, "-o", muster, "./cmd/muster"}} {
+		cmd := exec.Command("go", append([]string{"build", "-trimpath", "-tags", "failpoints"}, args...)...)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return string(out), err
+		}
+	}
+	return muster, nil
+})
+
+// Killed at any point of a session's life, a server leaves what the next one goes on with, or nothing; a keeper leaves nothing.
+func TestKilledAtEveryPoint(t *testing.T) {
+	requireRoot(t)
+	failing, err := failingBinary()
+	if err != nil {
+		t.Fatalf("%v: %s", err, failing)
+	}
+	for _, p := range failpoints {
+		t.Run(p.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("session.py", failpointScript)
+			server := func(env ...string) *background { // of the same program: it lies where the session's engines find it
+				cmd := w.cmd("up")
+				cmd.Path, cmd.Args[0] = failing, failing
+				cmd.Env = append(slices.Clone(w.env), env...)
+				b := w.begin(cmd)
+				b.await("the server answers at")
+				return b
+			}
+			up := server("MUSTER_FAILPOINTS=" + p.name)
+			run := w.start("run", "session.py")
+			if !strings.HasPrefix(p.name, "keeper") {
+				up.wait()
+				name, _, _ := strings.Cut(p.name, "=")
+				if !strings.Contains(up.output(), "killed at \""+name+"\"") {
+					t.Fatalf("the server was not killed there: %s", up.output())
+				}
+				up = server()
+			}
+			code := run.wait()
+			out := run.output()
+			if code != 0 && (!p.refused || !strings.Contains(out, "muster: ")) {
+				t.Errorf("exit code %d: %s", code, tail(out))
+			}
+			if code == 0 {
+				began := regexp.MustCompile(`(?m)^\[\w+\] began$`).FindAllString(out, -1)
+				slices.Sort(began)
+				if len(slices.Compact(slices.Clone(began))) != len(began) || len(began) < 3 || len(began) > 4 {
+					t.Errorf("these began: %q", began)
+				}
+				for _, line := range []string{"\nfails failed 3 1\n", "\nhangs stopped ", "\ntried failed 5 2\n", "\nfinished\n"} {
+					if !strings.Contains("\n"+out, line) {
+						t.Errorf("%q is missing in %s", line, out)
+					}
+				}
+			}
+			w.nothingOfOurs(up)
+		})
+	}
+}
+
+// nothingOfOurs ends the server and counts what is left that is this test's own: others use the machine, too.
+func (w *world) nothingOfOurs(up *background) {
+	w.t.Helper()
+	sessions, _ := filepath.Glob(filepath.Join(w.root, "state", "sessions", "*"))
+	until(w.t, "no keeper is left", func() bool { return len(w.keepers()) == 0 })
+	up.cmd.Process.Signal(syscall.SIGTERM)
+	up.wait()
+	until(w.t, "no process is left", func() bool { return len(w.processes()) == 0 })
+	var ids []string
+	for _, s := range sessions {
+		ids = append(ids, filepath.Base(s))
+	}
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(path, id) }) {
+			w.t.Errorf("left: %s", path)
+		}
+		return nil
+	})
+	left, _ := filepath.Glob(filepath.Join(w.root, "run", "*"))
+	more, _ := filepath.Glob(filepath.Join(w.root, "run", "*", "*"))
+	if left = append(left, more...); len(left) > 0 {
+		w.t.Errorf("left: %q", left)
+	}
+}
+
+// processes are those that have to do with this world: by their command, their environment or a file that they hold.
+func (w *world) processes() (found []string) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, d := range dirs {
+		if d == fmt.Sprint("/proc/", os.Getpid()) {
+			continue
+		}
+		cmdline, _ := os.ReadFile(d + "/cmdline")
+		environ, _ := os.ReadFile(d + "/environ")
+		if bytes.Contains(cmdline, []byte(w.root)) || bytes.Contains(environ, []byte(w.root)) {
+			found = append(found, d+" "+string(cmdline))
+		}
+	}
+	return found
+}
+
+// What people are given has no failpoints.
+func TestNoFailpointsInTheProgram(t *testing.T) {
+	program, err := os.ReadFile(binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := os.ReadFile(filepath.Join(repo(t), "internal/keeper/embedded/bin/muster-keeper"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing, err := failingBinary()
+	if err != nil {
+		t.Fatalf("%v: %s", err, failing)
+	}
+	other, err := os.ReadFile(failing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(slices.Clone(failpoints), struct {
+		name    string
+		refused bool
+	}{"MUSTER_FAILPOINTS=", false}) {
+		name, _, _ := strings.Cut(p.name, "=")
+		if bytes.Contains(program, []byte(name)) || bytes.Contains(keeper, []byte(name)) {
+			t.Errorf("%q is in the program", name)
+		}
+		if !bytes.Contains(other, []byte(name)) {
+			t.Errorf("%q is not in the program with failpoints: this test sees nothing", name)
+		}
+	}
+}
