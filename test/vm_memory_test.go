@@ -51,9 +51,9 @@ func (w *world) calmMachine(flags ...string) (server, session *background) {
 	return server, session
 }
 
-var tick = regexp.MustCompile(`(?m)tick \d+$`)
+var memoryTick = regexp.MustCompile(`(?m)tick \d+$`)
 
-func ticks(b *background) int { return len(tick.FindAllString(b.output(), -1)) }
+func ticks(b *background) int { return len(memoryTick.FindAllString(b.output(), -1)) }
 
 // stillFine checks that the calm session goes on and ends well, and that its server is the same.
 func (w *world) stillFine(server, session *background) {

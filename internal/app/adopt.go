@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ func (a *app) adopt(ctx context.Context, log io.Writer) error {
 	if found.Adopted > 0 {
 		fmt.Fprintf(log, "muster: adopted %s of an earlier server, with %s\n", number(found.Adopted, "session"), number(found.Engines, "worker"))
 	}
-	for _, sentence := range append(found.Lost, found.Orphans...) {
+	for _, sentence := range slices.Concat(found.Stuck, found.Lost, found.Orphans) {
 		fmt.Fprintf(log, "muster: %s\n", sentence)
 	}
 	return err

@@ -22,13 +22,15 @@ import (
 type Recovered struct {
 	Adopted int      // sessions that live
 	Engines int      // of theirs that live
+	Stuck   []string // sentences for people: sessions that live and could not be adopted
 	Lost    []string // sentences for people: sessions that did not end by themselves while no server was there
 	Orphans []string // the same of places that nobody had recorded: they were ended
 }
 
 // Recover takes up what an earlier process recorded, before anybody is served. Sessions whose place lives are adopted: their
 // engines go on, what waited waits again in the order of its launch. Of the others it finds out how they ended: by their
-// consoles, else they are lost. A session that cannot be adopted for another reason is an error: nobody would look after it.
+// consoles, else they are lost. A session that cannot be adopted for another reason goes on without a server, and its keeper ends it
+// as ever: all others are adopted, and the next server tries again.
 //
 //	recorded ─► place lives ─► adopted: ends told by the driver, the rest waits or runs
 //	         └► place is gone ─► ended: ends from the records, then from the console, else lost
@@ -61,14 +63,22 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 				found.Lost = append(found.Lost, sentence)
 			}
 		default:
-			return found, wrap("adopt session "+k.ID.Short(), err)
+			found.Stuck = append(found.Stuck, stuck(k, err))
 		}
 	}
 	m.queue(waiting)
 	m.forgetOld()
 	m.tidyAll(nil)
-	found.Orphans, err = m.endOrphans(ctx)
+	found.Orphans, err = m.endOrphans(ctx, known)
 	return found, err
+}
+
+func stuck(k store.Known, err error) string {
+	text := fmt.Sprintf("session %s (%s) goes on without this server, which could not adopt it: %v", k.ID, k.Name, err)
+	if hint := engine.HintOf(err); hint != "" {
+		text += " (" + hint + ")"
+	}
+	return text
 }
 
 // remember makes a session of its records, of which nothing lives yet.
@@ -381,13 +391,13 @@ func (m *Manager) queue(ws []*worker) {
 
 // endOrphans ends places that live and of which there is no record: nobody could ever ask for them. Those that end with the
 // process that opened them are left alone.
-func (m *Manager) endOrphans(ctx context.Context) (told []string, err error) {
+func (m *Manager) endOrphans(ctx context.Context, known []store.Known) (told []string, err error) {
 	handles, err := m.cfg.Driver.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, h := range handles {
-		if _, err := m.session(h.Session); err == nil || h.Ephemeral {
+		if h.Ephemeral || slices.ContainsFunc(known, func(k store.Known) bool { return k.ID == h.Session }) {
 			continue
 		}
 		dir := filepath.Join(m.cfg.StateDir, "sessions", string(h.Session))
@@ -401,7 +411,8 @@ func (m *Manager) endOrphans(ctx context.Context) (told []string, err error) {
 			err = place.End(ctx, endGrace, "a server that has no record of it")
 		}
 		if err != nil {
-			return told, wrap("end session "+h.Session.Short()+", of which there is no record", err)
+			told = append(told, fmt.Sprintf("session %s runs without a record, and cannot be ended: %v", h.Session, err))
+			continue
 		}
 		told = append(told, fmt.Sprintf("session %s ran without a record: it was ended; what it printed is in %s", h.Session, dir))
 	}
