@@ -57,6 +57,9 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 			found.Engines += s.living()
 			waiting = append(waiting, s.waiting()...)
 		case engine.KindOf(err) == engine.NotFound:
+			if s, err = m.remember(k); err != nil { // anew: the driver may have told something of it before it ended
+				return found, wrap("take up session "+k.ID.Short(), err)
+			}
 			if sentence := m.lose(s, k); sentence != "" {
 				found.Lost = append(found.Lost, sentence)
 			}
@@ -167,7 +170,7 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 	s.place = place
 	s.caughtUp()
 	if err := s.reopen(ctx, k); err != nil {
-		return err
+		return s.endedInstead(ctx, err)
 	}
 	m.hold(s)
 	s.lease = newLease(k.Lease, leaseGrace)
@@ -181,6 +184,23 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 	}
 	return nil
 }
+
+// endedInstead tells a session that ended while it was adopted, which is NotFound, from one that cannot be.
+func (s *session) endedInstead(ctx context.Context, err error) error {
+	if engine.KindOf(err) != engine.Unavailable {
+		return err
+	}
+	select {
+	case <-s.done:
+		return engine.Errorf(engine.NotFound, "session %s has just ended", s.id.Short())
+	case <-ctx.Done():
+	case <-time.After(endingTime):
+	}
+	return err
+}
+
+// endingTime bounds how long a driver takes to say that a place is gone, from when nothing can be asked of it any more.
+const endingTime = 10 * time.Second
 
 // caughtUp is called when the driver has told all that it knew. The session's own engine may have ended, and its workers be about to:
 // only of those that were not told of is it true that they never started.

@@ -465,3 +465,41 @@ func canaries(t *testing.T, dir string, secrets ...string) {
 		t.Fatalf("%d files, %v", files, err)
 	}
 }
+
+// endsMeanwhile is a driver whose places end when the next server asks them for what it needs.
+type endsMeanwhile struct{ driver.Driver }
+
+type endingPlace struct{ driver.Session }
+
+func (d endsMeanwhile) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (driver.Session, error) {
+	place, err := d.Driver.Recover(ctx, spec, h)
+	if err != nil {
+		return nil, err
+	}
+	return endingPlace{place}, nil
+}
+
+func (p endingPlace) Keep(ctx context.Context, _ []byte) ([]byte, error) {
+	if err := p.End(ctx, 0, "somebody"); err != nil {
+		return nil, err
+	}
+	return nil, engine.Errorf(engine.Unavailable, "the session has ended")
+}
+
+// A session that ends while it is adopted has ended; the server serves the others.
+func TestSessionsThatEndWhileAdopted(t *testing.T) {
+	l := newLives(t)
+	id := l.session()
+	w := l.launch(id, worker(1, "hang"))[0]
+	l.awaitRunning(id, w.ID)
+	l.wrap = func(d driver.Driver) driver.Driver { return endsMeanwhile{d} }
+	if found := l.restart(); found.Adopted != 0 || len(found.Lost) != 0 {
+		t.Errorf("%+v", found)
+	}
+	if s, err := l.Session(id); err != nil || !s.Ended || s.Live != 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if got := l.engine(w.ID); got.Reason != string(engine.ReasonSessionEnded) {
+		t.Errorf("%+v", got)
+	}
+}
