@@ -119,23 +119,11 @@ func TestKilledAtEveryPoint(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.write("session.py", failpointScript)
-			server := func(env ...string) *background { // of the same program: it lies where the session's engines find it
-				cmd := w.cmd("up")
-				cmd.Path, cmd.Args[0] = failing, failing
-				cmd.Env = append(slices.Clone(w.env), env...)
-				b := w.begin(cmd)
-				b.await("the server answers at")
-				return b
-			}
-			up := server("MUSTER_FAILPOINTS=" + p.name)
+			up := w.failing(failing, "MUSTER_FAILPOINTS="+p.name)
 			run := w.start("run", "session.py")
 			if !strings.HasPrefix(p.name, "keeper") {
-				up.wait()
-				name, _, _ := strings.Cut(p.name, "=")
-				if !strings.Contains(up.output(), "killed at \""+name+"\"") {
-					t.Fatalf("the server was not killed there: %s", up.output())
-				}
-				up = server()
+				up.diedAt(p.name)
+				up = w.failing(failing)
 			}
 			code := run.wait()
 			out := run.output()
@@ -153,6 +141,69 @@ func TestKilledAtEveryPoint(t *testing.T) {
 						t.Errorf("%q is missing in %s", line, out)
 					}
 				}
+			}
+			w.nothingOfOurs(up)
+		})
+	}
+}
+
+// failing starts a server of the program with failpoints. One program for all servers of a test: it lies where the session's engines
+// find it.
+func (w *world) failing(program string, env ...string) *background {
+	w.t.Helper()
+	cmd := w.cmd("up")
+	cmd.Path, cmd.Args[0] = program, program
+	cmd.Env = append(slices.Clone(w.env), env...)
+	b := w.begin(cmd)
+	b.await("the server answers at")
+	return b
+}
+
+// diedAt waits until the program was killed at a failpoint.
+func (b *background) diedAt(point string) {
+	b.t.Helper()
+	b.wait()
+	name, _, _ := strings.Cut(point, "=")
+	if !strings.Contains(b.output(), "killed at \""+name+"\"") {
+		b.t.Fatalf("it was not killed there: %s", b.output())
+	}
+}
+
+// endingFailpoints are on the way of a session's end that is asked for.
+var endingFailpoints = []string{
+	"session end: before driver=kill", "session end: after driver=kill", "end: before record=kill@3", "end: after record=kill@3", "keeper: before end=kill",
+}
+
+// Killed while a session is ended, server and keeper leave nothing; asking the next server again is no mistake.
+func TestKilledWhileASessionEnds(t *testing.T) {
+	requireRoot(t)
+	program, err := failingBinary()
+	if err != nil {
+		t.Fatalf("%v: %s", err, program)
+	}
+	for _, point := range endingFailpoints {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("session.py", `
+import cdsw, time
+ws = cdsw.launch_workers(2, 0.1, 0.2, code="print('began', flush=True)\nimport time; time.sleep(4321)")
+cdsw.await_workers(ws, wait_for_completion=False)
+print("all run", flush=True)
+time.sleep(4321)
+`)
+			up := w.failing(program, "MUSTER_FAILPOINTS="+point)
+			run := w.start("run", "session.py")
+			run.await("all run\n")
+			until(t, "both began", func() bool { return strings.Count(run.output(), "] began\n") == 2 })
+			stop := w.start("stop", "--all")
+			if !strings.HasPrefix(point, "keeper") {
+				up.diedAt(point)
+				up = w.failing(program)
+			}
+			stop.wait()
+			w.muster("stop", "--all")
+			if code := run.wait(); code == 0 {
+				t.Errorf("exit code %d: %s", code, tail(run.output()))
 			}
 			w.nothingOfOurs(up)
 		})
@@ -219,6 +270,9 @@ func TestNoFailpointsInTheProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range append(slices.Clone(failpoints), struct {
+		name    string
+		refused bool
+	}{"session end: before driver=", false}, struct {
 		name    string
 		refused bool
 	}{"MUSTER_FAILPOINTS=", false}) {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -157,7 +158,7 @@ func open(c config) (_ *app, err error) {
 	config := manager.Config{
 		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
-		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(),
+		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(), Own: own(paths),
 		LeaseGrace: c.grace, Logs: project.Logs{Days: c.logsDays, Size: c.logsGB},
 	}
 	if a.users != nil {
@@ -307,18 +308,32 @@ func kernels(p paths, run engine.RunProbe) (*kernel.Table, error) {
 	if err != nil {
 		return nil, noCache(engine.Errorf(engine.Unavailable, "the Python client cannot be put into %s: %v", p.cache, err), p.cache)
 	}
-	visible := []string{p.cache}
-	if own, err := os.Executable(); err == nil {
-		visible = append(visible, own) // scripts call muster, which may lie in /tmp
-	}
 	return kernel.NewTable(kernel.Config{
-		Visible:    visible,
+		Visible:    ownFiles(p),
 		PythonPath: python,
 		Run:        run,
 		RLibrary: func(ctx context.Context, run engine.RunProbe, on *engine.Behalf, project, rscript string) (string, error) {
 			return clients.RLibraryFor(ctx, run, on, project, rscript, p.cache)
 		},
 	}), nil
+}
+
+// own are the real places of what engines find of ours.
+func own(p paths) (places []string) {
+	for _, path := range ownFiles(p) {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			places = append(places, real)
+		}
+	}
+	return places
+}
+
+func ownFiles(p paths) []string {
+	files := []string{p.cache}
+	if own, err := os.Executable(); err == nil {
+		files = append(files, own) // scripts call muster, which may lie in /tmp
+	}
+	return files
 }
 
 // noCache says what to do where the cache cannot be filled.

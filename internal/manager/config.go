@@ -41,7 +41,10 @@ type Config struct {
 	// LeaseGrace is how long a session whose creator is on another machine outlives its connection; 0: 10 s.
 	LeaseGrace time.Duration
 	Logs       project.Logs // what is kept of sessions that have ended, of all projects together
-	Boot       string       // names this run of the machine: what ran in another one is lost
+	// Own are the real places of this server's own files, which engines find wherever they lie: a session that is adopted knows
+	// those of the server that created it.
+	Own        []string
+	Boot       string // names this run of the machine: what ran in another one is lost
 	OwnerToken string
 	APIPort    int // where engines find the API in their hub; 0: any free port
 	// Serve serves the API on a session's listener, to its engines, until the listener is closed. Nil: nothing is served.
@@ -83,8 +86,6 @@ const (
 	maxLiving = 200
 	// maxStart is how many engines one call of the driver starts: each has an environment of some kilobytes.
 	maxStart = 500
-	// justEnded is how long the driver may take to tell that a place has ended with which it lost its connection.
-	justEnded = 5 * time.Second
 	// defaultWorkerName is the original's.
 	defaultWorkerName = "Untitled Worker"
 )

@@ -59,6 +59,9 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 			found.Engines += s.living()
 			waiting = append(waiting, s.waiting()...)
 		case engine.KindOf(err) == engine.NotFound:
+			if s, err = m.remember(k); err != nil { // anew: the driver may have told something of it before it ended
+				return found, wrap("take up session "+k.ID.Short(), err)
+			}
 			if sentence := m.lose(s, k); sentence != "" {
 				found.Lost = append(found.Lost, sentence)
 			}
@@ -92,7 +95,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 		return nil, err
 	}
 	s := &session{
-		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: k.Shared, created: k.Created, terminal: k.Terminal,
+		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: slices.Concat(k.Shared, m.cfg.Own), created: k.Created, terminal: k.Terminal,
 		interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
 		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
 	}
@@ -182,7 +185,7 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 	s.place = place
 	s.caughtUp()
 	if err := s.reopen(ctx, k); err != nil {
-		return s.orJustEnded(err)
+		return s.endedInstead(ctx, err)
 	}
 	m.hold(s)
 	s.lease = newLease(k.Lease, m.cfg.LeaseGrace)
@@ -197,6 +200,23 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 	return nil
 }
 
+// endedInstead tells a session that ended while it was adopted, which is NotFound, from one that cannot be.
+func (s *session) endedInstead(ctx context.Context, err error) error {
+	if engine.KindOf(err) != engine.Unavailable {
+		return err
+	}
+	select {
+	case <-s.done:
+		return engine.Errorf(engine.NotFound, "session %s has just ended", s.id.Short())
+	case <-ctx.Done():
+	case <-time.After(endingTime):
+	}
+	return err
+}
+
+// endingTime bounds how long a driver takes to say that a place is gone, from when nothing can be asked of it any more.
+const endingTime = 10 * time.Second
+
 // caughtUp is called when the driver has told all that it knew. The session's own engine may have ended, and its workers be about to:
 // only of those that were not told of is it true that they never started.
 func (s *session) caughtUp() {
@@ -205,17 +225,6 @@ func (s *session) caughtUp() {
 			s.dropWaitingLocked(fx)
 		}
 	})
-}
-
-// orJustEnded makes NotFound of an error that came because the session's place ended just then: the driver tells so at once, and has
-// told how its engines ended.
-func (s *session) orJustEnded(err error) error {
-	select {
-	case <-s.done:
-		return engine.Errorf(engine.NotFound, "session %s has just ended: %w", s.id.Short(), err)
-	case <-time.After(justEnded):
-		return err
-	}
 }
 
 // reopen opens what is sealed, and the API's listener where engines know it.

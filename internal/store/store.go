@@ -110,7 +110,27 @@ func (s *Store) prepare() error {
 	if found != "ok" {
 		return &damagedError{found}
 	}
-	return s.migrate()
+	if err := s.migrate(); err != nil {
+		return err
+	}
+	return s.checkColumns()
+}
+
+// checkColumns finds damage in the names of tables and columns, of which SQLite's own check knows nothing.
+func (s *Store) checkColumns() error {
+	for _, from := range []string{"id, created, record, ended, secret FROM sessions", "session, number, record, secret FROM batches", "session, engine, record FROM ends"} {
+		rows, err := s.db.Query("SELECT " + from + " LIMIT 0")
+		if err == nil {
+			err = rows.Close()
+		}
+		if err != nil && codeOf(err) == sqlite3.SQLITE_ERROR {
+			return &damagedError{err.Error()}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // damagedError says what SQLite found wrong with the file.

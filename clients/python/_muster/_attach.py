@@ -195,7 +195,8 @@ def _server(program: str) -> Tuple[str, str]:
         what = what or "%s ends with exit code %d" % (program, done.returncode)
         raise _errors.NoSessionError("the Muster server could not be started: " + what, hint)
     if said:  # such as what this machine cannot isolate
-        print(said, file=sys.stderr, flush=True)
+        sys.stderr.write(said + "\n")  # at one go: workers' lines may come at any time
+        sys.stderr.flush()
     place = json.loads(done.stdout.decode("utf-8"))
     token = os.environ.get("MUSTER_TOKEN", "")
     if not token and place.get("token_file"):  # without one the server knows its users by their connection

@@ -52,7 +52,8 @@ class Wait:
         if away >= _TELL_SECONDS and not self._told:
             self._told = True
             if follower is None:  # else that one says it
-                print("muster: the server does not answer; waiting for it", file=sys.stderr, flush=True)
+                sys.stderr.write("muster: the server does not answer; waiting for it\n")
+                sys.stderr.flush()
         if follower is not None:
             follower.revive(away)
         time.sleep(self._pause)

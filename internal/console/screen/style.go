@@ -12,6 +12,9 @@ type style struct {
 
 // with is the style after a sequence with these parameters.
 func (st style) with(params string) style {
+	if strings.Trim(params, "0123456789;:") != "" {
+		return st // something else than a style: what is kept of one is sent to the terminal again
+	}
 	fields := strings.Split(params, ";")
 	for i := 0; i < len(fields); i++ {
 		f := fields[i]
