@@ -10,18 +10,8 @@ import (
 
 // All engines together leave process numbers to the machine.
 func TestProcessesOfAllGroupsAreBounded(t *testing.T) {
-	tree, err := Detect("", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !tree.Has(Pids) {
-		t.Skip("capability PidsLimit: " + tree.support[Pids].Reason)
-	}
-	g, err := tree.New("muster-test-bound-" + strconv.Itoa(os.Getpid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Remove()
+	tree := require(t)
+	g := group(t, tree)
 	path, _, ok := g.file(Pids, "pids.max", "pids.max")
 	if !ok {
 		t.Fatal("the group has no limit of processes")

@@ -89,11 +89,11 @@ func (t *Tree) make(dir string) error {
 			unix.Rmdir(parent) // if it is empty
 			return err
 		}
-		if err := boundAll(parent); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := boundAll(parent); err != nil && !gone(err) {
 			return fmt.Errorf("bound the processes of all groups in %s: %w", parent, err)
 		}
 		err = t.mkdir(dir)
-		if errors.Is(err, unix.ENOENT) {
+		if gone(err) {
 			continue
 		}
 		if err != nil {

@@ -157,24 +157,29 @@ func (t *Tree) Prepare() error {
 	return t.handOn(t.v2)
 }
 
-// handOn lets the groups below dir have our controllers, as far as they do not have them yet.
+// handOn lets the groups below dir have our controllers, as far as they do not have them yet. All or none: cpu and pids alone
+// may be handed on also where processes are, which would make the group a threaded one, and memory impossible from then on.
 func (t *Tree) handOn(dir string) error {
 	file := filepath.Join(dir, "cgroup.subtree_control")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("hand controllers on: %w", err)
 	}
+	var missing []string
 	for _, c := range t.v2Controllers() {
-		if slices.Contains(strings.Fields(string(text)), c) {
-			continue
+		if !slices.Contains(strings.Fields(string(text)), c) {
+			missing = append(missing, "+"+c)
 		}
-		err := write(file, "+"+c)
-		if errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("hand the controller %s on in %s: processes are in that group (was Prepare called?): %w", c, dir, err)
-		}
-		if err != nil {
-			return fmt.Errorf("hand the controller %s on: %w", c, err)
-		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	err = write(file, strings.Join(missing, " "))
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("hand controllers on in %s: processes are in that group (was Prepare called?): %w", dir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("hand controllers on: %w", err)
 	}
 	return nil
 }

@@ -46,11 +46,11 @@ func TestPrepareMovesToLeaf(t *testing.T) {
 	tree := tree2(t, machines[4])
 	must(t, tree.Prepare())
 	has(t, fmt.Sprint(os.Getpid()), tree.v2, "muster-server", "cgroup.procs")
-	has(t, "+pids", tree.v2, "cgroup.subtree_control") // the last of three
+	has(t, "+cpu +memory +pids", tree.v2, "cgroup.subtree_control")
 	must(t, tree.Prepare())
 	g, err := tree.New("one")
 	must(t, err)
-	has(t, "+pids", tree.v2, "muster", "cgroup.subtree_control")
+	has(t, "+cpu +memory +pids", tree.v2, "muster", "cgroup.subtree_control")
 	if want := filepath.Join(tree.v2, "muster", "one"); g.Paths().V2 != want || len(g.Paths().V1) != 0 {
 		t.Errorf("paths %+v", g.Paths())
 	}
