@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"time")
+	"time"
+)
 
 // fullFor fills the disk of the state folder by another process, which frees it again.
 func (w *world) fullFor(d time.Duration) error {
