@@ -42,6 +42,13 @@ func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *fileLock,
 		starting.release()
 		return nil, nil, cli.ServerRuns(o.Listen, "muster ps shows it")
 	}
+	if o.Replaces > 0 {
+		// Whoever missed the one that was to be replaced may have started another before we had this lock; now nobody can.
+		if err := letGo(listening(ctx, o.Listen)); err != nil {
+			starting.release()
+			return nil, nil, err
+		}
+	}
 	if lock, err = lockFile(ctx, name+".lock", o.UntilIdle > 0 || o.Replaces > 0); err != nil {
 		starting.release()
 		return nil, nil, err
@@ -96,6 +103,29 @@ func tryLock(path string) (*fileLock, error) {
 			return nil, err
 		}
 	}
+}
+
+// listening is the process that listens at a unix socket; 0 if nobody does, or if that cannot be told.
+func listening(ctx context.Context, address string) (pid int) {
+	path, isUnix := strings.CutPrefix(address, "unix://")
+	if !isUnix {
+		return 0
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
 }
 
 // answers reports whether a server listens at an address.

@@ -2,6 +2,8 @@ package app
 
 import (
 	"errors"
+	"io"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -40,6 +42,55 @@ func TestLocksGoWithTheServer(t *testing.T) {
 	if names := list(t, dir); names != "" {
 		t.Errorf("left: %s", names)
 	}
+}
+
+// otherServer holds the lock and listens until it is told to let go.
+const otherServer = `
+import fcntl, signal, socket, sys
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
+at = socket.socket(socket.AF_UNIX)
+at.bind(sys.argv[2])
+at.listen()
+print("up", flush=True)
+signal.pause()
+`
+
+// While a server that is replaced ends, somebody who needs one may start another: that is replaced, too.
+func TestReplacesWhatCameInBetween(t *testing.T) {
+	dir := t.TempDir()
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	o := cli.UpOptions{
+		Listen: "unix://" + filepath.Join(dir, "socket"), TokenFile: filepath.Join(dir, "token"), Replaces: gone.Process.Pid,
+	}
+	other := exec.Command("python3", "-c", otherServer, filepath.Join(dir, ".token.lock"), filepath.Join(dir, "socket"))
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Process.Kill()
+	if _, err := io.ReadFull(out, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		other.Wait()
+		close(ended)
+	}()
+	starting, lock, err := lockServer(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	starting.release()
+	lock.release()
 }
 
 // Though the file is removed by each who held the lock, there is one of them at a time.

@@ -5,8 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // fullFor fills the disk of the state folder by another process, which frees it again.
@@ -26,12 +24,6 @@ func (w *world) fullFor(d time.Duration) error {
 
 // window is a time in which the disk was full, or was being filled; it goes on while to is zero.
 type window struct{ from, to time.Time }
-
-// diskFull reports whether there is hardly any room now.
-func (w *world) diskFull() bool {
-	var s unix.Statfs_t
-	return unix.Statfs(w.state, &s) == nil && s.Bavail*uint64(s.Bsize) < 1<<20
-}
 
 // wasFull reports whether the disk was full at a time, or so shortly before that what was held up then was still on its way.
 func (w *world) wasFull(at time.Time) bool {
