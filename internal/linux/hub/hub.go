@@ -225,7 +225,7 @@ func (h *Hub) learn() error {
 	if h.link, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open a netlink socket: %w", err)
 	}
-	links, err := h.link.LinkList()
+	links, err := whole(h.link.LinkList) // engines may be ending meanwhile
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -238,7 +238,7 @@ func (h *Hub) learn() error {
 			h.links = max(h.links, n)
 		}
 	}
-	routes, err := h.link.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return h.link.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
