@@ -35,12 +35,14 @@ type engineLog struct {
 }
 
 // readSession reads a session's console, and writes it in the form of a follower's tape if there is somewhere to.
+// The session's own engine is the one that has its id.
 func readSession(dir string, torn bool, tape io.Writer) (map[string]*engineLog, error) {
+	own := filepath.Base(filepath.Dir(dir))
 	logs := map[string]*engineLog{}
 	err := readConsole(dir, torn, func(r record) error {
 		l := logs[r.engine]
 		if l == nil {
-			l = &engineLog{out: counter{name: r.engine, stream: "o"}, errs: counter{name: r.engine, stream: "e"}}
+			l = &engineLog{out: counter{name: r.engine, stream: "o"}, errs: counter{name: r.engine, stream: "e", client: r.engine == own}}
 			logs[r.engine] = l
 		}
 		switch r.stream {

@@ -32,6 +32,7 @@ func parseLine(line []byte) (name, stream string, number int, err error) {
 // counter takes the bytes of one stream of one engine as they come, and says what is wrong with them.
 type counter struct {
 	name, stream string
+	client       bool   // our client writes there too: that the server is away
 	lines        int    // whole ones, contiguous from 0
 	rest         []byte // of a line that is not complete
 	wrong        error  // the first thing
@@ -44,7 +45,9 @@ func (c *counter) add(payload []byte) {
 		if at < 0 {
 			return
 		}
-		c.line(c.rest[:at])
+		if !c.client || !bytes.HasPrefix(c.rest, []byte("muster: ")) {
+			c.line(c.rest[:at])
+		}
 		c.rest = c.rest[at+1:]
 	}
 }

@@ -265,6 +265,17 @@ db.commit()`
 	}
 }
 
+func TestClientsLinesAreNone(t *testing.T) {
+	said := line(sid, "e", 0) + "muster: the server does not answer; waiting for it\n" + line(sid, "e", 1)
+	for client, wrong := range map[bool]bool{true: false, false: true} {
+		c := counter{name: sid, stream: "e", client: client}
+		c.add([]byte(said))
+		if err := c.end(2, false); (err != nil) != wrong {
+			t.Errorf("client %v: %v", client, err)
+		}
+	}
+}
+
 func TestShownLines(t *testing.T) {
 	good := "[a-1 e2345] " + line(eid, "o", 0) + "muster: the server is back\n" + line(sid, "o", 0) + "[a-1 e2345] " + line(eid, "o", 1) + "~torn"
 	if n, err := readShown(strings.NewReader(good)); n != 3 || err != nil {

@@ -78,7 +78,7 @@ def work():
 note("began", id=me)
 thread = threading.Thread(target=work)
 thread.start()
-talk.talk(me, dict(plans[0], rate=5, lines=0, errors=4, kind="session"), lambda: not finished()).end()
+talk.talk(me, dict(plans[0], rate=5, lines=0, errors=4, long=100, kind="session"), lambda: not finished()).end()
 thread.join()
 if os.environ["CHAOS_END"] == "stop":
     calm(lambda: cdsw.stop_workers(*[w["id"] for w in cdsw.list_workers() if w["status"] in LIVE]))
