@@ -3,7 +3,10 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +96,22 @@ func (r rung) stopped(t *testing.T, d recorded) (*watched, driver.Spec) {
 		unix.PidfdSendSignal(fd, unix.SIGSTOP, nil, 0)
 		unix.Close(fd)
 	}
+	for until := time.Now().Add(deadline); slices.ContainsFunc(pids, runs); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("not all of %v were stopped", pids)
+		}
+	}
 	return w, spec
+}
+
+// runs reports whether a process has a thread that is not stopped: a signal takes its time.
+func runs(pid int) bool {
+	states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(states, func(path string) bool {
+		stat, err := os.ReadFile(path)
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return err == nil && !strings.HasPrefix(state, "T")
+	})
 }
 
 // However many processes an engine has: its init, which the keeper's end tells, ends itself after them.
