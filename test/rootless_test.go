@@ -33,6 +33,9 @@ func userWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(func() { // the next test counts what is on the machine
+		until(t, "no process of the user is left", func() bool { return len(processesOf(someone)) == 0 })
+	})
 	w := &world{t: t, root: root, project: filepath.Join(root, "project")}
 	os.Chmod(root, 0o755)
 	for _, d := range []string{w.project, filepath.Join(root, "home"), filepath.Join(root, "run"), filepath.Join(root, "state"), filepath.Join(root, "cache")} {

@@ -144,7 +144,7 @@ func TestHomeAliasGivesNoRights(t *testing.T) {
 	r := w.muster("run", "--project", w.root, "-c", `
 import os
 for base in (os.getcwd(), "/home/cdsw"):
-    print("seen:", os.listdir(base + "/state/sessions"))
+    print("seen:", os.listdir(base + "/state"))
     try:
         open(base + "/cache/mine", "w")
         print("written:", base)

@@ -140,7 +140,7 @@ func (o *runOptions) carry(ctx context.Context, a *app, cmd *cobra.Command, req 
 		req.Code, err = o.codeFromIn(r.ctx, a, cmd)
 	}
 	if err == nil {
-		r.c, err = a.client(address, token, r.away(address, o.inside.Log))
+		r.c, err = a.client(address, token, r.away(address, req, o.inside.Log))
 	}
 	if err == nil {
 		defer r.c.Close()

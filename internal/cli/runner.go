@@ -136,9 +136,9 @@ func (r *runner) lost(owned bool, err error) error {
 }
 
 // away says that the server went away under the session, which goes on, and that it is back. The one inside this process, on
-// its abstract socket, does not.
-func (r *runner) away(address string, log io.Writer) func(error) {
-	if strings.HasPrefix(address, "unix:///@") {
+// its abstract socket, does not come back; and a session at a terminal ends with the server, which passes on what is typed.
+func (r *runner) away(address string, req api.CreateSession, log io.Writer) func(error) {
+	if strings.HasPrefix(address, "unix:///@") || req.TTY != nil {
 		return nil
 	}
 	if log == nil {
