@@ -26,6 +26,9 @@ func (w *world) count() left {
 			continue
 		}
 		cmdline, _ := os.ReadFile(d + "/cmdline")
+		if stat, _ := os.ReadFile(d + "/stat"); bytes.Contains(stat, []byte(") Z 1 ")) {
+			continue // it has ended, and is the machine's first process's to reap
+		}
 		if bytes.Contains(comm, []byte("muster")) || bytes.Contains(cmdline, []byte(w.root)) || bytes.Contains(cmdline, []byte("/_muster/_runner.py")) {
 			l["processes"]++
 		}
