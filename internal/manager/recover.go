@@ -246,6 +246,7 @@ func (s *session) reopen(ctx context.Context, k store.Known) error {
 	if err := s.reopenWorks(); err != nil {
 		return err
 	}
+	s.dropUnknown()
 	address, err := netip.ParseAddrPort(strings.TrimPrefix(k.API, "http://"))
 	if err != nil {
 		return err
@@ -306,6 +307,21 @@ func (b *batch) unseal(s *session) (*work, error) {
 	}
 	w := &work{env: secret.Env}
 	return w, json.Unmarshal(secret.Command, &w.command)
+}
+
+// dropUnknown ends the workers that wait and of which nobody knows what they were to do: salvaged records may lack it.
+func (s *session) dropUnknown() {
+	exit := engine.Exit{
+		Reason: engine.ReasonLaunchFailed, Step: "records", Code: 1, At: s.m.now(), Message: "launch failed at records: what it was to run is lost with them",
+	}
+	s.change(func(fx *effects) {
+		for _, w := range s.workers {
+			if !w.accepted && w.batch.work == nil && w.finishLocked(exit, exit.At) {
+				w.giveUpLocked()
+				fx.freed = append(fx.freed, &w.ticket)
+			}
+		}
+	})
 }
 
 // reserved are the addresses that were given and are not free again.

@@ -3,6 +3,8 @@ package manager_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -450,6 +452,32 @@ func TestOrphansAreEnded(t *testing.T) {
 	}
 	if _, there := l.driver.Place(own); there {
 		t.Error("the orphan lives")
+	}
+}
+
+// Salvaged records may lack what a worker that waits was to run: it ends so, and nothing else does.
+func TestWorkersWithoutTheirWork(t *testing.T) {
+	l := newLives(t)
+	id := l.session()
+	runs := l.launch(id, worker(1, "hang"))[0]
+	waits := l.launch(id, api.LaunchWorkers{N: 1, CPU: 1, Memory: 3, Code: "hang", Retries: 2})[0]
+	l.awaitRunning(id, runs.ID)
+	l.kill()
+	db, err := sql.Open("sqlite", filepath.Join(l.config.StateDir, store.FileName))
+	if err == nil {
+		_, err = db.Exec("UPDATE batches SET secret = NULL")
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if found := l.start(); found.Adopted != 1 {
+		t.Fatalf("%+v", found)
+	}
+	if w := l.awaitEnd(id, waits.ID).Failures[0]; w.Reason != string(engine.ReasonLaunchFailed) || w.Attempt != 1 {
+		t.Errorf("%+v", w)
+	}
+	if w := l.engine(runs.ID); w.Status != "running" {
+		t.Errorf("%+v", w)
 	}
 }
 
