@@ -54,6 +54,19 @@ func whole(t *testing.T, out string) {
 	}
 }
 
+// endsWhole waits for the session, checks what it printed, and ends the server: nothing is left then.
+func (w *world) endsWhole(run, server *background, before left) {
+	w.t.Helper()
+	if code := run.wait(); code != 0 {
+		w.t.Errorf("exit code %d", code)
+	}
+	whole(w.t, run.output())
+	server.cmd.Process.Signal(syscall.SIGTERM)
+	<-server.done
+	w.withoutConsoles()
+	w.nothingLeft(before)
+}
+
 // The server is killed again and again while a session runs: what is printed, awaited and launched is as if it had not been.
 func TestServerKilled(t *testing.T) {
 	w := newWorld(t)
@@ -70,14 +83,7 @@ func TestServerKilled(t *testing.T) {
 			t.Fatalf("the next server says %q", up.output())
 		}
 	}
-	if code := run.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	whole(t, run.output())
-	up.cmd.Process.Signal(syscall.SIGTERM)
-	<-up.done
-	w.withoutConsoles()
-	w.nothingLeft(before)
+	w.endsWhole(run, up, before)
 }
 
 // A server takes over from one that runs, as after an upgrade; and one with --keep lets its sessions go on when it is told to end.
@@ -102,14 +108,7 @@ func TestServerReplaced(t *testing.T) {
 	third.cmd.Process.Signal(syscall.SIGTERM)
 	third.wait()
 	fourth := w.server()
-	if code := run.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	whole(t, run.output())
-	fourth.cmd.Process.Signal(syscall.SIGTERM)
-	<-fourth.done
-	w.withoutConsoles()
-	w.nothingLeft(before)
+	w.endsWhole(run, fourth, before)
 }
 
 // An attached process whose server is killed starts the next one.
