@@ -53,6 +53,7 @@ func makeWorld(t *testing.T) *world {
 		}
 	}
 	w.env = append(os.Environ(), "MUSTER_RUNTIME_DIR="+filepath.Join(root, "run"), "MUSTER_STATE_DIR="+filepath.Join(root, "state"), "NO_COLOR=1")
+	w.leavesNothing()
 	return w
 }
 

@@ -78,8 +78,8 @@ func (r rung) stopped(t *testing.T, d recorded) (*watched, driver.Spec) {
 		t.Skip("capability MemoryLimit: without control groups nobody knows which processes these were")
 	}
 	w := r.open(t, d)
-	spec := w.sh("sleep 1000 & sleep 1000")
-	w.await(driver.Started, spec.ID)
+	spec := w.sh("sleep 1000 & echo up; wait") // and does not fork in the foreground: who waits in vfork(2) cannot be stopped
+	w.awaitOutput(spec.ID, "up\n")
 	g, err := d.tree.Open(groupName(w.s.(*session).spec.ID, spec.ID))
 	if err != nil {
 		t.Fatal(err)
@@ -120,11 +120,7 @@ func TestKeeperOfManyKilled(t *testing.T) {
 		w := r.open(t, d)
 		// Their names say whose they are, for those that count what is left.
 		spec := w.sh("i=0; while [ $i -lt 400 ]; do sh -c 'sleep 1000; :' " + r.dir + " & i=$((i+1)); done; echo all; wait")
-		for until := time.Now().Add(deadline); w.stdout(spec.ID) != "all\n"; <-time.After(5 * time.Millisecond) {
-			if time.Now().After(until) {
-				t.Fatal("not all were started")
-			}
-		}
+		w.awaitOutput(spec.ID, "all\n")
 		w.s.(*session).keeper.Process.Kill()
 		w.await(driver.Ended, "")
 	})

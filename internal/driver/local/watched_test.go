@@ -112,6 +112,16 @@ func (w *watched) sh(text string) driver.Spec {
 	return w.start(w.engine(engine.RoleWorker, "/bin/sh", "-c", text))
 }
 
+// awaitOutput waits until all that an engine wrote is text.
+func (w *watched) awaitOutput(id engine.ID, text string) {
+	w.t.Helper()
+	for until := time.Now().Add(deadline); w.stdout(id) != text; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			w.t.Fatalf("engine %s wrote %q, not %q", id, w.stdout(id), text)
+		}
+	}
+}
+
 func (w *watched) stdout(id engine.ID) string {
 	w.t.Helper()
 	log, err := console.Open(w.spec.ConsoleDir)
