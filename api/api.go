@@ -60,6 +60,12 @@ type CreateSession struct {
 	Stdin       bool              `json:"stdin,omitempty" doc:"the client will stream stdin by POST /sessions/{id}/stdin"`
 }
 
+// Stdin is the reply to POST /sessions/{id}/stdin.
+type Stdin struct {
+	Written int64 `json:"written" doc:"bytes, of all that was ever written"`
+	Closed  bool  `json:"closed" doc:"nothing more can be written: it was closed, or nobody reads it"`
+}
+
 // TerminalSize is a terminal's size in characters, and the body of POST /sessions/{id}/resize.
 type TerminalSize struct {
 	Rows int `json:"rows" minimum:"1" maximum:"65535"`

@@ -17,15 +17,36 @@ func (c *Client) patiently(ctx context.Context, try func() error) error {
 	if c.away == nil || !Unreachable(err) {
 		return err
 	}
-	c.away(err)
+	c.wait(err)
 	for pause := firstPause; Unreachable(err); pause = min(2*pause, lastPause) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
+			c.waited(false)
 			return ctx.Err()
 		}
 		err = try()
 	}
-	c.away(nil)
+	c.waited(true)
 	return err
+}
+
+// wait says that the server went away, unless another call has said so.
+func (c *Client) wait(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting++; c.waiting == 1 {
+		c.back = false
+		c.away(err)
+	}
+}
+
+// waited says that there is a server again, once nobody waits for one any more.
+func (c *Client) waited(found bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.back = c.back || found
+	if c.waiting--; c.waiting == 0 && c.back {
+		c.away(nil)
+	}
 }

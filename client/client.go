@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"muster/api"
@@ -30,8 +31,9 @@ type Config struct {
 	Address string // "unix:///path/to/socket" ("unix:///@name": an abstract one), "http://host:port" or "https://host:port"
 	Token   string
 	TLS     TLS // of https
-	// Away, if it is not nil, is called when a server goes away under a stream that is being followed, and again when one is back
-	// that knows of it. In between the stream waits, as long as its context lives: sessions do not need their server.
+	// Away, if it is not nil, is called when a server goes away under a stream that is being followed, or something else that may be
+	// said twice, and again when all that waited has found one. In between they wait, as long as their contexts live: sessions do not
+	// need their server.
 	Away func(err error) // nil: it is back
 }
 
@@ -42,6 +44,10 @@ type Client struct {
 	token   string
 	away    func(error)
 	http    *http.Client
+
+	mu      sync.Mutex
+	waiting int  // calls that wait for the next server
+	back    bool // one of them has found it
 }
 
 // New makes a client. It does not connect.

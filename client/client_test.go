@@ -11,8 +11,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/iotest"
 
 	"go.uber.org/goleak"
 
@@ -62,18 +65,18 @@ func TestMethodsAndRoutes(t *testing.T) {
 	})
 	ctx := t.Context()
 	for want, call := range map[string]func() error{
-		"GET /version":                           func() error { _, err := c.Version(ctx); return err },
-		"GET /openapi.json":                      func() error { _, err := c.OpenAPI(ctx); return err },
-		"GET /sessions":                          func() error { _, err := c.Sessions(ctx); return err },
-		`POST /sessions {"project":"/p"}`:        func() error { _, err := c.CreateSession(ctx, api.CreateSession{Project: "/p"}); return err },
-		"GET /sessions/a%2Fb":                    func() error { _, err := c.Session(ctx, "a/b"); return err },
-		"DELETE /sessions/s":                     func() error { return c.EndSession(ctx, "s") },
-		"POST /sessions/s/interrupt":             func() error { return c.Interrupt(ctx, "s") },
-		"POST /sessions/s/stdin typed":           func() error { return c.Stdin(ctx, "s", strings.NewReader("typed")) },
-		"GET /sessions/s/workers":                func() error { _, err := c.Workers(ctx, "s", ""); return err },
-		"GET /sessions/s/workers?group=a+b":      func() error { _, err := c.Workers(ctx, "s", "a b"); return err },
-		`POST /sessions/s/restart {"ids":["x"]}`: func() error { _, err := c.Restart(ctx, "s", api.Restart{IDs: []string{"x"}}); return err },
-		"GET /engines/e":                         func() error { _, err := c.Engine(ctx, "e"); return err },
+		"GET /version":                            func() error { _, err := c.Version(ctx); return err },
+		"GET /openapi.json":                       func() error { _, err := c.OpenAPI(ctx); return err },
+		"GET /sessions":                           func() error { _, err := c.Sessions(ctx); return err },
+		`POST /sessions {"project":"/p"}`:         func() error { _, err := c.CreateSession(ctx, api.CreateSession{Project: "/p"}); return err },
+		"GET /sessions/a%2Fb":                     func() error { _, err := c.Session(ctx, "a/b"); return err },
+		"DELETE /sessions/s":                      func() error { return c.EndSession(ctx, "s") },
+		"POST /sessions/s/interrupt":              func() error { return c.Interrupt(ctx, "s") },
+		"POST /sessions/s/stdin?from=0&last=true": func() error { return c.Stdin(ctx, "s", strings.NewReader("")) },
+		"GET /sessions/s/workers":                 func() error { _, err := c.Workers(ctx, "s", ""); return err },
+		"GET /sessions/s/workers?group=a+b":       func() error { _, err := c.Workers(ctx, "s", "a b"); return err },
+		`POST /sessions/s/restart {"ids":["x"]}`:  func() error { _, err := c.Restart(ctx, "s", api.Restart{IDs: []string{"x"}}); return err },
+		"GET /engines/e":                          func() error { _, err := c.Engine(ctx, "e"); return err },
 		`POST /sessions/s/workers {"n":1,"cpu":2,"memory":3}`: func() error {
 			_, err := c.Launch(ctx, "s", api.LaunchWorkers{N: 1, CPU: 2, Memory: 3})
 			return err
@@ -259,13 +262,122 @@ func TestStdinIsLeftBehind(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		close(began)
 		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done() // the script does not read
 	})
 	in, typed := io.Pipe()
+	go io.WriteString(typed, "x")
 	defer typed.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-began; cancel() }()
 	if err := c.Stdin(ctx, "s", in); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// What was typed and not answered is said again to the next server, which leaves out what the last one wrote.
+func TestStdinGoesOnWithTheNextServer(t *testing.T) {
+	var mu sync.Mutex
+	var got strings.Builder
+	requests := 0
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.HeaderVersion, "1")
+		body, _ := io.ReadAll(r.Body)
+		from, _ := strconv.Atoi(r.URL.Query().Get("from"))
+		mu.Lock()
+		defer mu.Unlock()
+		if from > got.Len() {
+			t.Errorf("%d bytes are missing", from-got.Len())
+		}
+		requests++
+		fresh := body[min(got.Len()-from, len(body)):]
+		if requests%2 == 1 { // one that is killed half way
+			got.Write(fresh[:len(fresh)/2])
+			panic(http.ErrAbortHandler)
+		}
+		got.Write(fresh)
+		json.NewEncoder(w).Encode(api.Stdin{Written: int64(got.Len()), Closed: r.URL.Query().Get("last") == "true"})
+	}))
+	t.Cleanup(ts.Close)
+	away := 0
+	c, err := New(Config{Address: ts.URL, Token: "secret", Away: func(err error) {
+		if err != nil {
+			away++
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	in, typed := io.Pipe()
+	var want strings.Builder
+	go func() {
+		for n := range 50_000 {
+			fmt.Fprintf(io.MultiWriter(&want, typed), "line %d\n", n)
+		}
+		typed.Close()
+	}()
+	if err := c.Stdin(t.Context(), "s", in); err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != want.String() {
+		t.Errorf("%d bytes, want %d", got.Len(), want.Len())
+	}
+	if away != requests/2 || requests > 5000 {
+		t.Errorf("%d requests for 50,000 writes, away %d times", requests, away)
+	}
+}
+
+// A server that is killed right after it created a session is waited for.
+func TestLeaseWaitsForTheNextServer(t *testing.T) {
+	requests := 0
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.HeaderVersion, "1")
+		if requests++; requests == 1 {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(ts.Close)
+	var away []error
+	c, err := New(Config{Address: ts.URL, Token: "secret", Away: func(err error) { away = append(away, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	s, err := c.Lease(t.Context(), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if len(away) != 2 || !Unreachable(away[0]) || away[1] != nil {
+		t.Errorf("%v", away)
+	}
+}
+
+// A script that reads no more ends it, and so does an error of what is typed, which closes stdin.
+func TestStdinEnds(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(api.Stdin{Closed: true})
+	})
+	in, typed := io.Pipe()
+	go func() {
+		for _, err := io.WriteString(typed, "x"); err == nil; _, err = io.WriteString(typed, "x") {
+		}
+	}()
+	if err := c.Stdin(t.Context(), "s", in); err != nil {
+		t.Error(err)
+	}
+	in.Close()
+	var asked []string
+	c = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		io.WriteString(w, "{}")
+	})
+	broken := errors.New("broken")
+	if err := c.Stdin(t.Context(), "s", io.MultiReader(strings.NewReader("xy"), iotest.ErrReader(broken))); err != broken {
+		t.Error(err)
+	}
+	if got := asked[len(asked)-1]; !strings.HasSuffix(got, "&last=true") {
+		t.Errorf("%q", asked)
 	}
 }
 

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/url"
 	"time"
 
@@ -54,27 +53,7 @@ func (c *Client) Interrupt(ctx context.Context, session string) error {
 
 // Resize tells the size of the session's terminal.
 func (c *Client) Resize(ctx context.Context, session string, size api.TerminalSize) error {
-	return c.call(ctx, "POST", sessionPath(session, "/resize"), size, nil)
-}
-
-// Stdin writes r to the session's stdin as it comes, and closes stdin at its end. It returns when that is done, when
-// the session does not read any more, or when ctx ends; a Read of r that is going on then is left behind, and what it
-// reads is lost.
-func (c *Client) Stdin(ctx context.Context, session string, r io.Reader) error {
-	// net/http waits for the body's Read when it gives up a request. A pipe can be closed while it is being read.
-	body, feed := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { body.CloseWithError(context.Cause(ctx)) })
-	defer stop()
-	defer body.Close()
-	go func() {
-		_, err := io.Copy(feed, r)
-		feed.CloseWithError(err)
-	}()
-	resp, err := c.do(ctx, "POST", sessionPath(session, "/stdin"), request{body: body, bodyType: "application/octet-stream"})
-	if err != nil {
-		return err
-	}
-	return resp.Body.Close()
+	return c.patiently(ctx, func() error { return c.call(ctx, "POST", sessionPath(session, "/resize"), size, nil) })
 }
 
 // Launch launches workers, refused ones are without id. They start once the reply was sent.

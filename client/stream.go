@@ -52,9 +52,14 @@ func (c *Client) Console(ctx context.Context, session string, from console.Posit
 	return c.stream(ctx, sessionPath(session, "/console"), LogOptions{From: from, Follow: follow})
 }
 
-// Lease follows a session's console from its beginning, and holds the session meanwhile if it has api.LeaseConnection.
-func (c *Client) Lease(ctx context.Context, session string) (*ConsoleStream, error) {
-	return c.stream(ctx, sessionPath(session, "/console"), LogOptions{Follow: true, lease: true})
+// Lease follows a session's console from its beginning, and holds the session meanwhile if it has api.LeaseConnection. A server
+// that went away since it created the session is waited for.
+func (c *Client) Lease(ctx context.Context, session string) (s *ConsoleStream, err error) {
+	err = c.patiently(ctx, func() error {
+		s, err = c.stream(ctx, sessionPath(session, "/console"), LogOptions{Follow: true, lease: true})
+		return err
+	})
+	return s, err
 }
 
 // Log reads what one engine printed, as Console does.

@@ -1,6 +1,8 @@
 package test
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,6 +86,45 @@ func TestServerKilled(t *testing.T) {
 		}
 	}
 	w.endsWhole(run, up, before)
+}
+
+// What comes on the session's stdin while its server is killed again and again reaches the script once, and in order.
+func TestServerKilledUnderStdin(t *testing.T) {
+	w := newWorld(t)
+	before := w.count()
+	up := w.server()
+	w.write("session.py", `
+import hashlib, sys, time
+seen = hashlib.sha256()
+for n, line in enumerate(sys.stdin.buffer):
+    seen.update(line)
+    if n % 1000 == 0:
+        print("line", n, flush=True)
+        time.sleep(0.01) # so that it is behind, and its pipe is full
+print("sum", seen.hexdigest())
+`)
+	var all bytes.Buffer
+	for n := range 200_000 {
+		fmt.Fprintf(&all, "line %d of what is typed\n", n)
+	}
+	cmd := w.cmd("run", "session.py")
+	cmd.Stdin = bytes.NewReader(all.Bytes())
+	run := w.begin(cmd)
+	run.await("line 1000\n")
+	for n := range 3 {
+		up.cmd.Process.Kill()
+		<-up.done
+		up = w.server()
+		run.await(fmt.Sprintf("line %d\n", (n+1)*20_000))
+	}
+	want := fmt.Sprintf("sum %x\n", sha256.Sum256(all.Bytes()))
+	if code := run.wait(); code != 0 || !strings.Contains(run.output(), want) {
+		t.Errorf("exit code %d, want %q: %s", code, want, tail(run.output()))
+	}
+	up.cmd.Process.Signal(syscall.SIGTERM)
+	<-up.done
+	w.withoutConsoles()
+	w.nothingLeft(before)
 }
 
 // A server takes over from one that runs, as after an upgrade; and one with --keep lets its sessions go on when it is told to end.

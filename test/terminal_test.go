@@ -254,7 +254,7 @@ func TestSessionPythonPlain(t *testing.T) {
 
 	x.typed("import os, shutil; os.ttyname(0), shutil.get_terminal_size()\r")
 	x.sees("('/dev/pts/0', os.terminal_size(columns=100, lines=40))", ">>>")
-	x.resize(30, 90)
+	x.resize(30, 180)
 	x.typed("import time\rwhile shutil.get_terminal_size() != (90, 30): time.sleep(0.01)\r\rshutil.get_terminal_size()\r")
 	x.has("os.terminal_size(columns=90, lines=30)")
 	x.typed("time.mktim\t")
@@ -362,19 +362,47 @@ func TestSessionClientGone(t *testing.T) {
 	}
 }
 
-// A server that is killed takes the session with it, and the terminal is given back.
+// A session does not need its server: what is typed while there is none arrives once, with what was typed before, and a new
+// size of the window too.
 func TestSessionServerKilled(t *testing.T) {
 	w := interactive(t)
 	w.plainPython()
 	before := w.count()
 	server := w.server()
-	x := w.terminal(40, 100, "session")
+	x := w.terminal(40, 200, "session")
 	x.sees(">>>")
-	x.typed("'the server is")
-	x.sees(">>> 'the server is")
+	x.typed("before = 'typed")
+	x.sees(">>> before = 'typed")
 	server.cmd.Process.Kill()
 	<-server.done
-	x.ends(3)
-	x.has("muster: ")
+	x.has(`goes on, and this command waits for a server (Ctrl-\ three times`)
+	x.resize(30, 180)
+	x.typed(" meanwhile'\rimport os; print(len(before), os.get_terminal_size())\r")
+	server = w.server()
+	x.has("muster: the server is back")
+	x.has("15 os.terminal_size(columns=180, lines=30)")
+	x.typed("raise SystemExit(7)\r")
+	x.ends(7)
+	server.cmd.Process.Signal(syscall.SIGTERM)
+	server.wait()
+	w.withoutConsoles()
+	w.nothingLeft(before)
+}
+
+// Who does not want to wait for the next server ends the session, which has nobody else.
+func TestSessionLeftWithoutServer(t *testing.T) {
+	w := interactive(t)
+	w.plainPython()
+	before := w.count()
+	server := w.server()
+	x := w.terminal(40, 200, "session")
+	x.sees(">>>")
+	server.cmd.Process.Kill()
+	<-server.done
+	x.has("waits for a server")
+	x.typed("\x1c\x1c\x1c")
+	x.typed("\x1c")
+	x.ends(131)
+	x.has("gave up on session")
 	until(t, "no process of the session is left", func() bool { return w.count()["processes"] <= before["processes"] })
 }

@@ -136,20 +136,24 @@ func (r *runner) lost(owned bool, err error) error {
 }
 
 // away says that the server went away under the session, which goes on, and that it is back. The one inside this process, on
-// its abstract socket, does not come back; and a session at a terminal ends with the server, which passes on what is typed.
+// its abstract socket, does not come back.
 func (r *runner) away(address string, req api.CreateSession, log io.Writer) func(error) {
-	if strings.HasPrefix(address, "unix:///@") || req.TTY != nil {
+	if strings.HasPrefix(address, "unix:///@") {
 		return nil
 	}
 	if log == nil {
 		log = r.a.Err
+	}
+	leave := "Ctrl-C twice ends both"
+	if req.TTY != nil {
+		leave = `Ctrl-\ three times, and once more, ends both`
 	}
 	return func(err error) {
 		if err == nil {
 			fmt.Fprintln(log, "muster: the server is back")
 			return
 		}
-		fmt.Fprintf(log, "muster: %v; session %s goes on, and this command waits for a server (Ctrl-C twice ends both)\n", err, r.session)
+		fmt.Fprintf(log, "muster: %v; session %s goes on, and this command waits for a server (%s)\n", err, r.session, leave)
 	}
 }
 

@@ -285,7 +285,13 @@ func (m *manager) Resize(_ context.Context, _ engine.ID, size api.TerminalSize) 
 	return nil
 }
 
-func (m *manager) Stdin(engine.ID) (io.WriteCloser, error) { return m.typed, nil }
+func (m *manager) WriteStdin(_ context.Context, _ engine.ID, from int64, data []byte, last bool) (api.Stdin, error) {
+	m.typed.Write(data)
+	if last {
+		m.typed.Close()
+	}
+	return api.Stdin{Written: from + int64(len(data)), Closed: last}, nil
+}
 
 func (m *manager) Launch(_ context.Context, id engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {
 	m.called(fmt.Sprintf("launch in %s", id))

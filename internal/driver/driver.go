@@ -125,6 +125,11 @@ type Session interface {
 	Signal(ctx context.Context, id engine.ID, signal int) error
 	// Resize tells the size of an engine's terminal: its programs hear SIGWINCH. NotFound if it is not alive or has none.
 	Resize(ctx context.Context, id engine.ID, size TerminalSize) error
+	// WriteStdin writes data to an engine's stdin, and then, if last, closes it. From is how many bytes come before data: what was
+	// written already, by whatever process, is left out, so that who does not know may say it again; -1 is all that was written. It
+	// waits while the engine does not read, and returns when all is written or nothing more can be. NotFound if the engine is not
+	// alive; Conflict if it has no stdin, or if bytes before data are missing.
+	WriteStdin(ctx context.Context, id engine.ID, from int64, data []byte, last bool) (Stdin, error)
 	// Stop ends an engine and all its descendants: SIGTERM, after grace SIGKILL. It returns when the end has begun;
 	// the Exited observation, with reason and by, tells when it is over. Idempotent.
 	Stop(ctx context.Context, id engine.ID, grace time.Duration, reason engine.Reason, by string) error
@@ -172,13 +177,19 @@ type Spec struct {
 	TimeLimit time.Duration // from Started to SIGTERM; SIGKILL follows 2 s later. 0: none. It holds also while no server is there
 	CPUSet    []int         // whole cores to pin to; empty: all
 	GPUs      []GPU         // devices given; all others are hidden
-	Stdin     *os.File      // read end; nil: empty input. The driver takes it over
-	// Terminal makes stdin, stdout and stderr one terminal, the controlling one of the interpreter: what comes from Stdin is
+	Stdin     bool          // it has one, for WriteStdin; else it is empty
+	// Terminal makes stdin, stdout and stderr one terminal, the controlling one of the interpreter: what is written to stdin is
 	// typed there, its end hangs up; what it shows is the engine's stdout. nil: none.
 	Terminal *TerminalSize
 	UID, GID int
 	Groups   []int
 	Foreign  bool // of another user than this process: what paths lead to is looked at with that user's rights alone
+}
+
+// Stdin is how far an engine's stdin was written.
+type Stdin struct {
+	Written int64 // bytes in all
+	Closed  bool  // nothing more can be written: it was closed, or nobody reads it
 }
 
 // TerminalSize is a terminal's size in characters.

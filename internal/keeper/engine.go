@@ -36,7 +36,7 @@ type engine struct {
 	memory   *cgroup.OOMEvents // nil without a memory limit
 	process  *os.Process       // the init, and what follows: set before live
 	pumps    [2]*pump
-	stdin    *os.File // what is typed at its terminal; nil without one
+	input    *input // nil: its stdin is empty
 
 	mu      sync.Mutex
 	control *wire.Conn // nil until the init was started
@@ -67,9 +67,6 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	if r.HasNet {
 		want++
 	}
-	if r.HasStdin {
-		want++
-	}
 	if len(files) != want {
 		return fmt.Errorf("%d descriptors came with the request, %d were announced", len(files), want)
 	}
@@ -92,18 +89,15 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 			return err
 		}
 	}
-	var net, stdin *os.File
+	var net *os.File
 	if r.HasNet {
 		net = files[1]
-	}
-	if r.HasStdin {
-		stdin = files[len(files)-1]
 	}
 	if err := k.add(e, spec.Main); err != nil {
 		e.letGo()
 		return err
 	}
-	if err := e.launch(spec, files[0], net, stdin); err != nil {
+	if err := e.launch(spec, files[0], net); err != nil {
 		k.forget(e)
 		e.letGo()
 		return err
@@ -141,14 +135,11 @@ func (k *Keeper) forget(e *engine) {
 }
 
 // launch makes the engine's folder, log and pipes and starts its init.
-func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (err error) {
+func (e *engine) launch(spec wire.EngineSpec, specFile, net *os.File) (err error) {
 	defer func() {
 		if err != nil {
 			if e.log != nil {
 				e.log.Close()
-			}
-			if e.stdin != nil {
-				e.stdin.Close()
 			}
 			e.removeFolders()
 		}
@@ -164,12 +155,9 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net, stdin *os.File) (er
 	if err := e.log.Append(console.Event, 0, time.Now(), first.json()); err != nil {
 		return fmt.Errorf("write output log: %w", err)
 	}
-	if spec.Terminal != nil && stdin != nil { // its terminal is the interpreter's stdin
-		if e.stdin, err = openEnd(stdin); err != nil {
-			return fmt.Errorf("take over stdin: %w", err)
-		}
-		stdin = nil
+	if spec.Stdin {
+		e.input = newInput()
 	}
 	failpoint.Here("keeper: before init")
-	return e.startInit(specFile, net, stdin)
+	return e.startInit(specFile, net, spec.Terminal != nil)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // startInit starts the init in the network namespace and cgroup that the server made, in fresh namespaces otherwise.
-func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
+func (e *engine) startInit(spec, net *os.File, terminal bool) (err error) {
 	var undo []func() error // what the engine keeps
 	defer func() {
 		for _, f := range undo {
@@ -21,15 +21,13 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 			}
 		}
 	}()
-	if stdin != nil {
-		if err := e.give(stdin); err != nil {
-			return err
-		}
-	} else {
-		if stdin, err = os.Open("/dev/null"); err != nil {
-			return err
-		}
-		defer stdin.Close()
+	stdin, typed, err := e.makeStdin(terminal)
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	if typed != nil {
+		undo = append(undo, typed.Close)
 	}
 	outPump, out, err := newPump(e, console.Stdout, nil)
 	if err != nil {
@@ -63,11 +61,31 @@ func (e *engine) startInit(spec, net, stdin *os.File) (err error) {
 		return err
 	}
 	e.pumps = [2]*pump{outPump, errPump}
+	if typed != nil {
+		e.input.open(typed)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.control = control.Small()
 	e.early = e.asked != nil
 	return nil
+}
+
+// makeStdin returns the init's stdin, and where to write what comes there: nothing does, or not yet, if that is nil.
+func (e *engine) makeStdin(terminal bool) (stdin, typed *os.File, err error) {
+	if e.input == nil || terminal { // its terminal is the interpreter's stdin: setTerminal
+		stdin, err = os.Open("/dev/null")
+		return stdin, nil, err
+	}
+	if stdin, typed, err = inputPipe(); err != nil {
+		return nil, nil, err
+	}
+	if err := e.give(stdin); err != nil {
+		stdin.Close()
+		typed.Close()
+		return nil, nil, err
+	}
+	return stdin, typed, nil
 }
 
 // give makes an end of a pipe the engine's user's, so that it can be opened by name (/dev/stdout).
@@ -109,17 +127,19 @@ func (e *engine) fork(files []*os.File) (err error) {
 	return nil
 }
 
-// errNotFound and errConflict are told apart on the wire; all other errors are internal.
+// errNotFound and the conflicts are told apart on the wire; all other errors are internal.
 var (
 	errNotFound = errors.New("no such engine in this session")
 	errConflict = errors.New("an engine with this id exists already")
+	errGap      = errors.New("bytes of stdin are missing")
+	errNoStdin  = errors.New("the engine has no stdin")
 )
 
 func kindOf(err error) string {
 	switch {
 	case errors.Is(err, errNotFound):
 		return wire.ErrNotFound
-	case errors.Is(err, errConflict):
+	case errors.Is(err, errConflict), errors.Is(err, errGap), errors.Is(err, errNoStdin):
 		return wire.ErrConflict
 	}
 	return "internal"

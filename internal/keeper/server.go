@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync"
@@ -13,6 +14,8 @@ import (
 // holds nobody up.
 type server struct {
 	conn *wire.Conn
+	ctx  context.Context // ends when nothing more is heard of it
+	gone context.CancelFunc
 	sent chan struct{}  // closed when the writer ended
 	left chan struct{}  // closed when nothing more is heard of it
 	jobs sync.WaitGroup // its requests that are being carried out
@@ -31,6 +34,7 @@ type outgoing struct {
 
 func newServer(conn *wire.Conn) *server {
 	s := &server{conn: conn, sent: make(chan struct{}), left: make(chan struct{})}
+	s.ctx, s.gone = context.WithCancel(context.Background())
 	s.filled.L = &s.mu
 	return s
 }
@@ -106,6 +110,7 @@ func (k *Keeper) serve(conn *wire.Conn) {
 		}
 		k.handle(s, r, files)
 	}
+	s.gone() // a write of its that waits for a script which does not read must not hold the next server up
 	close(s.left)
 	k.mu.Lock()
 	delete(k.servers, s)
@@ -123,13 +128,7 @@ func (k *Keeper) serve(conn *wire.Conn) {
 
 // handle carries out one request. What takes time runs beside the others.
 func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
-	answer := func(err error) {
-		e := wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}
-		if err != nil {
-			e.Error, e.ErrKind = err.Error(), kindOf(err)
-		}
-		s.put(e)
-	}
+	answer := func(err error) { s.put(replyTo(r, err)) }
 	if r.Op != wire.OpStart {
 		for _, f := range files { // no other operation has any
 			f.Close()
@@ -144,6 +143,8 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 		answer(k.stop(r.Engine, time.Duration(r.GraceMillis)*time.Millisecond, r.Reason, r.By))
 	case wire.OpResize:
 		answer(k.with(r.Engine, func(e *engine) error { return e.resize(r.Size) }))
+	case wire.OpStdin:
+		s.jobs.Go(func() { s.put(k.stdin(s.ctx, r)) })
 	case wire.OpNote:
 		answer(k.note(r.Engine, r.Note))
 	case wire.OpEnd:
@@ -167,6 +168,30 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 	default:
 		answer(errors.New("this keeper does not know the operation " + r.Op))
 	}
+}
+
+func replyTo(r wire.Request, err error) wire.Event {
+	e := wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}
+	if err != nil {
+		e.Error, e.ErrKind = err.Error(), kindOf(err)
+	}
+	return e
+}
+
+// stdin writes to an engine's stdin, and waits until that took all.
+func (k *Keeper) stdin(ctx context.Context, r wire.Request) wire.Event {
+	var at int64
+	var closed bool
+	err := k.with(r.Engine, func(e *engine) (err error) {
+		if e.input == nil {
+			return errNoStdin
+		}
+		at, closed, err = e.input.write(ctx, r.From, r.Data, r.Last)
+		return err
+	})
+	reply := replyTo(r, err)
+	reply.Written, reply.Closed = at, closed
+	return reply
 }
 
 // take cuts all servers but one off and returns when what they had asked for is done. A server that was killed may have sent

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"io"
 	"os"
 	"sync"
 
@@ -15,30 +14,16 @@ import (
 const terminalLeft = 1 << 20
 
 // terminal is the keeper's side of the terminal of an engine. What its programs show goes into the log as the engine's
-// stdout, byte for byte; what comes from the engine's stdin is typed at it. The end of stdin hangs up: whoever typed is
+// stdout, byte for byte; what is written to the engine's stdin is typed at it. The end of stdin hangs up: whoever typed is
 // gone, as when a modem's line broke.
 type terminal struct {
 	master *os.File
 	output *pump
-	typed  chan struct{} // closed when typing ended
-}
-
-// openEnd returns a descriptor of its own for the reading end of stdin, whose reads end when it is closed.
-func openEnd(stdin *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(stdin.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "stdin"), nil
 }
 
 // setTerminal takes over the terminal that the init made.
 func (e *engine) setTerminal(master *os.File) {
-	t := &terminal{master: master, typed: make(chan struct{})}
+	t := &terminal{master: master}
 	t.output = &pump{
 		engine: e, stream: console.Stdout, read: master, terminal: true, order: &sync.Mutex{}, done: make(chan struct{}), over: make(chan struct{}),
 	}
@@ -46,23 +31,10 @@ func (e *engine) setTerminal(master *os.File) {
 	e.screen = t
 	e.mu.Unlock()
 	go t.output.run()
-	go func() {
-		defer close(t.typed)
-		if e.stdin == nil {
-			return
-		}
-		_, err := io.Copy(onlyWriter{master}, onlyReader{e.stdin})
-		if err == nil { // the end of what is typed, and not of the terminal
-			master.Close() // the kernel sends SIGHUP to the interpreter and to what runs in its foreground
-		}
-	}()
+	if e.input != nil {
+		e.input.open(master)
+	}
 }
-
-// onlyReader and onlyWriter keep io.Copy from splicing, which a terminal refuses.
-type (
-	onlyReader struct{ io.Reader }
-	onlyWriter struct{ io.Writer }
-)
 
 // hangUp is called when all processes of the engine are gone; it returns when what they showed is in the log.
 func (e *engine) hangUp() {
@@ -71,13 +43,10 @@ func (e *engine) hangUp() {
 	e.mu.Unlock()
 	if t != nil {
 		t.output.finish()
-		<-t.output.done // the master is closed, so that typing ends
+		<-t.output.done
 	}
-	if e.stdin != nil {
-		e.stdin.Close()
-	}
-	if t != nil {
-		<-t.typed
+	if e.input != nil {
+		e.input.end()
 	}
 }
 

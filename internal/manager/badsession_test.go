@@ -118,7 +118,7 @@ func TestNotThere(t *testing.T) {
 	_, e1 := b.Session(no)
 	e2 := b.EndSession(ctx, no, "x")
 	e3 := b.Interrupt(ctx, no)
-	_, e4 := b.Stdin(no)
+	_, e4 := b.WriteStdin(ctx, no, 0, nil, false)
 	_, _, e5 := b.Launch(ctx, no, worker(1, ""))
 	_, e6 := b.Workers(no, "")
 	_, e7 := b.Await(ctx, no, api.Await{}, nil)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -136,7 +135,7 @@ func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.Cre
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
 		terminal: req.Terminal, settings: settings, behalf: on,
 		key: key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
-		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, askedStdin: req.Stdin,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, stdin: req.Stdin,
 	}
 	if req.TTY != nil {
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
@@ -240,20 +239,8 @@ func (s *session) ownAddress() (netip.Addr, error) {
 
 // startMain enters the session and starts its own engine.
 func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSession, back *undo) error {
-	var stdin *os.File
-	if req.Stdin {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return engine.Errorf(engine.Unavailable, "make a pipe for stdin: %v", err)
-		}
-		back.add(func() { w.Close() })
-		stdin, s.stdin, s.stdinEnd = r, w, w
-	}
 	s.lease = newLease(req.Lease, m.cfg.LeaseGrace)
 	if err := m.enter(s); err != nil {
-		if stdin != nil {
-			stdin.Close()
-		}
 		return err
 	}
 	back.add(func() { m.leave(s) })
@@ -262,13 +249,10 @@ func (m *Manager) startMain(ctx context.Context, s *session, req api.CreateSessi
 	work, from := s.main.batch.work, s.origin
 	s.mu.Unlock()
 	if work == nil || from == nil {
-		if stdin != nil {
-			stdin.Close()
-		}
 		return engine.Errorf(engine.Conflict, "the session was ended while it was created")
 	}
 	spec := s.spec(s.main, work, from)
-	spec.Stdin, spec.Terminal = stdin, s.tty
+	spec.Stdin, spec.Terminal = s.stdin, s.tty
 	if err := s.place.Start(ctx, []driver.Spec{spec})[0]; err != nil {
 		return err
 	}
@@ -331,27 +315,6 @@ func pidfd(pid int) (*os.File, error) {
 		return nil, engine.Errorf(engine.Invalid, "owner_pid %d: there is no such process on this machine (%v)", pid, err)
 	}
 	return os.NewFile(uintptr(fd), fmt.Sprintf("pidfd of %d", pid)), nil
-}
-
-// Stdin returns the writing end of the session's stdin, to one caller.
-func (m *Manager) Stdin(id engine.ID) (io.WriteCloser, error) {
-	s, err := m.session(id)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case !s.askedStdin:
-		return nil, engine.Errorf(engine.Conflict, "session %s was created without stdin", id.Short())
-	case s.ended:
-		return nil, engine.Errorf(engine.Conflict, "session %s has ended", id.Short())
-	case s.stdin == nil:
-		return nil, engine.Errorf(engine.Conflict, "the stdin of session %s is taken already", id.Short())
-	}
-	w := s.stdin
-	s.stdin = nil
-	return w, nil
 }
 
 func (s *session) consoleDir() string { return filepath.Join(s.dir, consoleName) }

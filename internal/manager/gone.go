@@ -43,6 +43,10 @@ func (gone) Signal(context.Context, engine.ID, int) error { return errGone() }
 
 func (gone) Resize(context.Context, engine.ID, driver.TerminalSize) error { return errGone() }
 
+func (gone) WriteStdin(context.Context, engine.ID, int64, []byte, bool) (driver.Stdin, error) {
+	return driver.Stdin{}, errGone()
+}
+
 func (gone) Stop(context.Context, engine.ID, time.Duration, engine.Reason, string) error { return nil }
 
 func (gone) Note(context.Context, engine.ID, []byte) error { return errGone() }

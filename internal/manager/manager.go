@@ -160,6 +160,23 @@ func (m *Manager) Resize(ctx context.Context, id engine.ID, size api.TerminalSiz
 	return wrap("resize the terminal of session "+id.Short(), s.place.Resize(ctx, id, driver.TerminalSize{Rows: size.Rows, Cols: size.Cols}))
 }
 
+// WriteStdin writes data to the stdin of a session's own engine, and then, if last, closes it; from is how many bytes come before
+// data, or -1 (driver.Session.WriteStdin). It waits while the script does not read. Conflict if stdin was not asked for.
+func (m *Manager) WriteStdin(ctx context.Context, id engine.ID, from int64, data []byte, last bool) (api.Stdin, error) {
+	s, err := m.session(id)
+	if err != nil {
+		return api.Stdin{}, err
+	}
+	if !s.stdin {
+		return api.Stdin{}, engine.Errorf(engine.Conflict, "session %s was created without stdin", id.Short())
+	}
+	at, err := s.place.WriteStdin(ctx, id, from, data, last)
+	if engine.KindOf(err) == engine.NotFound || engine.KindOf(err) == engine.Unavailable {
+		return api.Stdin{}, engine.Errorf(engine.Conflict, "the script of session %s has ended", id.Short())
+	}
+	return api.Stdin{Written: at.Written, Closed: at.Closed}, wrap("write to the stdin of session "+id.Short(), err)
+}
+
 // Engine finds a worker, or a session's own engine, by its id or the beginning of it: in one session, or in all if in is
 // "".
 func (m *Manager) Engine(in engine.ID, id string) (api.Worker, engine.ID, error) {

@@ -52,7 +52,7 @@ func (s *session) record(ctx context.Context, lease string, pid int) error {
 		ID: s.id, Kind: s.kind, Name: s.name, Project: s.project, Created: s.created, Boot: s.m.cfg.Boot, Kernel: b.kernel,
 		CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Address: s.main.addr, API: s.url, Interpreter: s.interpreter, Shared: s.shared,
 		ProjectName: s.settings.Name, Owner: s.settings.Owner, Lease: lease, Terminal: s.terminal, TTY: s.tty != nil,
-		Stdin: s.askedStdin, PID: pid, User: s.recordedUser(),
+		Stdin: s.stdin, PID: pid, User: s.recordedUser(),
 	}, secret)
 	s.mu.Lock()
 	s.recorded = err == nil

@@ -96,7 +96,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 	}
 	s := &session{
 		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: slices.Concat(k.Shared, m.cfg.Own), created: k.Created, terminal: k.Terminal,
-		interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
+		stdin: k.Stdin, interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
 		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, "sessions", string(k.ID)),
 	}
 	s.settings.Name, s.settings.Owner = k.ProjectName, k.Owner

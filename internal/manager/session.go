@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -66,10 +65,8 @@ type session struct {
 	batches    int                  // launched
 	ending     bool                 // nothing is launched any more
 	ended      bool
-	origin     *origin  // nil when it has ended
-	stdin      *os.File // nil: not asked for, or taken
-	askedStdin bool
-	stdinEnd   *os.File // the same, however it was taken: closed at the end
+	origin     *origin // nil when it has ended
+	stdin      bool    // was asked for
 }
 
 // origin is the environment from which a session was created. It is not changed.
@@ -151,9 +148,6 @@ func (s *session) run() {
 	s.m.problem("record how engines of session "+s.id.Short()+" ended", s.recordEnds())
 	s.api.Close()
 	s.serving.Wait()
-	if s.stdinEnd != nil {
-		s.stdinEnd.Close()
-	}
 	s.m.forget(s.token)
 	s.m.forgetOld()
 	s.tidy()

@@ -196,15 +196,15 @@ func TestAPIInTheHub(t *testing.T) {
 func TestStdinAndInterrupt(t *testing.T) {
 	b := newBench(t)
 	id := b.sessionOf(api.CreateSession{Code: "trap 2 interrupted\ncat\nprint over\nhang", Stdin: true})
-	in, err := b.Stdin(id)
-	if err != nil {
-		t.Fatal(err)
+	if at, err := b.WriteStdin(t.Context(), id, 0, []byte("typed\n"), true); err != nil || at != (api.Stdin{Written: 6, Closed: true}) {
+		t.Errorf("%+v, %v", at, err)
 	}
-	if _, err := b.Stdin(id); engine.KindOf(err) != engine.Conflict || !strings.Contains(err.Error(), "is taken already") {
-		t.Errorf("second: %v", err)
+	if at, err := b.WriteStdin(t.Context(), id, 6, []byte("more"), false); err != nil || at != (api.Stdin{Written: 6, Closed: true}) {
+		t.Errorf("after the end: %+v, %v", at, err)
 	}
-	io.WriteString(in, "typed\n")
-	in.Close()
+	if _, err := b.WriteStdin(t.Context(), id, 7, []byte("more"), false); engine.KindOf(err) != engine.Conflict {
+		t.Errorf("with a byte missing: %v", err)
+	}
 	_, bell, _, _ := b.Console(id)
 	for {
 		rung := bell.Chan()
@@ -221,7 +221,10 @@ func TestStdinAndInterrupt(t *testing.T) {
 		t.Errorf("interrupted: %+v", w)
 	}
 	plain := b.session()
-	if _, err := b.Stdin(plain); engine.KindOf(err) != engine.Conflict || !strings.Contains(err.Error(), "without stdin") {
+	if _, err := b.WriteStdin(t.Context(), id, -1, nil, false); engine.KindOf(err) != engine.Conflict || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("of a script that has ended: %v", err)
+	}
+	if _, err := b.WriteStdin(t.Context(), plain, -1, nil, false); engine.KindOf(err) != engine.Conflict || !strings.Contains(err.Error(), "without stdin") {
 		t.Errorf("not asked for: %v", err)
 	}
 }

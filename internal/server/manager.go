@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"io"
 
 	"muster/api"
 	"muster/engine"
@@ -29,8 +28,9 @@ type Manager interface {
 	Interrupt(ctx context.Context, id engine.ID) error
 	// Resize tells the size of the session's terminal; Conflict if it has none.
 	Resize(ctx context.Context, id engine.ID, size api.TerminalSize) error
-	// Stdin returns the writing end of the session's stdin; Conflict if it was not asked for or is already taken.
-	Stdin(id engine.ID) (io.WriteCloser, error)
+	// WriteStdin writes data, before which from bytes come (or, if that is -1, all that was written), to the session's stdin, and closes
+	// that if this is the last; Conflict if it was not asked for, or if bytes are missing. It waits while nobody reads.
+	WriteStdin(ctx context.Context, id engine.ID, from int64, data []byte, last bool) (api.Stdin, error)
 	// Launch validates, admits and answers at once; one description for each worker asked, refused ones without id.
 	// The workers begin when release is called, which the caller must do exactly once, after the reply was written.
 	Launch(ctx context.Context, session engine.ID, req api.LaunchWorkers) (reply api.Workers, release func(), err error)

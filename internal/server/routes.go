@@ -29,8 +29,8 @@ func (s *Server) register() {
 	add(s, "DELETE", "/sessions/{id}", "endSession", "End a session and everything of it; returns when it is gone", s.endSession)
 	add(s, "POST", "/sessions/{id}/interrupt", "interruptSession", "Send SIGINT to the session's own engine", s.interrupt)
 	add(s, "POST", "/sessions/{id}/resize", "resizeSession", "Tell the size of the session's terminal", s.resize)
-	add(s, "POST", "/sessions/{id}/stdin", "writeStdin", "The session's stdin: the body is written as it comes, its end closes stdin",
-		s.stdin, takes(typeBytes), noContent)
+	add(s, "POST", "/sessions/{id}/stdin", "writeStdin", "The session's stdin: the body is written as it comes",
+		s.stdin, takes(typeBytes), repliesSchema[api.Stdin](typeJSON))
 	add(s, "GET", "/sessions/{id}/console", "readConsole", "The console from a position on, and what follows",
 		s.console, replies(typeFrames), repliesSchema[api.ConsoleRecord](typeNDJSON))
 

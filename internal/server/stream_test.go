@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -292,20 +294,21 @@ func TestVanishingReaders(t *testing.T) {
 
 func TestStdin(t *testing.T) {
 	read, write := io.Pipe()
-	m := &stub{stdin: func() (io.WriteCloser, error) { return write, nil }}
+	m := &stub{stdin: write}
 	_, base := start(t, m)
 	body, typed := io.Pipe()
-	status := make(chan int, 1)
+	reply := make(chan string, 1)
 	go func() {
 		req, _ := http.NewRequest("POST", base+"/sessions/self/stdin", body)
 		req.Header.Set("Authorization", "Bearer "+tokenA)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
-			status <- 0
+			reply <- err.Error()
 			return
 		}
-		resp.Body.Close()
-		status <- resp.StatusCode
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		reply <- resp.Status + " " + string(text)
 	}()
 	in := bufio.NewReader(read)
 	for _, line := range []string{"first\n", "second\n"} { // each arrives before the next was typed
@@ -318,8 +321,74 @@ func TestStdin(t *testing.T) {
 	if _, err := in.ReadByte(); err != io.EOF {
 		t.Errorf("stdin was not closed: %v", err)
 	}
-	if s := <-status; s != 204 {
-		t.Errorf("status %d", s)
+	if got, want := strings.TrimSpace(<-reply), `200 OK {"written":0,"closed":true}`; got != want { // the stub counts what it is told
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Stdin goes in parts, each of which says how much came before it; the last one closes it.
+func TestStdinInParts(t *testing.T) {
+	read, write := io.Pipe()
+	m := &stub{stdin: write}
+	_, base := start(t, m)
+	got := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(read)
+		got <- string(b)
+	}()
+	for _, part := range []struct{ query, body, reply string }{
+		{"from=0&last=false", "one ", `{"written":4,"closed":false}`},
+		{"from=4&last=false", "", `{"written":4,"closed":false}`},
+		{"from=4&last=true", "two", `{"written":7,"closed":true}`},
+	} {
+		status, body := ask(t, "POST", base+"/sessions/self/stdin?"+part.query, tokenA, part.body)
+		if status != 200 || strings.TrimSpace(string(body)) != part.reply {
+			t.Errorf("%s: %d %s", part.query, status, body)
+		}
+	}
+	if text := <-got; text != "one two" {
+		t.Errorf("%q", text)
+	}
+	for _, query := range []string{"from=x", "from=1.5", "last=perhaps"} {
+		if status, body := ask(t, "POST", base+"/sessions/self/stdin?"+query, tokenA, "x"); status != 422 && status != 400 {
+			t.Errorf("%s: %d %s", query, status, body)
+		}
+	}
+}
+
+// A client that breaks off was the last to write, unless it said that more comes.
+func TestStdinThatBreaksOff(t *testing.T) {
+	for query, closes := range map[string]bool{"": true, "?last=false": false} {
+		read, write := io.Pipe()
+		m := &stub{stdin: write}
+		_, base := start(t, m)
+		body, typed := io.Pipe()
+		req, _ := http.NewRequest("POST", base+"/sessions/self/stdin"+query, body)
+		req.Header.Set("Authorization", "Bearer "+tokenA)
+		ended := make(chan error, 1)
+		go func() {
+			resp, err := http.DefaultClient.Do(req)
+			if err == nil {
+				resp.Body.Close()
+			}
+			ended <- err
+		}()
+		io.WriteString(typed, "x")
+		read.Read(make([]byte, 1))
+		typed.CloseWithError(errors.New("gone"))
+		if err := <-ended; err == nil {
+			t.Errorf("%s: it was answered", query)
+		}
+		if closes {
+			if _, err := read.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%s: stdin was not closed: %v", query, err)
+			}
+			continue
+		}
+		at, err := m.WriteStdin(t.Context(), sessionA, -1, nil, false)
+		if err != nil || at.Closed || slices.ContainsFunc(m.said(), func(call string) bool { return strings.HasSuffix(call, "last true") }) {
+			t.Errorf("%s: %+v, %v, %q", query, at, err, m.said())
+		}
 	}
 }
 
@@ -327,19 +396,19 @@ func TestStdin(t *testing.T) {
 func TestStdinThatNobodyReads(t *testing.T) {
 	read, write := io.Pipe()
 	read.Close()
-	m := &stub{stdin: func() (io.WriteCloser, error) { return write, nil }}
+	m := &stub{stdin: write}
 	_, base := start(t, m)
 	body, typed := io.Pipe()
 	defer typed.Close()
 	go io.WriteString(typed, "x")
 	resp := send(t, t.Context(), "POST", base+"/sessions/self/stdin", tokenA, body, "Content-Type", typeBytes)
 	resp.Body.Close()
-	if resp.StatusCode != 204 {
+	if resp.StatusCode != 200 {
 		t.Errorf("status %d", resp.StatusCode)
 	}
 }
 
-func TestStdinTwice(t *testing.T) {
+func TestStdinNotAskedFor(t *testing.T) {
 	_, base := start(t, &stub{})
 	if status, body := ask(t, "POST", base+"/sessions/self/stdin", tokenA, "x"); status != 409 || errorOf(t, body).Kind != "conflict" {
 		t.Errorf("%d %s", status, body)
@@ -409,21 +478,28 @@ func TestAwaitWhenTheServerEnds(t *testing.T) {
 	}
 }
 
-// A client that does not type does not hold up the server's end.
-func TestCloseEndsStdin(t *testing.T) {
+// A client that does not type does not hold up the server's end; stdin stays open for the next server, which the client asks.
+func TestCloseLeavesStdin(t *testing.T) {
 	read, write := io.Pipe()
-	m := &stub{stdin: func() (io.WriteCloser, error) { return write, nil }}
+	m := &stub{stdin: write}
 	s, base := start(t, m)
 	body, typed := io.Pipe()
-	defer typed.Close()
 	go func() {
 		io.WriteString(typed, "x")
 		read.Read(make([]byte, 1)) // the handler is in its copy
 		s.Close()
+		typed.CloseWithError(io.ErrUnexpectedEOF) // net/http waits for a read of it
 	}()
-	resp := send(t, t.Context(), "POST", base+"/sessions/self/stdin", tokenA, body, "Content-Type", typeBytes)
-	resp.Body.Close()
-	if _, err := read.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("stdin was not closed: %v", err)
+	req, err := http.NewRequest("POST", base+"/sessions/self/stdin", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+tokenA)
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		t.Errorf("answered with %s", resp.Status)
+		resp.Body.Close()
+	}
+	if calls := m.said(); len(calls) != 1 || !strings.HasSuffix(calls[0], `"x", last false`) {
+		t.Errorf("%q", calls)
 	}
 }

@@ -37,8 +37,8 @@ type stub struct {
 	launch func(ctx context.Context, session engine.ID, req api.LaunchWorkers) (api.Workers, func(), error)
 	await  func(ctx context.Context, session engine.ID, req api.Await, progress func(api.AwaitProgress)) (api.Awaited, error)
 	create func(req api.CreateSession) (api.Session, error)
-	stdin  func() (io.WriteCloser, error)
-	many   int // workers of session A, if it is not 0
+	stdin  io.WriteCloser // nil: was not asked for
+	many   int            // workers of session A, if it is not 0
 
 	mu    sync.Mutex
 	calls []string
@@ -119,11 +119,23 @@ func (m *stub) Resize(_ context.Context, id engine.ID, size api.TerminalSize) er
 	return nil
 }
 
-func (m *stub) Stdin(id engine.ID) (io.WriteCloser, error) {
-	if m.stdin != nil {
-		return m.stdin()
+func (m *stub) WriteStdin(ctx context.Context, id engine.ID, from int64, data []byte, last bool) (api.Stdin, error) {
+	if m.stdin == nil {
+		return api.Stdin{}, engine.Errorf(engine.Conflict, "stdin was not asked for")
 	}
-	return nil, engine.Errorf(engine.Conflict, "stdin was not asked for")
+	m.called(fmt.Sprintf("stdin from %d, %q, last %t", from, data, last))
+	defer context.AfterFunc(ctx, func() { m.stdin.Close() })()
+	n, err := 0, error(nil)
+	if len(data) > 0 { // a pipe of package io waits for a reader of nothing
+		n, err = m.stdin.Write(data)
+	}
+	if err != nil && ctx.Err() == nil {
+		return api.Stdin{Closed: true}, nil
+	}
+	if last {
+		m.stdin.Close()
+	}
+	return api.Stdin{Written: max(from, 0) + int64(n), Closed: last}, ctx.Err()
 }
 
 func (m *stub) Launch(ctx context.Context, id engine.ID, req api.LaunchWorkers) (api.Workers, func(), error) {

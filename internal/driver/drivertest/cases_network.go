@@ -150,14 +150,13 @@ func inside(w *world) {
 func connectWait(w *world) {
 	p := w.open()
 	fifo := p.make(engine.RoleSession, CopyStdin{}, Serve{6000, "from the master"})
-	stdin, write := pipe(w)
-	fifo.Stdin = stdin
+	fifo.Stdin = true
 	p.start(fifo)
 	p.awaitStarted(fifo.ID)
 	a := p.worker(Print{"connecting"}, Connect{fifo.Address, 6000})
 	p.start(a)
 	p.awaitText(a.ID, "connecting\n")
-	write.Close() // only now the master goes on to listen
+	p.endStdin(fifo.ID) // only now the master goes on to listen
 	p.awaitExit(a.ID)
 	p.expectStdout(a.ID, "connecting\ngot from the master\n")
 }

@@ -1,11 +1,15 @@
 package drivertest
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"muster/api"
 	"muster/engine"
@@ -20,6 +24,7 @@ var outputCases = []testCase{
 	{"events frame an engine's output", "", frame},
 	{"note", "", note},
 	{"stdin reaches the session's own engine", "", stdin},
+	{"stdin waits for who does not read", "", stdinUnread},
 	{"no stdin is empty stdin", "", noStdin},
 	{"a terminal for the session's own engine", "Terminal", terminal},
 }
@@ -102,18 +107,68 @@ func note(w *world) {
 func stdin(w *world) {
 	p := w.open()
 	spec := p.make(engine.RoleSession, CopyStdin{}, Print{"end of input"})
-	r, wr, err := os.Pipe()
-	if err != nil {
+	spec.Stdin = true
+	p.start(spec)
+	p.write(spec.ID, 0, "first\n", false)
+	p.awaitText(spec.ID, "first\n")
+	p.write(spec.ID, -1, "second\n", false)
+	if got := p.write(spec.ID, 6, "second\nthird\n", false); got != (driver.Stdin{Written: 19}) { // half of it was there already
+		w.t.Errorf("%+v", got)
+	}
+	p.write(spec.ID, 0, "first\n", false)
+	if _, err := p.s.WriteStdin(w.t.Context(), spec.ID, 20, []byte("x"), false); engine.KindOf(err) != engine.Conflict {
+		w.t.Errorf("after bytes that are missing: %v", err)
+	}
+	other := p.worker(Hang{})
+	p.start(other)
+	if _, err := p.s.WriteStdin(w.t.Context(), other.ID, -1, []byte("x"), false); engine.KindOf(err) != engine.Conflict {
+		w.t.Errorf("to an engine without stdin: %v", err)
+	}
+	if _, err := p.s.WriteStdin(w.t.Context(), engine.NewID(), -1, []byte("x"), false); engine.KindOf(err) != engine.NotFound {
+		w.t.Errorf("to an engine that is not there: %v", err)
+	}
+	if got := p.write(spec.ID, -1, "", true); got != (driver.Stdin{Written: 19, Closed: true}) {
+		w.t.Errorf("%+v", got)
+	}
+	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSucceeded, 0, 0)
+	p.expectStdout(spec.ID, "first\nsecond\nthird\nend of input\n")
+}
+
+// stdinUnread writes more than a pipe holds to an engine that does not read yet, gives up, and says it again.
+func stdinUnread(w *world) {
+	p := w.open()
+	goOn := filepath.Join(p.project, "go")
+	text := strings.Repeat("0123456789abcde\n", 1<<14) // 256 KB
+	spec := p.make(engine.RoleSession, AwaitFile{goOn}, CopyStdin{})
+	spec.Stdin = true
+	p.start(spec)
+	p.awaitStarted(spec.ID)
+	for from := range 2 {
+		ctx, cancel := context.WithCancel(w.t.Context())
+		gaveUp := make(chan error)
+		go func() {
+			_, err := p.s.WriteStdin(ctx, spec.ID, int64(from), []byte(text)[from:], false)
+			gaveUp <- err
+		}()
+		select {
+		case err := <-gaveUp:
+			w.t.Errorf("nobody read, and it was written: %v", err)
+		case <-time.After(100 * time.Millisecond): // long enough to fill the pipe, most times
+			cancel()
+			if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+				w.t.Error(err)
+			}
+		}
+		cancel()
+	}
+	if err := os.WriteFile(goOn, nil, 0o644); err != nil {
 		w.t.Fatal(err)
 	}
-	spec.Stdin = r
-	p.start(spec)
-	wr.WriteString("first\n")
-	p.awaitText(spec.ID, "first\n")
-	wr.WriteString("second\n")
-	wr.Close()
-	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSucceeded, 0, 0)
-	p.expectStdout(spec.ID, "first\nsecond\nend of input\n")
+	if got := p.write(spec.ID, 0, text, true); got != (driver.Stdin{Written: int64(len(text)), Closed: true}) {
+		w.t.Errorf("%+v", got)
+	}
+	p.awaitExit(spec.ID)
+	p.expectStdout(spec.ID, text)
 }
 
 func noStdin(w *world) {
@@ -127,24 +182,20 @@ func noStdin(w *world) {
 func terminal(w *world) {
 	p := w.open()
 	spec := p.make(engine.RoleSession, TerminalSize{}, ReadLine{}, TerminalSize{}, CopyStdin{})
-	r, wr, err := os.Pipe()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	spec.Stdin, spec.Terminal = r, &driver.TerminalSize{Rows: 33, Cols: 101}
+	spec.Stdin, spec.Terminal = true, &driver.TerminalSize{Rows: 33, Cols: 101}
 	p.start(spec)
 	p.awaitText(spec.ID, "33 101")
 	if err := p.s.Resize(w.t.Context(), spec.ID, driver.TerminalSize{Rows: 44, Cols: 222}); err != nil {
 		w.t.Fatal(err)
 	}
-	wr.WriteString("\n")
+	p.write(spec.ID, 0, "\n", false)
 	p.awaitText(spec.ID, "44 222")
-	wr.WriteString("typed\n")
+	p.write(spec.ID, 1, "typed\n", false)
 	p.awaitText(spec.ID, "typed")
 	if err := p.s.Resize(w.t.Context(), engine.NewID(), driver.TerminalSize{Rows: 1, Cols: 1}); engine.KindOf(err) != engine.NotFound {
 		w.t.Errorf("resize of an engine that is not there: %v", err)
 	}
-	wr.Close()
+	p.endStdin(spec.ID)
 	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSignal, 129, 1)
 	if got := p.text(spec.ID, console.Stderr); got != "" {
 		w.t.Errorf("stderr %q", got)

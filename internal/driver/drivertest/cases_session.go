@@ -7,7 +7,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,17 +32,8 @@ var sessionCases = []testCase{
 	{"recover of a place that is gone", "Survives", recoverGone},
 	{"recover tells who lives, and what was reserved", "Survives", recoverTells},
 	{"recover opens what engines find on their loopback", "Survives Loopback", recoverInside},
+	{"stdin goes on after a restart", "Survives", recoverStdin},
 	{"a place keeps its secret", "", keeps},
-}
-
-func pipe(w *world) (r, wr *os.File) {
-	w.t.Helper()
-	r, wr, err := os.Pipe()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { wr.Close() })
-	return r, wr
 }
 
 func awaitEnded(p *place) driver.Observation {
@@ -49,15 +43,14 @@ func awaitEnded(p *place) driver.Observation {
 
 func mainEnds(w *world) {
 	p := w.open()
-	stdin, write := pipe(w)
 	m := p.make(engine.RoleSession, CopyStdin{}, Exit{5})
-	m.Stdin = stdin
+	m.Stdin = true
 	p.start(m)
 	polite, deaf := p.worker(Print{"ready"}, Hang{}), p.worker(IgnoreTerm{}, Print{"ready"}, Hang{})
 	p.start(polite, deaf)
 	p.awaitText(polite.ID, "ready\n")
 	p.awaitText(deaf.ID, "ready\n")
-	write.Close()
+	p.endStdin(m.ID)
 	expectExit(w, p.awaitExit(m.ID), engine.ReasonExitCode, 5, 0)
 	for _, s := range specs(polite, deaf) {
 		if e := p.awaitExit(s.ID); e.Reason != engine.ReasonSessionEnded || e.Status() != engine.Stopped {
@@ -261,9 +254,8 @@ func recoverTells(w *world) {
 func recoverInside(w *world) {
 	p := w.open()
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	stdin, write := pipe(w)
 	m := p.make(engine.RoleSession, Connect{loopback, insidePort}, ReadLine{}, Connect{loopback, insidePort}, Hang{})
-	m.Stdin = stdin
+	m.Stdin = true
 	p.start(m)
 	p.awaitText(m.ID, "got from inside\n")
 	h := p.s.Handle()
@@ -272,8 +264,43 @@ func recoverInside(w *world) {
 	if p.s, err = w.d.Recover(w.t.Context(), p.spec, h); err != nil {
 		w.t.Fatal(err)
 	}
-	write.WriteString("go on\n")
+	p.write(m.ID, 0, "go on\n", false)
 	p.awaitText(m.ID, "got from inside\ngot from inside\n")
+}
+
+// recoverStdin does not know how far stdin was written before a restart, while the engine did not read, and says it again.
+func recoverStdin(w *world) {
+	p := w.open()
+	goOn := filepath.Join(p.project, "go")
+	text := strings.Repeat("0123456789abcde\n", 1<<14) // 256 KB
+	m := p.make(engine.RoleSession, AwaitFile{goOn}, CopyStdin{}, Print{"end of input"})
+	m.Stdin = true
+	p.start(m)
+	p.awaitStarted(m.ID)
+	p.write(m.ID, 0, text[:10], false)
+	var waits sync.WaitGroup
+	s := p.s
+	waits.Go(func() {
+		if _, err := s.WriteStdin(w.t.Context(), m.ID, 0, []byte(text), true); err == nil {
+			w.t.Error("it was written though nobody read")
+		}
+	})
+	<-time.After(100 * time.Millisecond) // long enough to fill the pipe, most times
+	h := p.s.Handle()
+	w.d = w.f.Restart(w.t, w.d)
+	waits.Wait()
+	var err error
+	if p.s, err = w.d.Recover(w.t.Context(), p.spec, h); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(goOn, nil, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	if got := p.write(m.ID, 0, text, true); got != (driver.Stdin{Written: int64(len(text)), Closed: true}) {
+		w.t.Errorf("%+v", got)
+	}
+	p.awaitExit(m.ID)
+	p.expectStdout(m.ID, text+"end of input\n")
 }
 
 // keeps: what is proposed first is the secret.

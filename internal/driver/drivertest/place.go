@@ -83,6 +83,20 @@ func (p *place) end() {
 	}
 }
 
+// write writes to an engine's stdin.
+func (p *place) write(id engine.ID, from int64, text string, last bool) driver.Stdin {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), Deadline)
+	defer cancel()
+	at, err := p.s.WriteStdin(ctx, id, from, []byte(text), last)
+	if err != nil {
+		p.t.Fatalf("write %q to stdin: %v", text[:min(len(text), 20)], err)
+	}
+	return at
+}
+
+func (p *place) endStdin(id engine.ID) { p.write(id, -1, "", true) }
+
 func (p *place) observe(o driver.Observation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

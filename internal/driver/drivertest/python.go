@@ -143,6 +143,8 @@ func pythonStep(s Step) (string, error) {
 		return fmt.Sprintf("grandchild(%q)", s.FIFO), nil
 	case WriteFile:
 		return fmt.Sprintf("write(%q, %q)", s.Path, s.Text), nil
+	case AwaitFile:
+		return fmt.Sprintf("while not os.path.exists(%q): time.sleep(0.01)", s.Path), nil
 	case Exists:
 		return fmt.Sprintf(`out(("yes " if os.path.exists(%[1]q) else "no ") + %[1]q)`, s.Path), nil
 	default:

@@ -70,6 +70,8 @@ type (
 	Grandchild struct{ FIFO string }
 	// WriteFile makes a file.
 	WriteFile struct{ Path, Text string }
+	// AwaitFile goes on when there is a file.
+	AwaitFile struct{ Path string }
 	// Exists writes "yes PATH" or "no PATH".
 	Exists struct{ Path string }
 )
@@ -95,4 +97,5 @@ func (Serve) step()          {}
 func (Connect) step()        {}
 func (Grandchild) step()     {}
 func (WriteFile) step()      {}
+func (AwaitFile) step()      {}
 func (Exists) step()         {}

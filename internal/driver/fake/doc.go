@@ -15,6 +15,7 @@
 //	ignore-term         SIGTERM does nothing any more    trap N TEXT       at signal N print TEXT and exit 0
 //	cat                 copy stdin to stdout             serve PORT TEXT   answer every connection with a line of text
 //	connect ADDR PORT   print what it answers            grandchild FIFO   a descendant that holds FIFO open for writing
+//	line                read a line of stdin             await-file PATH   go on when there is one
 //
 // $KEY in an instruction is replaced from the engine's environment. And everything can go wrong on demand: Options delay,
 // refuse or fail each step of a start, and lose, double or misorder observations.

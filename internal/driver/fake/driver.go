@@ -68,10 +68,11 @@ func (w *World) remove(id engine.ID) {
 
 // Driver implements driver.Driver in this process.
 type Driver struct {
-	opts Options
+	opts    Options
+	closing context.Context // ends with Close
+	close   context.CancelFunc
 
 	mu       sync.Mutex
-	closed   bool
 	watchers []*watcher
 }
 
@@ -82,7 +83,9 @@ func New(o Options) *Driver {
 	if o.World == nil {
 		o.World = NewWorld()
 	}
-	return &Driver{opts: o}
+	d := &Driver{opts: o}
+	d.closing, d.close = context.WithCancel(context.Background())
+	return d
 }
 
 // World returns where the driver's places live.
@@ -142,7 +145,7 @@ func (d *Driver) open(ctx context.Context, spec driver.SessionSpec) (driver.Sess
 		p.end(context.WithoutCancel(ctx), 0, engine.Exit{Reason: engine.ReasonStopped, Message: err.Error()}, "")
 		return nil, err
 	}
-	return &session{p}, nil
+	return &session{p, d.closing}, nil
 }
 
 // Recover implements driver.Driver.
@@ -163,19 +166,19 @@ func (d *Driver) Recover(ctx context.Context, spec driver.SessionSpec, h driver.
 		return nil, err
 	}
 	p.caughtUp()
-	return &session{p}, nil
+	return &session{p, d.closing}, nil
 }
 
 // Place is a session's place, for tests that act behind the back of whoever opened it; false if there is none.
 func (d *Driver) Place(id engine.ID) (driver.Session, bool) {
 	p := d.opts.World.place(id)
-	return &session{p}, p != nil
+	return &session{p, d.closing}, p != nil
 }
 
 func (d *Driver) watch(p *place, spec driver.SessionSpec) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closing.Err() != nil {
 		return engine.Errorf(engine.Unavailable, "the fake driver is closed")
 	}
 	d.watchers = append(d.watchers, p.watch(spec, &d.opts))
@@ -197,7 +200,7 @@ func (d *Driver) List(ctx context.Context) ([]driver.Handle, error) {
 // Close implements driver.Driver: engines go on, nobody is told of them any more.
 func (d *Driver) Close() error {
 	d.mu.Lock()
-	d.closed = true
+	d.close()
 	ws := d.watchers
 	d.watchers = nil
 	d.mu.Unlock()

@@ -41,6 +41,8 @@ func instruction(s drivertest.Step) (string, error) {
 		return "cat", nil
 	case drivertest.TerminalSize:
 		return "tty", nil
+	case drivertest.AwaitFile:
+		return "await-file " + s.Path, nil
 	case drivertest.ReadLine:
 		return "line", nil
 	case drivertest.Exit:

@@ -166,6 +166,20 @@ func (p *place) proc(id engine.ID) (*proc, error) {
 	return nil, engine.Errorf(engine.NotFound, "no engine %s in session %s", id, p.spec.ID)
 }
 
+// alive is an engine that has not ended.
+func (p *place) alive(id engine.ID) (*proc, error) {
+	pr, err := p.proc(id)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-pr.done:
+		return nil, engine.Errorf(engine.NotFound, "engine %s has ended", id)
+	default:
+		return pr, nil
+	}
+}
+
 func (p *place) count(n map[string]int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,6 +20,7 @@ import (
 type proc struct {
 	place *place
 	spec  driver.Spec
+	in    *stdin // nil: it is empty
 	env   map[string]string
 	fatal chan struct{} // closed at the signal that ends it
 	done  chan struct{} // closed when nothing of it is left
@@ -48,8 +49,9 @@ type outcome struct {
 
 func newProc(p *place, spec driver.Spec) *proc {
 	pr := &proc{place: p, spec: spec, fatal: make(chan struct{}), done: make(chan struct{}), traps: map[int]string{}, size: spec.Terminal}
-	if spec.Stdin != nil {
-		pr.held = append(pr.held, spec.Stdin)
+	if spec.Stdin {
+		pr.in = newStdin()
+		pr.held = append(pr.held, pr.in)
 	}
 	return pr
 }
@@ -148,8 +150,8 @@ func (pr *proc) signal(no int) {
 	pr.dead = true
 	pr.signalNo = no
 	close(pr.fatal)
-	if pr.spec.Stdin != nil {
-		pr.spec.Stdin.Close() // a read of it returns
+	if pr.in != nil {
+		pr.in.Close() // a read of it returns
 	}
 }
 

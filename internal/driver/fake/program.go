@@ -105,6 +105,7 @@ func init() {
 		"serve":       (*proc).serve,
 		"connect":     (*proc).connect,
 		"grandchild":  (*proc).grandchild,
+		"await-file":  (*proc).awaitFile,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"muster/engine"
 	"muster/internal/console"
@@ -15,12 +16,12 @@ import (
 
 // cat copies stdin until its end.
 func (pr *proc) cat(string) *outcome {
-	if pr.spec.Stdin == nil {
+	if pr.in == nil {
 		return nil
 	}
 	buf := make([]byte, 4096)
 	for {
-		n, err := pr.spec.Stdin.Read(buf)
+		n, err := pr.in.Read(buf)
 		if n > 0 {
 			pr.write(console.Stdout, buf[:n])
 		}
@@ -36,12 +37,12 @@ func (pr *proc) cat(string) *outcome {
 
 // readLine reads stdin up to the next newline.
 func (pr *proc) readLine(string) *outcome {
-	if pr.spec.Stdin == nil {
+	if pr.in == nil {
 		return nil
 	}
 	b := make([]byte, 1)
 	for {
-		_, err := pr.spec.Stdin.Read(b)
+		_, err := pr.in.Read(b)
 		if !pr.sleep(0) {
 			out := pr.killed()
 			return &out
@@ -51,6 +52,19 @@ func (pr *proc) readLine(string) *outcome {
 		}
 		if b[0] == '\n' {
 			return nil
+		}
+	}
+}
+
+// awaitFile goes on when there is a file.
+func (pr *proc) awaitFile(path string) *outcome {
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		if !pr.sleep(10 * time.Millisecond) {
+			out := pr.killed()
+			return &out
 		}
 	}
 }

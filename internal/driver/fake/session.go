@@ -14,7 +14,10 @@ import (
 )
 
 // session implements driver.Session over a place.
-type session struct{ p *place }
+type session struct {
+	p       *place
+	closing context.Context // its driver's
+}
 
 func (s *session) Handle() driver.Handle {
 	return driver.Handle{Version: 1, Session: s.p.spec.ID}
@@ -56,9 +59,7 @@ func (s *session) Release(addrs ...netip.Addr) { s.p.release(addrs...) }
 func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 	errs := make([]error, len(specs))
 	for i, spec := range specs {
-		if errs[i] = s.start(ctx, spec); errs[i] != nil && spec.Stdin != nil {
-			spec.Stdin.Close() // taken over, whatever comes of it
-		}
+		errs[i] = s.start(ctx, spec)
 	}
 	return errs
 }
@@ -91,14 +92,9 @@ func (s *session) start(ctx context.Context, spec driver.Spec) error {
 }
 
 func (s *session) Signal(ctx context.Context, id engine.ID, signal int) error {
-	pr, err := s.p.proc(id)
+	pr, err := s.p.alive(id)
 	if err != nil {
 		return err
-	}
-	select {
-	case <-pr.done:
-		return engine.Errorf(engine.NotFound, "engine %s has ended", id)
-	default:
 	}
 	pr.signal(signal)
 	return nil

@@ -203,6 +203,24 @@ func (s *session) Resize(ctx context.Context, id engine.ID, size driver.Terminal
 	return err
 }
 
+// WriteStdin implements driver.Session.
+func (s *session) WriteStdin(ctx context.Context, id engine.ID, from int64, data []byte, last bool) (driver.Stdin, error) {
+	for {
+		part := data[:min(len(data), wire.MaxStdin)]
+		data = data[len(part):]
+		r, err := s.request(ctx, wire.Request{
+			Op: wire.OpStdin, Engine: string(id), From: from, Data: part, Last: last && len(data) == 0,
+		})
+		at := driver.Stdin{Written: r.event.Written, Closed: r.event.Closed}
+		if err != nil || len(data) == 0 || at.Closed {
+			return at, err
+		}
+		if from >= 0 {
+			from += int64(len(part))
+		}
+	}
+}
+
 func (s *session) Stop(ctx context.Context, id engine.ID, grace time.Duration, reason engine.Reason, by string) error {
 	_, err := s.request(ctx, wire.Request{
 		Op: wire.OpStop, Engine: string(id), GraceMillis: grace.Milliseconds(), Reason: string(reason), By: by,

@@ -201,9 +201,8 @@ func TestFilesAreTakenOver(t *testing.T) {
 		}
 		w = r.open(t, d)
 		spec := w.engine(engine.RoleWorker, "/bin/true")
-		spec.Stdin = null()
-		if err := w.s.Start(cancelled, []driver.Spec{spec})[0]; !errors.Is(err, context.Canceled) || !closed(spec.Stdin) {
-			t.Errorf("cancelled start: %v, or stdin stays open", err)
+		if err := w.s.Start(cancelled, []driver.Spec{spec})[0]; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled start: %v", err)
 		}
 		if err := w.s.Start(cancelled, nil); len(err) != 0 {
 			t.Error(err)

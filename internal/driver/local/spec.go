@@ -25,6 +25,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		Plain: s.driver.rung == Plain, PrivateDir: s.engineDir(spec.ID),
 		Visible: append([]string{spec.Dir}, spec.Visible...), Shared: spec.Shared, Hidden: s.driver.hiddenDirs(), ReadOnly: s.driver.config.ReadOnly,
 		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes, TimeLimit: spec.TimeLimit,
+		Stdin: spec.Stdin,
 	}
 	if spec.Resources.MemoryBytes > 0 {
 		w.ShmBytes = max(spec.Resources.MemoryBytes/2, minShmBytes)

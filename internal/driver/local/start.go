@@ -54,9 +54,6 @@ func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 
 // start makes one engine's network and cgroup and hands both to the keeper. All or nothing.
 func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
-	if spec.Stdin != nil {
-		defer spec.Stdin.Close()
-	}
 	if err := ctx.Err(); err != nil {
 		return failedAt("start", err)
 	}
@@ -70,7 +67,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 			a.inside.Close()
 		}
 	}()
-	a.request = wire.Request{Op: wire.OpStart, Engine: string(spec.ID), HasStdin: spec.Stdin != nil}
+	a.request = wire.Request{Op: wire.OpStart, Engine: string(spec.ID)}
 	if err := s.addSSH(ctx, &a.wire); err != nil {
 		return failedAt("ssh", err)
 	}
@@ -101,9 +98,6 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		failpoint.Here("driver: after cgroup")
 		paths := group.Paths()
 		a.request.Cgroup, a.wire.Cgroup = &paths, &paths
-	}
-	if spec.Stdin != nil {
-		files = append(files, spec.Stdin)
 	}
 	if files[0], err = s.specFile(a); err != nil {
 		return err

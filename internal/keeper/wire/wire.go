@@ -65,16 +65,18 @@ type Attached struct {
 	UID     int    `json:"uid"` // of its user
 }
 
+// MaxStdin is how much of stdin fits into a message.
+const MaxStdin = 32 << 10
+
 // Request is a message from the server to the keeper. Every Request is answered by one Event with the same Seq.
 type Request struct {
 	Seq    uint64 `json:"seq"`
 	Op     string `json:"op"`
 	Engine string `json:"engine,omitempty"`
 
-	// OpStart; descriptors: the EngineSpec, then the network namespace if HasNet, then stdin if HasStdin.
-	HasNet   bool          `json:"has_net,omitempty"`
-	HasStdin bool          `json:"has_stdin,omitempty"`
-	Cgroup   *cgroup.Paths `json:"cgroup,omitempty"`
+	// OpStart; descriptors: the EngineSpec, then the network namespace if HasNet.
+	HasNet bool          `json:"has_net,omitempty"`
+	Cgroup *cgroup.Paths `json:"cgroup,omitempty"`
 
 	Signal      int             `json:"signal,omitempty"`       // OpSignal
 	GraceMillis int64           `json:"grace_millis,omitempty"` // OpStop, OpEnd
@@ -83,6 +85,11 @@ type Request struct {
 	Note        json.RawMessage `json:"note,omitempty"`         // OpNote
 	Key         []byte          `json:"key,omitempty"`          // OpKey, OpKeep
 	Size        *TerminalSize   `json:"size,omitempty"`         // OpResize
+
+	// OpStdin: at most MaxStdin bytes, whose first comes after From others, or -1; and whether stdin is closed behind them.
+	Data []byte `json:"data,omitempty"`
+	From int64  `json:"from,omitempty"`
+	Last bool   `json:"last,omitempty"`
 }
 
 // Operations.
@@ -93,8 +100,9 @@ const (
 	OpNote   = "note"
 	OpEnd    = "end"
 	OpResize = "resize"
-	OpHub    = "hub" // answered with the hub's network namespace as a descriptor
-	OpKey    = "key" // answered with the session's SSH key: the first that a server proposed
+	OpStdin  = "stdin" // answered when all is written, or nothing more can be
+	OpHub    = "hub"   // answered with the hub's network namespace as a descriptor
+	OpKey    = "key"   // answered with the session's SSH key: the first that a server proposed
 	// OpKeep is answered with the secret that the first server proposed.
 	OpKeep = "keep"
 	// OpTake cuts the connections of all other servers off, and is answered when everything is done that they had asked for: what
@@ -115,6 +123,10 @@ type Event struct {
 	Pid     int       `json:"pid,omitempty"`  // EventStarted: the init, in the host's process namespace
 	Text    string    `json:"text,omitempty"` // EventNotice
 	Key     []byte    `json:"key,omitempty"`  // EventReply to OpKey and OpKeep
+
+	// EventReply to OpStdin: how many bytes were written in all, and whether nothing more can be.
+	Written int64 `json:"written,omitempty"`
+	Closed  bool  `json:"closed,omitempty"`
 
 	// EventAccepted
 	Address  string `json:"address,omitempty"`
@@ -191,6 +203,7 @@ type EngineSpec struct {
 	Cores       []int             `json:"cores,omitempty"`        // that it is pinned to: the same
 	Covers      map[string][]byte `json:"covers,omitempty"`       // what files of the host show in the engine instead
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
+	Stdin       bool              `json:"stdin,omitempty"`        // it has one, which OpStdin writes
 	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size
 }
 
