@@ -3,6 +3,8 @@ package sandbox
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -41,5 +43,19 @@ func TestAlias(t *testing.T) {
 		if _, err := os.Stat(home + "/second"); (err == nil) != there {
 			t.Errorf("%s on the host: %v", home+"/second", err)
 		}
+	}
+}
+
+// A project that was turned into a link to the kernel's files, or that is everything, shows those of the engine alone.
+func TestAliasOfKernelFiles(t *testing.T) {
+	process := "/proc/" + strconv.Itoa(os.Getpid()) // outside of the engine
+	for target, look := range map[string]string{"/proc": strings.TrimPrefix(process, "/proc"), "/": process, "/sys": "/fs/cgroup/cpu"} {
+		base := rootTemp(t, "/var/lib")
+		os.Chmod(base, 0o755)
+		if err := os.Symlink(target, base+"/project"); err != nil {
+			t.Fatal(err)
+		}
+		out := enter(t, Config{Home: Alias{Path: base + "/second", Target: base + "/project"}}, base+"/second", base+"/second"+look)
+		expect(t, out, "yes "+base+"/second", "no "+base+"/second"+look)
 	}
 }

@@ -97,11 +97,11 @@ func Enter(c Config) error {
 		{"hidden folders", func() error { return hideAndKeep(hidden, keep) }},
 		{"read-only folders", func() error { return readOnly(c.ReadOnly) }},
 		{"writable folders", writable.mount},
-		{"home alias", func() error { return c.Home.make(c.look) }}, // what is hidden or read-only is that there too
 		{"private folder", func() error { return makePrivate(c) }},
 		{"/etc", func() error { return coverEtc(c, resolv) }},
 		{"/sys", func() error { return coverSys(c.Groups) }},
 		{"/proc", coverProc},
+		{"home alias", func() error { return c.Home.make(c.look) }}, // what is hidden, read-only or the engine's own is that there too
 		{"hostname", func() error { return unix.Sethostname([]byte(c.Hostname)) }},
 	} {
 		if err := step.do(); err != nil {
