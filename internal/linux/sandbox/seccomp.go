@@ -120,6 +120,7 @@ func callFilter(arch uint32) []unix.SockFilter {
 		)
 	}
 	f = append(f,
+		unix.SockFilter{Code: equal, K: unix.SYS_SOCKETPAIR, Jt: 1}, // which makes the kernel load a family, too
 		unix.SockFilter{Code: equal, K: unix.SYS_SOCKET, Jf: uint8(len(families) + 3)},
 		unix.SockFilter{Code: load, K: dataArg0},
 	)
