@@ -107,7 +107,7 @@ func TestOutbound(t *testing.T) {
 	}
 
 	before := hostState()
-	h := newTestHub(t, "100.100.0.0/16")
+	h := newTestHub(t, "100.101.0.0/16")
 	must(t, h.ServeOutbound(OutboundOptions{}))
 	e := attach(t, h, 2)
 	site := netip.MustParseAddr(websiteIP)
@@ -125,11 +125,11 @@ func TestOutbound(t *testing.T) {
 	e[1].resets(netip.MustParseAddr(hostIP), 80)
 	e[1].hears(netip.MustParseAddr(hostIP), 8080, "public") // a database on the same machine
 	e[1].resets(netip.MustParseAddr(hostIP), 8081)          // what the host keeps to its loopback
-	for _, never := range []string{"169.254.169.254", "168.63.129.16", "192.0.0.192", "224.0.0.1", "0.1.2.3", "255.255.255.255"} {
+	for _, never := range []string{"169.254.169.254", "168.63.129.16", "192.0.0.192", "100.100.100.200", "224.0.0.1", "0.1.2.3", "255.255.255.255"} {
 		e[1].fails(netip.MustParseAddr(never), 80, unix.ENETUNREACH, unix.EINVAL, unix.EACCES, unix.EHOSTUNREACH)
 	}
 	e[1].fails(netip.MustParseAddr("127.0.0.1"), 8081, unix.ECONNREFUSED)   // its own loopback
-	e[1].fails(netip.MustParseAddr("100.100.3.3"), 8080, unix.EHOSTUNREACH) // inside, not outside
+	e[1].fails(netip.MustParseAddr("100.101.3.3"), 8080, unix.EHOSTUNREACH) // inside, not outside
 	e[1].resets(h.Gateway(), h.outboundPort(t))                             // the redirecting port itself
 	e[0].greet(6000, "neighbour")
 	e[1].hears(e[0].addr, 6000, "neighbour")

@@ -78,8 +78,9 @@ var notRoutable = []netip.Prefix{
 
 // notForEngines are the addresses outside notRoutable at which clouds hand credentials to whoever asks from the machine.
 var notForEngines = []netip.Prefix{
-	netip.MustParsePrefix("168.63.129.16/32"), // Azure's WireServer
-	netip.MustParsePrefix("192.0.0.0/24"),     // Oracle's metadata; reserved by RFC 6890
+	netip.MustParsePrefix("168.63.129.16/32"),   // Azure's WireServer
+	netip.MustParsePrefix("192.0.0.0/24"),       // Oracle's metadata; reserved by RFC 6890
+	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba's metadata
 }
 
 func checkRange(p netip.Prefix) error {
