@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables/expr"
@@ -69,7 +70,7 @@ func NewLinked(configured, session string) (*Hub, error) {
 		WithHint("end attached sessions, or choose a larger range with --network")
 }
 
-// linkedRanges lists the ranges for linked hubs that nothing uses.
+// linkedRanges lists the ranges for linked hubs that nothing uses. Of ours none becomes the host's route to its cloud's metadata.
 func linkedRanges(configured string, uses []use) ([]netip.Prefix, error) {
 	var bases []netip.Prefix
 	if configured != "" {
@@ -87,7 +88,8 @@ func linkedRanges(configured string, uses []use) ([]netip.Prefix, error) {
 		bits := max(linkedBits, base.Bits())
 		for i := range uint32(1) << (bits - base.Bits()) {
 			p := netip.PrefixFrom(address(number(base.Addr())+i<<(32-bits)), bits)
-			if _, taken := overlap(p, uses); !taken {
+			_, taken := overlap(p, uses)
+			if !taken && (configured != "" || !slices.ContainsFunc(notForEngines, p.Overlaps)) {
 				free = append(free, p)
 			}
 		}

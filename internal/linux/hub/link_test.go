@@ -452,3 +452,18 @@ func TestTargets(t *testing.T) {
 		}
 	}
 }
+
+// The host's own way to its cloud's metadata is not taken from it.
+func TestLinkedRangesLeaveMetadataToTheHost(t *testing.T) {
+	ranges, err := linkedRanges("", nil)
+	if err != nil || len(ranges) == 0 {
+		t.Fatal(ranges, err)
+	}
+	for _, r := range ranges {
+		for _, m := range notForEngines {
+			if r.Overlaps(m) {
+				t.Errorf("%s may become the route to %s", r, m)
+			}
+		}
+	}
+}
