@@ -183,7 +183,8 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// MemoryFile returns an anonymous file in memory that holds message as JSON, positioned at its beginning.
+// MemoryFile returns an anonymous file in memory that holds message as JSON, positioned at its beginning. It is its user's alone: by
+// its descriptor's name in /proc a thread that took another user's rights would open what everybody may (memfd_create(2): mode 0777).
 func MemoryFile(name string, message any) (*os.File, error) {
 	b, err := json.Marshal(message)
 	if err != nil {
@@ -194,6 +195,10 @@ func MemoryFile(name string, message any) (*os.File, error) {
 		return nil, fmt.Errorf("make memory file: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
+	if err := f.Chmod(0o600); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("keep memory file: %w", err)
+	}
 	if _, err := f.Write(b); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("write memory file: %w", err)

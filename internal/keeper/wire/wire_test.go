@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -181,5 +184,27 @@ func TestMemoryFile(t *testing.T) {
 		if err := ReadMemoryFile(f, &got); err != nil || got.Env[0] != want.Env[0] || !bytes.Equal(got.Files["code.py"], want.Files["code.py"]) {
 			t.Errorf("%v, %d bytes", err, len(got.Env[0]))
 		}
+	}
+}
+
+// A thread of root's that looks at files with a user's rights is led to all that the process has open by /proc/self/fd.
+func TestMemoryFileIsItsOwnersAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: only root takes another user's rights")
+	}
+	f, err := MemoryFile("spec", EngineSpec{Env: []string{"TOKEN=secret"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	opened := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its rights
+		unix.RawSyscall(unix.SYS_SETFSUID, 65534, 0, 0)
+		_, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		opened <- err
+	}()
+	if err := <-opened; !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("another user opens it: %v", err)
 	}
 }
