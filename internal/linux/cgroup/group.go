@@ -155,9 +155,13 @@ func (t *Tree) mkdir(dir string) error {
 }
 
 // Hold tells others that the group is in use, although it may have no process, until the file is closed; nil for an
-// empty group.
+// empty group, and where a stranger has it alone: everybody may lock a folder that they can read, and must not keep an engine
+// from starting by it. Others take it for held then, too.
 func (g *Group) Hold() (*os.File, error) {
 	f, err := g.lock(unix.LOCK_SH)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("hold cgroup: %w", err)
 	}
