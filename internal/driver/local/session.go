@@ -59,7 +59,7 @@ type member struct {
 	address netip.Addr
 	pid     int          // its init; 0 until it was started
 	inside  net.Listener // on its loopback; nil: none
-	net     uint64       // the inode of its network namespace; 0: not known, or none of its own
+	net     uint64       // the inode of its network namespace; 0: not known (yet), or none of its own
 	adopted bool         // another process started it
 }
 
@@ -241,7 +241,7 @@ func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, e
 	s.mu.Lock()
 	m := s.engines[id]
 	s.mu.Unlock()
-	if m.pid == 0 {
+	if m.pid == 0 || s.hub != nil && m.net == 0 {
 		return nil, engine.Errorf(engine.NotFound, "engine %s is not running", id)
 	}
 	address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
@@ -254,7 +254,7 @@ func (s *session) Dial(ctx context.Context, id engine.ID, port int) (net.Conn, e
 	}
 	defer ns.Close()
 	// The init may have ended without our knowing yet, and its number be another process's, in a network of somebody else's.
-	if there, err := inode(ns); err != nil || m.net != 0 && there != m.net {
+	if there, err := inode(ns); err != nil || there != m.net {
 		return nil, engine.Errorf(engine.NotFound, "engine %s has just ended", id)
 	}
 	c, err := netns.DialTCP(ctx, ns, address)
