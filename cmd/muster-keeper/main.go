@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -20,14 +21,28 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	// Descriptors that were left open by whoever started muster are not for engines.
-	unix.CloseRange(wire.KeeperLockFD+1, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if len(os.Args) == 1 && os.Args[0] == "muster-init" {
+		keepFrom(wire.InitControlFD + 1)
 		initproc.Main()
 	}
+	keepFrom(wire.KeeperLockFD + 1)
 	if len(os.Args) != 2 {
 		fmt.Fprintln(os.Stderr, "muster-keeper: started by muster itself; there is nothing to call by hand")
 		os.Exit(2)
 	}
 	os.Exit(keeper.Main(os.Args[1]))
+}
+
+// keepFrom keeps descriptors from a number on to this process: what whoever started muster left open is not for engines. Linux before
+// 5.11 does it one by one.
+func keepFrom(first int) {
+	if unix.CloseRange(uint(first), math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	open, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"muster/engine"
+	"muster/internal/keeper/wire"
 )
 
 func (d recorded) sh(t *testing.T, text string, writable ...string) (stdout, stderr string, err error) {
@@ -209,5 +212,36 @@ func BenchmarkProbe(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What the server itself inherited, on kernels that do not close it for us, no engine does.
+func TestInitPassesNothingOn(t *testing.T) {
+	private := t.TempDir()
+	spec, err := wire.MemoryFile("spec", wire.EngineSpec{Argv: []string{"/bin/sh", "-c", "echo /proc/$$/fd/*"}, Dir: "/", Plain: true, PrivateDir: private})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spec.Close()
+	conn, peer, err := wire.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	defer peer.Close()
+	cmd := exec.Command(keeperPath)
+	cmd.Args[0] = "muster-init"
+	cmd.ExtraFiles = []*os.File{spec, peer, spec, spec, spec, spec}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range strings.Fields(string(out)) {
+		if n, _ := strconv.Atoi(filepath.Base(fd)); n > wire.InitSpecFD && n < wire.InitSpecFD+len(cmd.ExtraFiles) { // the first is the shell's own, to look
+			t.Errorf("the engine has %s", fd)
+		}
+	}
+	if len(out) == 0 {
+		t.Error("the engine has no descriptors at all")
 	}
 }
