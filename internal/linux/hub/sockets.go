@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -181,12 +182,18 @@ func saysSession(pid, owner int, session string) bool {
 	return err == nil && slices.Contains(strings.Split(string(env), "\x00"), "CDSW_ENGINE_ID="+session)
 }
 
+// commandOf is a process's name for people. Whose it is may have put there what would steer their terminal.
 func commandOf(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(b))
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(string(b)))
 }
 
 // targets are the addresses at which a connection meets a socket of ours, the best one first. A socket that is bound to
