@@ -5,10 +5,16 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"muster/engine"
 	"muster/internal/driver"
+	"muster/internal/linux/cgroup"
+	"muster/internal/linux/pidfd"
 )
 
 // The init of an adopted engine may have ended, and its number be another process's, before its network was opened: then nothing is
@@ -55,4 +61,36 @@ func TestAdoptedEngineWhoseNumberIsAnothers(t *testing.T) {
 		delete(s.engines, id)
 		s.mu.Unlock()
 	})
+}
+
+// Where no control group tells of an engine's processes, as on the rootless rung without delegation, its init's end is awaited before
+// what it used is removed.
+func TestSweepWithoutGroupsAwaitsTheEnd(t *testing.T) {
+	for name, tree := range map[string]*cgroup.Tree{"rootless": {}, "plain": nil} {
+		t.Run(name, func(t *testing.T) {
+			hold, end, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer end.Close()
+			cmd := exec.Command("cat")
+			cmd.Stdin = hold
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			hold.Close()
+			defer cmd.Wait()
+			fd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			s := &session{driver: &Driver{config: Config{Dir: t.TempDir()}, tree: tree}, spec: driver.SessionSpec{ID: engine.NewID()}}
+			time.AfterFunc(200*time.Millisecond, func() { end.Close() })
+			s.sweep(engine.NewID(), member{pid: cmd.Process.Pid})
+			if !pidfd.Ended(fd, 0) {
+				t.Error("the init has not ended")
+			}
+		})
+	}
 }

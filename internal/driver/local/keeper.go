@@ -15,7 +15,6 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
-	"muster/internal/linux/cgroup"
 	"muster/internal/linux/pidfd"
 )
 
@@ -231,14 +230,13 @@ const initEndsIn = 2 * time.Second
 
 // sweep removes what a killed keeper left of an engine, when its processes have ended.
 func (s *session) sweep(id engine.ID, m member) {
-	var group *cgroup.Group
 	if s.driver.tree != nil {
-		group, _ = s.driver.tree.Open(groupName(s.spec.ID, id)) // an error: there is none
+		if group, err := s.driver.tree.Open(groupName(s.spec.ID, id)); err == nil {
+			endGroup(group, initEndsIn)
+			group.Remove()
+		}
 	}
-	if group != nil {
-		endGroup(group, initEndsIn)
-		group.Remove()
-	} else if m.pid > 0 {
+	if m.pid > 0 { // where there are no control groups
 		awaitEnd(m.pid, initEndsIn)
 	}
 	removePlainTmp(id)
