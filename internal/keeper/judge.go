@@ -30,7 +30,8 @@ func (e *engine) evidence(h heard) evidence {
 		if s, err := e.group.Stats(); err == nil {
 			v.peak, v.nanos, v.kills = s.MemoryPeakBytes, s.CPUNanos, s.OOMKills
 		}
-	} else {
+	}
+	if e.group == nil || !e.group.CountsOOMKills() {
 		v.lacks = oom.Kills() - e.lacked
 	}
 	if e.memory != nil {

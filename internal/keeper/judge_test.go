@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
+	"muster/internal/linux/oom"
 )
 
 func TestJudge(t *testing.T) {
@@ -57,6 +59,17 @@ func TestJudge(t *testing.T) {
 		}
 		if c.evidence.asked != nil && x.By != c.evidence.asked.By && x.Reason != "launch failed" {
 			t.Errorf("%s: by %q", c.name, x.By)
+		}
+	}
+}
+
+// Where control groups count no kills for want of memory, those of the machine are evidence: on the rootless rung without delegation a
+// group is there, in no hierarchy.
+func TestKillsWhereNobodyCountsTheEngines(t *testing.T) {
+	for name, group := range map[string]*cgroup.Group{"no group": nil, "a group in no hierarchy": cgroup.Open(cgroup.Paths{}), "a group without memory": cgroup.Open(cgroup.Paths{V2: t.TempDir()})} {
+		e := &engine{group: group, lacked: oom.Kills() - 3}
+		if v := e.evidence(heard{}); v.lacks < 3 {
+			t.Errorf("%s: %d kills", name, v.lacks)
 		}
 	}
 }

@@ -46,6 +46,12 @@ func (g *Group) Stats() (Stats, error) {
 	return s, nil
 }
 
+// CountsOOMKills reports whether Stats can tell of such kills: there must be a memory controller.
+func (g *Group) CountsOOMKills() bool {
+	_, err := g.oomKills()
+	return err == nil
+}
+
 // oomKills reads how many processes of the group were killed for its memory limit.
 func (g *Group) oomKills() (int64, error) {
 	path, _, ok := g.file(Memory, "memory.oom_control", "memory.events")
