@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -212,7 +214,7 @@ func (d *Driver) take(ctx context.Context, id engine.ID) (*wire.Conn, wire.Keepe
 		if err := ctx.Err(); err != nil {
 			return nil, wire.KeeperConfig{}, err
 		}
-		return nil, wire.KeeperConfig{}, engine.Errorf(engine.NotFound, "session %s has no keeper any more: %v", id, err)
+		return nil, wire.KeeperConfig{}, unreached(id, err)
 	}
 	first, _, err := dial(d.sessionDir(id))
 	if err != nil {
@@ -244,6 +246,17 @@ func errJustEnded(id engine.ID) error {
 	return engine.Errorf(engine.NotFound, "session %s has just ended", id)
 }
 
+// unreached tells a keeper that is not there any more, whose session is lost, from one that this process cannot reach, for want of
+// descriptors or memory.
+func unreached(id engine.ID, err error) error {
+	for _, gone := range []error{fs.ErrNotExist, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF} {
+		if errors.Is(err, gone) {
+			return engine.Errorf(engine.NotFound, "session %s has no keeper any more: %v", id, err)
+		}
+	}
+	return engine.Errorf(engine.Unavailable, "the keeper of session %s cannot be reached: %v", id, err)
+}
+
 // settle frees the addresses of engines that were being made when the process before this one was killed.
 func (s *session) settle() {
 	if s.hub == nil {
@@ -266,14 +279,20 @@ func (s *session) settle() {
 func (s *session) adoptHub(ctx context.Context, config wire.KeeperConfig) (told []wire.Event, err error) {
 	defer context.AfterFunc(ctx, func() { s.conn.Close() })()
 	s.seq++
+	failed := func(err error) error {
+		if ctx.Err() != nil { // which closed the connection
+			return ctx.Err()
+		}
+		return unreached(s.spec.ID, err)
+	}
 	if err := s.conn.Send(wire.Request{Seq: s.seq, Op: wire.OpHub}); err != nil {
-		return nil, errJustEnded(s.spec.ID)
+		return nil, failed(err)
 	}
 	for {
 		var e wire.Event
 		files, err := s.conn.Receive(&e)
 		if err != nil {
-			return nil, engine.Errorf(engine.NotFound, "session %s has just ended: %v", s.spec.ID, errors.Join(err, ctx.Err()))
+			return nil, failed(err)
 		}
 		if e.Seq != s.seq {
 			told = append(told, e)
@@ -289,7 +308,8 @@ func (s *session) adoptHub(ctx context.Context, config wire.KeeperConfig) (told 
 		}
 		if s.hub, err = hub.Open(files[0], prefix); err != nil {
 			files[0].Close()
-			return nil, fmt.Errorf("adopt the session's network: %w", err)
+			// Whatever it is, it is not that the session is not there.
+			return nil, engine.Errorf(engine.Unavailable, "adopt the network of session %s: %v", s.spec.ID, err)
 		}
 		return told, s.serveHub()
 	}
