@@ -258,6 +258,7 @@ func recoverInside(w *world) {
 	m.Stdin = true
 	p.start(m)
 	p.awaitText(m.ID, "got from inside\n")
+	p.await("its start", func(o driver.Observation) bool { return o.Kind == driver.Started && o.Engine == m.ID }) // which output may overtake
 	h := p.s.Handle()
 	w.d = w.f.Restart(w.t, w.d)
 	var err error
