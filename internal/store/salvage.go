@@ -20,21 +20,32 @@ type Salvaged struct {
 	Aside string         // where the damaged file is now; "" if nothing was damaged
 }
 
-// salvaged are the tables in the order in which they can be filled again.
-var salvaged = []string{"sessions", "batches", "ends"}
+// salvaged are the tables in the order in which they can be filled again, with the orders in which they are read: from both ends
+// damage hides only what it has hit.
+var salvaged = []struct {
+	table string
+	from  []string   // columns by their numbers: names may be damaged
+	kind  func() any // what its records are
+}{
+	{"sessions", []string{"1", "1 DESC"}, func() any { return new(Session) }},
+	{"batches", []string{"1, 2", "1 DESC, 2 DESC"}, func() any { return new(Batch) }},
+	{"ends", []string{"1, 2", "1 DESC, 2 DESC"}, func() any { return new(End) }},
+}
+
+const freshSuffix = ".salvage"
 
 // Salvage makes a new database of what can be read of a damaged one, which it sets aside under another name, with the files
 // beside it. One that is whole is left as it is. Nobody may have it open.
 func Salvage(dir string) (Salvaged, error) {
 	path := filepath.Join(dir, FileName)
 	s, err := Open(dir)
-	switch {
-	case err == nil:
-		return Salvaged{}, s.Close()
-	case !damaged(err):
+	if err == nil {
+		err = errors.Join(s.readAll(), s.Close())
+	}
+	if err == nil || !damaged(err) {
 		return Salvaged{}, err
 	}
-	fresh := path + ".salvage"
+	fresh := path + freshSuffix
 	if err := remove(fresh); err != nil {
 		return Salvaged{}, err
 	}
@@ -49,6 +60,37 @@ func Salvage(dir string) (Salvaged, error) {
 		}
 	}
 	return found, os.Rename(fresh, path)
+}
+
+// finishSalvage takes what a Salvage has kept that was killed when the damaged file was aside: else the records would be empty.
+func finishSalvage(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Lstat(path + freshSuffix); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := os.Remove(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the damaged file
+		return err
+	}
+	return os.Rename(path+freshSuffix, path)
+}
+
+// readAll finds records that are none although the file is whole.
+func (s *Store) readAll() error {
+	all, err := s.Sessions()
+	if _, tokens := s.Tokens(); err != nil || tokens != nil {
+		return errors.Join(err, tokens)
+	}
+	for _, k := range all {
+		if _, err := s.Batches(k.ID); err != nil {
+			return err
+		}
+		if _, err := s.Ends(k.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func remove(path string) error {
@@ -78,8 +120,15 @@ func (f *Salvaged) copy(from, to string) error {
 		return errors.Join(err, out.Close())
 	}
 	in.SetMaxOpenConns(1)
-	for _, table := range salvaged {
-		if err = f.copyTable(in, s, table); err != nil {
+	for _, t := range salvaged {
+		for _, from := range t.from {
+			whole := false
+			if whole, err = f.copyTable(in, s, t.table, from, t.kind); err != nil || whole {
+				break
+			}
+			f.Lost = true
+		}
+		if err != nil {
 			break
 		}
 	}
@@ -87,18 +136,16 @@ func (f *Salvaged) copy(from, to string) error {
 	return errors.Join(err, s.Close())
 }
 
-// copyTable stops without an error where reading does: the rest is lost. Rows whose session is lost are not taken.
-func (f *Salvaged) copyTable(in *sql.DB, s *Store, table string) error {
-	rows, err := in.Query("SELECT * FROM " + table)
+// copyTable stops without an error where reading does, and is whole if that was the end. Rows whose session is lost are not taken.
+func (f *Salvaged) copyTable(in *sql.DB, s *Store, table, from string, kind func() any) (whole bool, err error) {
+	rows, err := in.Query("SELECT * FROM " + table + " ORDER BY " + from)
 	if err != nil {
-		f.Lost = true
-		return nil
+		return false, nil
 	}
 	defer rows.Close()
 	columns, err := rows.Columns()
 	if err != nil {
-		f.Lost = true
-		return nil
+		return false, nil
 	}
 	values, into := make([]any, len(columns)), make([]any, len(columns))
 	for i := range values {
@@ -107,21 +154,47 @@ func (f *Salvaged) copyTable(in *sql.DB, s *Store, table string) error {
 	insert := "INSERT OR IGNORE INTO " + table + " VALUES (?" + strings.Repeat(", ?", len(columns)-1) + ")"
 	for rows.Next() {
 		if rows.Scan(into...) != nil {
-			f.Lost = true
-			return nil
+			return false, nil
 		}
-		_, err := s.db.Exec(insert, values...)
+		if !isRecord(columns, values, kind()) {
+			f.Lost = true
+			continue
+		}
+		done, err := s.db.Exec(insert, values...)
 		switch {
 		case err == nil:
-			f.Kept[table]++
+			n, _ := done.RowsAffected() // 0: it was there
+			f.Kept[table] += int(n)
 		case codeOf(err) == sqlite3.SQLITE_CONSTRAINT:
 			f.Lost = true
+		case codeOf(err) == sqlite3.SQLITE_ERROR: // the table's own description is damaged
+			return false, nil
 		default:
-			return err
+			return false, err
 		}
 	}
-	f.Lost = f.Lost || rows.Err() != nil
-	return nil
+	return rows.Err() == nil, nil
+}
+
+// isRecord reports whether a row can be read again as what was written.
+func isRecord(columns []string, values []any, record any) bool {
+	for i, c := range columns {
+		ok := true
+		switch v := values[i].(type) {
+		case string:
+			ok = c != "created" && c != "ended" && c != "number" && (c != "record" || decode([]byte(v), record) == nil)
+		case []byte:
+			ok = c == "secret" || c == "record" && decode(v, record) == nil
+		case int64:
+			ok = c == "created" || c == "number" || c == "ended" && v&^1 == 0
+		default:
+			ok = v == nil && c == "secret"
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func (f Salvaged) String() string {

@@ -51,7 +51,7 @@ type Store struct {
 // if it is damaged or of a later release.
 func Open(dir string) (*Store, error) {
 	path := filepath.Join(dir, FileName)
-	if err := touch(path); err != nil {
+	if err := errors.Join(finishSalvage(path), touch(path)); err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the records in %s cannot be written: %w", path, err)
 	}
 	db, err := connect(path)
@@ -118,7 +118,10 @@ func (s *Store) prepare() error {
 
 // checkColumns finds damage in the names of tables and columns, of which SQLite's own check knows nothing.
 func (s *Store) checkColumns() error {
-	for _, from := range []string{"id, created, record, ended, secret FROM sessions", "session, number, record, secret FROM batches", "session, engine, record FROM ends"} {
+	for _, from := range []string{
+		"id, created, record, ended, secret FROM sessions", "session, number, record, secret FROM batches", "session, engine, record FROM ends",
+		"id, hash, name, user, uid, created, expires, used FROM tokens",
+	} {
 		rows, err := s.db.Query("SELECT " + from + " LIMIT 0")
 		if err == nil {
 			err = rows.Close()
@@ -276,8 +279,14 @@ func (s *Store) each(what string, query string, args []any, do func(scan func(..
 		return s.unread(what, err)
 	}
 	defer rows.Close()
+	scan := func(into ...any) error {
+		if err := rows.Scan(into...); err != nil {
+			return &damagedError{"a record is not what was written: " + err.Error()}
+		}
+		return nil
+	}
 	for rows.Next() {
-		if err := do(rows.Scan); err != nil {
+		if err := do(scan); err != nil {
 			return s.unread(what, err)
 		}
 	}

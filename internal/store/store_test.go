@@ -188,6 +188,102 @@ func TestWhatIsNoDatabaseIsRefused(t *testing.T) {
 	open(t, dir)
 }
 
+// What is no record although the file is whole: whoever reads it is told of Salvage, which is the way out of it.
+func TestSalvageOfRecordsThatAreNone(t *testing.T) {
+	for _, change := range []string{
+		"UPDATE sessions SET record = 'x' WHERE id = ?", "UPDATE batches SET record = '{' WHERE session = ?", "UPDATE ends SET record = x'00' WHERE session = ?",
+		"UPDATE sessions SET ended = 'no' WHERE id = ?", "UPDATE tokens SET hash = x'00' WHERE ? != ''", "ALTER TABLE tokens RENAME COLUMN hash TO hasi",
+	} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		ids := fill(t, s, 2)
+		if err := s.AddToken(Token{ID: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		args := []any{ids[0]}
+		if _, err := s.db.Exec(change, args[:strings.Count(change, "?")]...); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		s, err := Open(dir)
+		if err == nil {
+			err = errors.Join(s.readAll(), s.Close())
+		}
+		if !strings.Contains(engine.HintOf(err), "--salvage") {
+			t.Errorf("%s: %v (%s)", change, err, engine.HintOf(err))
+		}
+		found, err := Salvage(dir)
+		if err != nil || found.Aside == "" {
+			t.Errorf("%s: %v, %v", change, found, err)
+		}
+		s = open(t, dir)
+		if err := s.readAll(); err != nil {
+			t.Errorf("%s, salvaged: %v", change, err)
+		}
+		if all, err := s.Sessions(); err != nil || len(all) == 0 || all[len(all)-1].ID != ids[1] {
+			t.Errorf("%s, salvaged: %v, %v", change, all, err)
+		}
+	}
+}
+
+// Damage hides no more than it has hit: sessions whose records are lost are ended by the next server, also those that live.
+func TestSalvageReadsFromBothEnds(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	fill(t, s, 300)
+	s.Close()
+	path := filepath.Join(dir, FileName)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	salvaged := 0
+	for at := 2 * page; at < len(good); at += page {
+		bad := bytes.Clone(good)
+		copy(bad[at:at+page], bytes.Repeat([]byte{0xa5}, page))
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		found, err := Salvage(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := good[at] == 10 // of an index, which these tables are; another page leads to many of them
+		if found.Aside != "" && leaf {
+			salvaged++
+			if n := found.Kept["sessions"]; n < 270 {
+				t.Errorf("of 300 sessions %d are kept after damage to page %d", n, at/page)
+			}
+		}
+	}
+	if salvaged < 10 {
+		t.Errorf("damage to %d pages was recognised", salvaged)
+	}
+}
+
+// A salvage that is killed between its last steps leaves no empty records.
+func TestSalvageIsFinished(t *testing.T) {
+	for _, steps := range []int{1, 2} { // of setting aside
+		dir := t.TempDir()
+		s := open(t, dir)
+		fill(t, s, 3)
+		s.Close()
+		path := filepath.Join(dir, FileName)
+		if err := os.Rename(path, path+freshSuffix); err != nil { // as it is then
+			t.Fatal(err)
+		}
+		if steps == 1 {
+			if err := os.WriteFile(path+"-wal", []byte("of the damaged file"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if all, err := open(t, dir).Sessions(); err != nil || len(all) != 3 {
+			t.Errorf("%d: %v, %v", steps, all, err)
+		}
+	}
+}
+
 func TestSalvageLeavesWhatIsWhole(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
