@@ -195,6 +195,8 @@ func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
 
 // enter records a launch and then makes it known, all of it or nothing.
 func (s *session) enter(b *batch, ws []*worker) error {
+	s.recording.Lock() // a stop is answered when its end is recorded, and then no attempt that it came before may be on record
+	defer s.recording.Unlock()
 	failpoint.Here("launch: before record")
 	drop, err := s.recordBatch(b, ws)
 	if err != nil {

@@ -46,7 +46,7 @@ type session struct {
 	lease       *lease        // nil: its own engine's life, or a process's, is all that holds it
 	serving     sync.WaitGroup
 	seal        []byte     // the key for what is recorded of it
-	recording   sync.Mutex // held while ends are recorded; taken before mu
+	recording   sync.Mutex // held while launches and ends are recorded; taken before mu
 	endRecorded bool       // guarded by recording
 	// ----
 	mu         sync.Mutex
@@ -63,6 +63,7 @@ type session struct {
 	adopting   bool                 // it is not known yet which workers the driver has
 	unrecorded []*worker            // their ends are to be recorded
 	batches    int                  // launched
+	taking     chan struct{}        // closed when the driver has answered the last start
 	ending     bool                 // nothing is launched any more
 	ended      bool
 	origin     *origin // nil when it has ended
@@ -175,10 +176,14 @@ func (s *session) startPending() {
 	} else {
 		s.wakeLocked()
 	}
-	s.mu.Unlock()
 	if len(batch) == 0 || from == nil { // without origin the session has ended, and all are final
+		s.mu.Unlock()
 		return
 	}
+	taken := make(chan struct{})
+	s.taking = taken
+	s.mu.Unlock()
+	defer close(taken)
 	specs := make([]driver.Spec, len(batch))
 	for i, w := range batch {
 		specs[i] = s.spec(w, works[i], from)

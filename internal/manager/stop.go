@@ -28,8 +28,8 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 		return api.Stopped{}, err
 	}
 	reply := api.Stopped{Results: []api.StopResult{}}
-	var ask []*worker
-	var dropped []*worker
+	var ask, dropped, taken []*worker
+	var answered <-chan struct{}
 	s.change(func(fx *effects) {
 		for _, w := range s.stopTargetsLocked(req, &reply) {
 			switch s.stopLocked(w, by, fx) {
@@ -37,8 +37,11 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 				ask = append(ask, w)
 			case neverStarted:
 				dropped = append(dropped, w)
+			case justTaken:
+				taken = append(taken, w)
 			}
 		}
+		answered = s.taking
 	})
 	for _, w := range dropped {
 		s.place.Release(w.addr)
@@ -46,7 +49,29 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	// Else a later server might start them, or try them again. Where it fails, they are stopped all the same.
 	failpoint.Here("stop: before record")
 	s.m.problem("record what was stopped in session "+s.id.Short(), s.recordEnds())
-	return reply, wrap("stop workers", s.stopAll(ctx, ask, by))
+	return reply, wrap("stop workers", errors.Join(s.stopAll(ctx, ask, by), s.awaitTaken(ctx, taken, answered)))
+}
+
+// awaitTaken returns when the driver has workers that it was just taking, and session.started has asked it to stop them: a later
+// server would not know that somebody wanted that.
+func (s *session) awaitTaken(ctx context.Context, ws []*worker, answered <-chan struct{}) error {
+	if len(ws) == 0 {
+		return nil
+	}
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range ws {
+		if !w.accepted && !w.status.Final() {
+			return engine.Errorf(engine.Unavailable, "the server lets go of worker %s, which is just being started", w.id.Short()).
+				WithHint("ask the next server")
+		}
+	}
+	return nil
 }
 
 // stopTargetsLocked finds the workers and writes a result for each id.
@@ -83,6 +108,7 @@ const (
 	nothingToDo stopStep = iota
 	askDriver
 	neverStarted
+	justTaken
 )
 
 // stopLocked does what can be done of a stop without the driver.
@@ -99,7 +125,7 @@ func (s *session) stopLocked(w *worker, by string, fx *effects) stopStep {
 	case !w.accepted:
 		w.stopBy = by // the driver is just taking it: session.started goes on
 		w.becomeLocked(engine.Stopping, now)
-		return nothingToDo
+		return justTaken
 	}
 	w.becomeLocked(engine.Stopping, now)
 	return askDriver

@@ -71,6 +71,45 @@ func TestStopWhileItStarts(t *testing.T) {
 	})
 }
 
+// A stop that was answered holds, also of a worker that the driver was just taking when the server was killed.
+func TestStopWhileItStartsOutlivesTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLives(t, func(_ *manager.Config, f *fake.Options) {
+			f.Delay = func(step string, s driver.Spec) time.Duration {
+				if step == fake.StepAccept && s.Role == engine.RoleWorker {
+					return 10 * time.Second
+				}
+				return 0
+			}
+		})
+		id := l.session()
+		w := l.launch(id, worker(1, "hang"))[0]
+		synctest.Wait()
+		l.stop(id, w.ID)
+		l.restart()
+		if a := l.awaitEnd(id, w.ID); len(a.Failures) != 1 || a.Failures[0].Status != "stopped" || a.Failures[0].Evidence.By != "session" {
+			t.Errorf("%+v", a)
+		}
+		// A server that lets go of it meanwhile has not stopped it, and says so.
+		w = l.launch(id, worker(1, "hang"))[0]
+		synctest.Wait()
+		stopped := make(chan error)
+		go func() {
+			_, err := l.Stop(t.Context(), id, api.Stop{IDs: []string{w.ID}}, "session")
+			stopped <- err
+		}()
+		synctest.Wait()
+		if err := l.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-stopped; engine.KindOf(err) != engine.Unavailable {
+			t.Errorf("answered: %v", err)
+		}
+		l.restart()
+		l.awaitRunning(id, w.ID)
+	})
+}
+
 // A worker whose reply is not written yet can be stopped, and never starts.
 func TestStopBeforeRelease(t *testing.T) {
 	b := newBench(t)
