@@ -38,6 +38,9 @@ func (l *lease) lost() <-chan time.Time {
 }
 
 func (l *lease) add(n int) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.holders += n; l.holders > 0 {
@@ -50,7 +53,7 @@ func (l *lease) add(n int) {
 // Hold keeps a session with the lease "connection" from ending until release is called.
 func (m *Manager) Hold(id engine.ID) (release func(), err error) {
 	s, err := m.session(id)
-	if err != nil || s.lease == nil {
+	if err != nil {
 		return func() {}, err
 	}
 	s.lease.add(1)

@@ -36,6 +36,7 @@ func (m *Manager) lose(s *session, k store.Known) (sentence string) {
 			exit := lost
 			switch e, known := ends[w.id]; {
 			case w.status.Final():
+				w.giveUpLocked()
 				continue
 			case known:
 				if exit = *e.Exit; e.Started != nil {
@@ -45,7 +46,6 @@ func (m *Manager) lose(s *session, k store.Known) (sentence string) {
 				exit = never
 			}
 			w.finishLocked(exit, exit.At)
-			w.giveUpLocked()
 		}
 		s.ended = true
 	})
@@ -84,6 +84,11 @@ func (s *session) readEnds() (ends map[engine.ID]ending, began map[engine.ID]boo
 			return len(look) > 0
 		})
 	}
-	s.m.problem("read the console of session "+s.id.Short(), err)
+	if err != nil {
+		s.m.problem("read the console of session "+s.id.Short(), err)
+		for id := range look { // of what cannot be looked up nobody may say that it never began
+			began[engine.ID(id)] = true
+		}
+	}
 	return ends, began
 }

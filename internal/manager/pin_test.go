@@ -28,3 +28,17 @@ func TestWholeCoresArePinnedInHardMode(t *testing.T) {
 		t.Errorf("the whole machine is pinned to %v", all.cores)
 	}
 }
+
+// What has given its room back already is counted no more: it may end just when it is taken up again.
+func TestWhatHasEndedIsNotCountedAgain(t *testing.T) {
+	r := newRoom(Capacity{MemoryBytes: 1e9, CPU: 4}, false)
+	s := &session{project: "/p"}
+	w := &worker{session: s, batch: &batch{memory: 1}}
+	w.ticket = ticket{want: amount{1, 0, 0}, worker: w}
+	s.main = &worker{session: s}
+	r.release([]*ticket{&w.ticket})
+	r.recount([]*ticket{&w.ticket})
+	if len(r.projects) != 0 {
+		t.Errorf("%+v", r.projects)
+	}
+}

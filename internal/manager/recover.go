@@ -43,6 +43,7 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 	if err != nil {
 		return found, err
 	}
+	m.room.adopt(true)
 	var waiting []*worker
 	for _, k := range known {
 		s, err := m.remember(k)
@@ -57,6 +58,7 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 		case err == nil:
 			found.Adopted++
 			found.Engines += s.living()
+			defer s.lease.add(-1)
 			waiting = append(waiting, s.waiting()...)
 		case engine.KindOf(err) == engine.NotFound:
 			if s, err = m.remember(k); err != nil { // anew: the driver may have told something of it before it ended
@@ -69,6 +71,7 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 			found.Stuck = append(found.Stuck, stuck(k, err))
 		}
 	}
+	m.room.adopt(false)
 	m.queue(waiting)
 	m.forgetOld()
 	m.tidyAll(nil)
@@ -124,7 +127,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 		if w := s.findLocked(id); w != nil {
 			w.starting, w.running, w.stopping = e.Starting, e.Running, e.Stopping
 			w.finishLocked(e.Exit, e.Finished)
-			w.retrying = e.Retrying && w.retriedAs == ""
+			w.retrying = e.Retrying && w.retriedAs == "" && !k.Ended
 		}
 	}
 	s.ending = k.Ended
@@ -189,6 +192,7 @@ func (m *Manager) adopt(ctx context.Context, s *session, k store.Known) error {
 	}
 	m.hold(s)
 	s.lease = newLease(k.Lease, m.cfg.LeaseGrace)
+	s.lease.add(1) // its creator's time to come back begins when there is somebody to come back to
 	if err := m.enter(s); err != nil {
 		return err
 	}
@@ -399,6 +403,7 @@ func (m *Manager) queue(ws []*worker) {
 		switch w.released = true; {
 		case w.status.Final():
 		case w.paused && w.notBefore.After(m.now()):
+			w.notBefore = m.now().Add(min(w.notBefore.Sub(m.now()), pauseBefore(w.attempt))) // the clock may have been set back
 			later = append(later, &w.ticket)
 			w.session.pauseLocked(w)
 			w.session.wakeLocked()

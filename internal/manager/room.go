@@ -85,6 +85,7 @@ type room struct {
 	news     chan struct{}      // closed at the next change; nil: nobody looks
 	projects map[string]holding // by their folders
 	shares   map[string]*share  // of users, by name
+	adopting bool               // nobody is admitted: what sessions hold is not known of all yet
 }
 
 func newRoom(c Capacity, hard bool) *room {
@@ -154,6 +155,9 @@ func (r *room) release(ts []*ticket) (admitted []*ticket) {
 
 // serveLocked admits from the head of the queue while there is room, and tells those who look that something changed.
 func (r *room) serveLocked() (admitted []*ticket) {
+	if r.adopting {
+		return nil
+	}
 	var kept map[*share]bool // somebody who came earlier waits for these
 	for e := r.queue.Front(); e != nil; {
 		t, this := e.Value.(*ticket), e
@@ -189,6 +193,13 @@ func (r *room) serveLocked() (admitted []*ticket) {
 	return admitted
 }
 
+// adopt begins or ends the time in which sessions are adopted; who waits then is served by the next change.
+func (r *room) adopt(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.adopting = on
+}
+
 // hold gives tickets the room that their engines have already, from an earlier process: whether it is there or not.
 func (r *room) hold(ts []*ticket) {
 	r.mu.Lock()
@@ -219,7 +230,9 @@ func (r *room) recount(ts []*ticket) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range ts {
-		r.countLocked(t)
+		if t.state == ticketNew { // the engine has not ended meanwhile
+			r.countLocked(t)
+		}
 	}
 }
 
