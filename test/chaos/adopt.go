@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -181,15 +182,18 @@ func (c *chaos) endMany(session string, done chan struct{}) {
 	case <-time.After(4 * deadline):
 		c.violate("the session did not end within %v", 4*deadline)
 	}
-	logs, err := readSession(filepath.Join(c.state, "sessions", session, "console"), false, io.Discard)
+	dir := filepath.Join(c.state, "sessions", session, "console")
+	logs, err := readSession(dir, false, io.Discard)
 	if err != nil {
 		c.violate("%v", err)
 	}
+	chatty := 0
 	for id, l := range logs {
 		n := c.notesOf(id)
 		if n.starts == 0 {
 			continue // a shell, or the session
 		}
+		chatty++
 		c.lines += l.out.lines + l.errs.lines
 		if err := l.out.end(n.out, false); err != nil {
 			c.violate("engine %s: %v", id, err)
@@ -198,4 +202,28 @@ func (c *chaos) endMany(session string, done chan struct{}) {
 			c.violate("engine %s, stderr: %v", id, err)
 		}
 	}
+	if quiet := quietOnes(dir); chatty != c.o.workers/10 || quiet != c.o.workers-chatty {
+		c.violate("of %d workers %d have printed lines, and %d all numbers to 100", c.o.workers, chatty, quiet)
+	}
+}
+
+// quietOnes counts the engines that have printed what the shells are to, and nothing else.
+func quietOnes(dir string) (n int) {
+	var want []byte
+	for i := range 100 {
+		want = fmt.Appendln(want, i+1)
+	}
+	printed := map[string][]byte{}
+	readConsole(dir, false, func(r record) error { // whose error readSession has told
+		if r.stream == "stdout" && len(printed[r.engine]) <= len(want) {
+			printed[r.engine] = append(printed[r.engine], r.payload...)
+		}
+		return nil
+	})
+	for _, text := range printed {
+		if bytes.Equal(text, want) {
+			n++
+		}
+	}
+	return n
 }

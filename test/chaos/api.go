@@ -83,14 +83,9 @@ func (a *api) get(path string, into any) error {
 // engineInfo is what the API tells of an engine, as far as it is checked.
 type engineInfo struct {
 	ID       string `json:"id"`
-	Name     string `json:"name"`
 	Status   string `json:"status"`
 	ExitCode *int   `json:"exit_code"`
 	Reason   string `json:"reason"`
-	MasterID string `json:"master_id"`
-	K8s      struct {
-		Message *string `json:"message"`
-	} `json:"k8s"`
 }
 
 func (e engineInfo) code() int {
@@ -102,7 +97,6 @@ func (e engineInfo) code() int {
 
 type sessionInfo struct {
 	ID     string     `json:"id"`
-	Kind   string     `json:"kind"`
 	Ended  bool       `json:"ended"`
 	Engine engineInfo `json:"engine"`
 }

@@ -34,6 +34,10 @@ type engineLog struct {
 	began     bool
 }
 
+func newEngineLog(engine, own string) *engineLog {
+	return &engineLog{out: counter{name: engine, stream: "o"}, errs: counter{name: engine, stream: "e", client: engine == own}}
+}
+
 // readSession reads a session's console, and writes it in the form of a follower's tape if there is somewhere to.
 // The session's own engine is the one that has its id.
 func readSession(dir string, torn bool, tape io.Writer) (map[string]*engineLog, error) {
@@ -42,7 +46,7 @@ func readSession(dir string, torn bool, tape io.Writer) (map[string]*engineLog, 
 	err := readConsole(dir, torn, func(r record) error {
 		l := logs[r.engine]
 		if l == nil {
-			l = &engineLog{out: counter{name: r.engine, stream: "o"}, errs: counter{name: r.engine, stream: "e", client: r.engine == own}}
+			l = newEngineLog(r.engine, own)
 			logs[r.engine] = l
 		}
 		switch r.stream {

@@ -52,8 +52,9 @@ type chaos struct {
 
 	interrupted context.Context
 	ownNetwork  string
-	networks    map[string]bool // network namespaces of this run
-	engines     map[string]bool // all ids that the server knows
+	networks    map[string]bool     // network namespaces of this run
+	engines     map[string]bool     // all ids that the server knows
+	workersOf   map[string][]string // those of sessions' workers
 
 	lines, shown, launches, refused, resumed int
 	ends                                     map[string]int // by reason

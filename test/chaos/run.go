@@ -25,7 +25,7 @@ func run(o options) (report, error) {
 	if err != nil {
 		return report{}, err
 	}
-	c := &chaos{world: w, ownNetwork: network, networks: map[string]bool{}, engines: map[string]bool{}, ends: map[string]int{}}
+	c := &chaos{world: w, ownNetwork: network, networks: map[string]bool{}, engines: map[string]bool{}, workersOf: map[string][]string{}, ends: map[string]int{}}
 	w.say("seed %d: %d workers, %d faults in %v; files in %s", o.seed, o.workers, o.faults, o.length, w.root)
 	if c.proxy, err = w.newProxy(); err != nil {
 		return report{}, err
@@ -132,6 +132,9 @@ func (c *chaos) told() map[string]ending {
 		workers, err := c.operator.api.workers(s.ID)
 		if err != nil {
 			c.violate("workers of session %s: %v", s.ID, err)
+		}
+		for _, e := range workers {
+			c.workersOf[s.ID] = append(c.workersOf[s.ID], e.ID)
 		}
 		for _, e := range append(workers, s.Engine) {
 			ends[e.ID] = ending{Reason: e.Reason, Code: e.code()}

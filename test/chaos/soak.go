@@ -133,13 +133,13 @@ func (c *chaos) sample(at time.Duration) sample {
 	if info, err := os.Stat(filepath.Join(c.project, "rounds")); err == nil {
 		s.launches += 2 * int(info.Size())
 	}
-	keeper := 0
+	var keeper proc
 	for _, p := range c.processes() {
-		if p.keeper && (keeper == 0 || p.pid < keeper) { // the oldest is the one that stays
-			keeper = p.pid
+		if p.keeper && (keeper.pid == 0 || p.start < keeper.start) { // the oldest is the one that stays
+			keeper = p
 		}
 	}
-	for name, pid := range map[string]int{"server": c.operator.pid(), "keeper": keeper} {
+	for name, pid := range map[string]int{"server": c.operator.pid(), "keeper": keeper.pid} {
 		s.values[name+" memory"] = statusOf(pid, "VmRSS") / 1e3
 		s.values[name+" threads"] = statusOf(pid, "Threads")
 		fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -191,6 +192,73 @@ func TestCheckerFindsWrongEnds(t *testing.T) {
 	}
 }
 
+// Of a session that came to its own end all is there: what every worker printed, that nobody launched more of them, and what was shown.
+func TestCheckerFindsWhatIsMissing(t *testing.T) {
+	l := line(eid, "o", 0) + line(eid, "o", 1)
+	whole := []record{event(`{"type":"engine"}`), out(l), event(`{"type":"exit","reason":"exit code","code":3}`)}
+	for what, c := range map[string]struct {
+		records []record
+		shown   string
+		told    []string
+		want    string
+	}{
+		"nothing":               {whole, l, []string{eid}, ""},
+		"all that it printed":   {nil, "", []string{eid}, "the last ones are missing"},
+		"the end of its log":    {whole[:2], l, []string{eid}, "does not say how it ended"},
+		"a line that was shown": {whole, line(eid, "o", 0), []string{eid}, "showed 1 lines"},
+		"who launched it":       {whole, l, []string{eid, "w234567890123456"}, "nobody launched it"},
+	} {
+		w := &world{root: t.TempDir(), o: options{log: io.Discard}}
+		w.state, w.project, w.tape = filepath.Join(w.root, "state"), filepath.Join(w.root, "project"), filepath.Join(w.root, "tape")
+		console := filepath.Join(w.state, "sessions", sid, "console")
+		files := map[string]string{
+			filepath.Join(w.project, "said", "s"):  `{"what": "launched", "plan": "p", "n": 1, "ids": ["` + eid + `"]}` + "\n",
+			filepath.Join(w.project, "notes", eid): "soox", filepath.Join(w.project, "notes", sid): "sx",
+			filepath.Join(w.tape, "s.out"): c.shown, filepath.Join(w.tape, "s.err"): "",
+		}
+		made := makeConsole(t, c.records...)
+		for _, name := range []string{eid + ".log", "order"} {
+			b, err := os.ReadFile(filepath.Join(made, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) > 0 || name == "order" {
+				files[filepath.Join(console, name)] = string(b)
+			}
+		}
+		for name, text := range files {
+			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		followed, err := os.Create(w.tapeOf(sid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readSession(console, false, followed); err != nil {
+			t.Fatal(err)
+		}
+		followed.Close()
+		x := &session{
+			name: "s", kind: kindRun, id: sid, plans: map[string]plan{"p": {Kind: "chatty", Code: 3}},
+			causes: map[string]cause{"": {fault: causeOwn}}, follow: &follower{done: make(chan struct{})},
+		}
+		close(x.follow.done)
+		ends := map[string]ending{eid: {Reason: "exit code", Code: 3}, sid: {Reason: "succeeded"}}
+		ch := &chaos{world: w, workersOf: map[string][]string{sid: c.told}, ends: map[string]int{}}
+		ch.verify(x, ends, ends)
+		got := strings.Join(slices.DeleteFunc(ch.violations, func(v string) bool {
+			return strings.Contains(v, sid+": its console does not say") // the session's own engine has no log here
+		}), "\n")
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("missing is %s: %q, want %q", what, got, c.want)
+		}
+	}
+}
+
 // A process that says of itself that it is an engine's, and whose session has no keeper, is found: in the run when it stays, and at
 // the end at once. So is what else may be left.
 func TestCheckerFindsWhatIsLeft(t *testing.T) {
@@ -278,7 +346,7 @@ func TestClientsLinesAreNone(t *testing.T) {
 
 func TestShownLines(t *testing.T) {
 	good := "[a-1 e2345] " + line(eid, "o", 0) + "muster: the server is back\n" + line(sid, "o", 0) + "[a-1 e2345] " + line(eid, "o", 1) + "~torn"
-	if n, err := readShown(strings.NewReader(good)); n != 3 || err != nil {
+	if n, err := readShown(strings.NewReader(good), map[string]int{}); n != 3 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	for what, bad := range map[string]string{
@@ -286,7 +354,7 @@ func TestShownLines(t *testing.T) {
 		"a line twice": line(eid, "o", 0) + line(eid, "o", 0),
 		"a byte less":  strings.Replace(line(eid, "o", 0), "x", "", 1),
 	} {
-		if _, err := readShown(strings.NewReader(bad)); err == nil {
+		if _, err := readShown(strings.NewReader(bad), map[string]int{}); err == nil {
 			t.Errorf("%s: nothing is said of it", what)
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -29,6 +31,16 @@ func (c *chaos) verify(x *session, api, records map[string]ending) {
 	}
 	c.resumed += x.follow.connections - 1
 	workers := c.launched(x)
+	for _, id := range c.workersOf[x.id] {
+		if _, known := workers[id]; !known && x.causes[""].fault == causeOwn { // its script has lived to tell of all
+			c.violate("session %s: the server tells of worker %s, and nobody launched it", x.name, id)
+		}
+	}
+	for _, id := range append(slices.Collect(maps.Keys(workers)), x.id) {
+		if logs[id] == nil { // what never began has printed nothing
+			logs[id] = newEngineLog(id, x.id)
+		}
+	}
 	for id, l := range logs {
 		if _, known := workers[id]; !known && id != x.id && l.began {
 			c.violate("session %s: engine %s is in its console, and nobody launched it", x.name, id)
@@ -41,7 +53,7 @@ func (c *chaos) verify(x *session, api, records map[string]ending) {
 	if x.kind != kindAttached {
 		c.verifyEnd(x, x.id, plan{Kind: "session", Code: x.code}, logs[x.id], api, records)
 	}
-	c.verifyShown(x)
+	c.verifyShown(x, logs)
 }
 
 func (c *chaos) readTo(dir string, torn bool, path string) (map[string]*engineLog, error) {
@@ -124,10 +136,10 @@ func (c *chaos) verifyEnd(x *session, id string, p plan, l *engineLog, api, reco
 	if r, ok := records[id]; !ok || !r.same(told) {
 		c.violate("session %s, engine %s: the records say %v (there: %v), the API says %v", x.name, id, r, ok, told)
 	}
-	if l != nil && l.exit != nil && !l.exit.same(told) {
+	if l.exit != nil && !l.exit.same(told) {
 		c.violate("session %s, engine %s: the console says %v, the API says %v", x.name, id, *l.exit, told)
 	}
-	if l != nil && l.began && l.exit == nil && told.Reason != "keeper lost" && !c.wasFull(records[id].At) {
+	if (l.began || n.starts > 0) && l.exit == nil && told.Reason != "keeper lost" && !c.wasFull(records[id].At) {
 		c.violate("session %s, engine %s: its console does not say how it ended", x.name, id)
 	}
 	c.ends[told.Reason]++
@@ -139,26 +151,37 @@ func (c *chaos) lostInFull(told ending, at time.Time) bool {
 	return (told.Reason == "keeper lost" || told.Reason == "launch failed") && c.wasFull(at)
 }
 
-// verifyShown checks what the command, or the process, showed of the session: each line of an engine once and in its order.
-func (c *chaos) verifyShown(x *session) {
+// verifyShown checks what the command, or the process, showed of the session: each line of an engine once and in its order, and all
+// of them where a command came to its own end.
+func (c *chaos) verifyShown(x *session, logs map[string]*engineLog) {
+	next := map[string]int{}
 	for _, name := range []string{".out", ".err"} {
 		f, err := os.Open(filepath.Join(c.tape, x.name+name))
 		if err != nil {
 			c.violate("%v", err)
 			return
 		}
-		shown, err := readShown(f)
+		shown, err := readShown(f, next)
 		f.Close()
 		if err != nil {
 			c.violate("what session %s (%s, %s) showed on its %s: %v", x.name, x.kind, x.causes[""].fault, name[1:], err)
 		}
 		c.shown += shown
 	}
+	if x.kind == kindAttached || x.causes[""].fault != causeOwn {
+		return
+	}
+	for id, l := range logs {
+		for stream, lines := range map[string]int{"o": l.out.lines, "e": l.errs.lines} {
+			if n := next[id+stream]; n != lines {
+				c.violate("session %s (%s) showed %d lines of engine %s, stream %s, of which %d are in its log", x.name, x.kind, n, id, stream, lines)
+			}
+		}
+	}
 }
 
-// readShown looks for lines of ours in what people see, which stand behind labels.
-func readShown(in io.Reader) (lines int, err error) {
-	next := map[string]int{}
+// readShown looks for lines of ours in what people see, which stand behind labels. next are the numbers of those to come.
+func readShown(in io.Reader, next map[string]int) (lines int, err error) {
 	r := bufio.NewReader(in)
 	for {
 		text, readErr := r.ReadBytes('\n')
