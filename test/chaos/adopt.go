@@ -17,13 +17,11 @@ const rounds = 5
 // adopt measures how long a server takes to adopt very many workers of one that was killed, and makes sure that nothing of their
 // output has changed by it.
 func adopt(o options) (report, error) {
-	w, err := newWorld(o)
+	c, err := newChaos(o)
 	if err != nil {
 		return report{}, err
 	}
-	c := &chaos{world: w, networks: map[string]bool{}, engines: map[string]bool{}, ends: map[string]int{}}
-	c.operator = &operator{w: w, api: w.api(w.socket())}
-	c.crew = &crew{w: w, operator: c.operator}
+	w := c.world
 	flags := []string{"--memory-capacity", fmt.Sprint(o.workers)} // room for all: what they are given, not what they use
 	if err := c.operator.up(flags...); err != nil {
 		return report{}, err
@@ -32,6 +30,7 @@ func adopt(o options) (report, error) {
 	if err != nil {
 		c.violate("%v", err)
 	} else {
+		c.noteNetworks(c.processes())
 		for range rounds {
 			c.adoptOnce(session, flags)
 		}

@@ -36,8 +36,8 @@ func (c *chaos) orphans(ps []proc, since map[string]time.Time, now time.Time) (t
 		if p.keeper {
 			keepers[p.session] = true
 		}
-		c.noteNetwork(p)
 	}
+	c.noteNetworks(ps)
 	for _, p := range ps {
 		over := c.crew.isOver(p.session)
 		if !over && (p.keeper || keepers[p.session]) {
@@ -70,14 +70,16 @@ func (c *crew) isOver(id string) bool {
 	return false
 }
 
-// noteNetwork remembers the network namespaces of this run: they must be gone with the sessions.
-func (c *chaos) noteNetwork(p proc) {
-	name := fmt.Sprintf("/proc/%d/ns/net", p.pid)
-	if p.keeper {
-		name = fmt.Sprintf("/proc/%d/fd/4", p.pid) // the hub's, where it has one
-	}
-	if at, err := os.Readlink(name); err == nil && strings.HasPrefix(at, "net:[") && at != c.ownNetwork {
-		c.networks[at] = true
+// noteNetworks remembers the network namespaces of this run: they must be gone with the sessions.
+func (c *chaos) noteNetworks(ps []proc) {
+	for _, p := range ps {
+		name := fmt.Sprintf("/proc/%d/ns/net", p.pid)
+		if p.keeper {
+			name = fmt.Sprintf("/proc/%d/fd/4", p.pid) // the hub's, where it has one
+		}
+		if at, err := os.Readlink(name); err == nil && strings.HasPrefix(at, "net:[") && at != c.ownNetwork {
+			c.networks[at] = true
+		}
 	}
 }
 

@@ -15,23 +15,35 @@ type report struct {
 	violations []string
 }
 
-// run makes a whole run and prints its table. An error says that it could not be made.
-func run(o options) (report, error) {
-	w, err := newWorld(o)
-	if err != nil {
-		return report{}, err
-	}
+// newChaos makes a world, and who breaks it.
+func newChaos(o options) (*chaos, error) {
 	network, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
+		return nil, err
+	}
+	w, err := newWorld(o)
+	if err != nil {
+		return nil, err
+	}
+	operator := &operator{w: w, api: w.api(w.socket())}
+	return &chaos{
+		world: w, operator: operator, crew: &crew{w: w, operator: operator},
+		ownNetwork: network, networks: map[string]bool{}, engines: map[string]bool{}, workersOf: map[string][]string{}, ends: map[string]int{},
+	}, nil
+}
+
+// run makes a whole run and prints its table. An error says that it could not be made.
+func run(o options) (report, error) {
+	c, err := newChaos(o)
+	if err != nil {
 		return report{}, err
 	}
-	c := &chaos{world: w, ownNetwork: network, networks: map[string]bool{}, engines: map[string]bool{}, workersOf: map[string][]string{}, ends: map[string]int{}}
+	w := c.world
 	w.say("seed %d: %d workers, %d faults in %v; files in %s", o.seed, o.workers, o.faults, o.length, w.root)
 	if c.proxy, err = w.newProxy(); err != nil {
 		return report{}, err
 	}
-	c.operator = &operator{w: w, api: w.api(w.socket())}
-	c.crew = &crew{w: w, operator: c.operator, proxy: c.proxy, slots: slots(o.seed, o.workers)}
+	c.crew.proxy, c.crew.slots = c.proxy, slots(o.seed, o.workers)
 	if err := c.operator.up(); err != nil {
 		return report{}, err
 	}

@@ -48,13 +48,11 @@ const logsLimit = 20
 // soak lets sessions begin and end, and workers in one that stays, and is red if anything grows that must not. Threads stand for
 // goroutines, which the program shows nobody: each that blocks in the kernel has one.
 func soak(o options) (report, error) {
-	w, err := newWorld(o)
+	c, err := newChaos(o)
 	if err != nil {
 		return report{}, err
 	}
-	c := &chaos{world: w, networks: map[string]bool{}, engines: map[string]bool{}}
-	c.operator = &operator{w: w, api: w.api(w.socket())}
-	c.crew = &crew{w: w, operator: c.operator}
+	w := c.world
 	settings := fmt.Sprintf("[logs]\nsize = %v\n", logsLimit/1000.0)
 	if err := os.WriteFile(filepath.Join(w.project, "muster.toml"), []byte(settings), 0o600); err != nil {
 		return report{}, err
@@ -134,7 +132,9 @@ func (c *chaos) sample(at time.Duration) sample {
 		s.launches += 2 * int(info.Size())
 	}
 	var keeper proc
-	for _, p := range c.processes() {
+	ps := c.processes()
+	c.noteNetworks(ps)
+	for _, p := range ps {
 		if p.keeper && (keeper.pid == 0 || p.start < keeper.start) { // the oldest is the one that stays
 			keeper = p
 		}
