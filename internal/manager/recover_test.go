@@ -568,3 +568,32 @@ func TestOldConsolesOfAllProjects(t *testing.T) {
 		t.Error("the console of a session that lives, or has just ended, is gone")
 	}
 }
+
+// blind finds no place, as when no descriptor is free to ask with.
+type blind struct{ driver.Driver }
+
+func (blind) List(context.Context) ([]driver.Handle, error) { return nil, nil }
+
+// What a session prints is not removed while it lives, whatever the driver finds at the moment.
+func TestConsolesOfLivingSessionsStay(t *testing.T) {
+	now := time.Now()
+	l := newLives(t, func(c *manager.Config, _ *fake.Options) {
+		c.Logs = project.Logs{Days: 1}
+		c.Now = func() time.Time { return now }
+	})
+	l.wrap = func(d driver.Driver) driver.Driver { return blind{d} }
+	lives := l.session()
+	now = now.Add(72 * time.Hour)
+	l.restart()
+	over := l.session()
+	if err := l.EndSession(t.Context(), over, "owner"); err != nil {
+		t.Fatal(err)
+	}
+	l.restart()
+	if _, err := os.Stat(filepath.Join(l.config.StateDir, "sessions", string(lives), "console")); err != nil {
+		t.Error(err)
+	}
+	if s, err := l.Session(lives); err != nil || s.Ended {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

@@ -146,8 +146,22 @@ func (m *Manager) endedOf(but engine.ID, fits func(mark string) bool) ([]log, er
 		return nil, err
 	}
 	return slices.DeleteFunc(logs, func(l log) bool {
-		return slices.ContainsFunc(handles, func(h driver.Handle) bool { return h.Session == l.id })
+		return m.lives(l.id) || slices.ContainsFunc(handles, func(h driver.Handle) bool { return h.Session == l.id })
 	}), nil
+}
+
+// lives reports whether a session is known to live: a driver that cannot ask at the moment does not list its place.
+func (m *Manager) lives(id engine.ID) bool {
+	s, err := m.session(id)
+	if err != nil {
+		return false
+	}
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
 }
 
 // tooMuch returns those logs that are older than the settings say, and the oldest ones that are over the size, of which the
