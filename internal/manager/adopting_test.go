@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -67,7 +68,7 @@ func TestLeasesBeginWhenAllIsAdopted(t *testing.T) {
 		l.wrap = func(d driver.Driver) driver.Driver {
 			return beforeRecover{d, func(id engine.ID) {
 				if id == slow {
-					time.Sleep(time.Minute)
+					time.Sleep(20 * time.Second)
 				}
 			}}
 		}
@@ -164,4 +165,44 @@ func TestLostSessionsWhoseConsoleCannotBeRead(t *testing.T) {
 	if got := l.engine(w.ID); got.Reason != string(engine.ReasonKeeperLost) {
 		t.Errorf("%+v", got)
 	}
+}
+
+// silent does not answer of one session, as a keeper that somebody has stopped.
+type silent struct {
+	driver.Driver
+	session engine.ID
+}
+
+func (d silent) Recover(ctx context.Context, spec driver.SessionSpec, h driver.Handle) (driver.Session, error) {
+	if h.Session == d.session {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return d.Driver.Recover(ctx, spec, h)
+}
+
+// A session whose keeper does not answer keeps no server from starting, and is the next one's to adopt.
+func TestSessionsThatDoNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLives(t)
+		mute := l.session()
+		w := l.launch(mute, worker(1, "hang"))[0]
+		l.awaitRunning(mute, w.ID)
+		time.Sleep(time.Second)
+		other := l.session()
+		l.wrap = func(d driver.Driver) driver.Driver { return silent{d, mute} }
+		if found := l.restart(); found.Adopted != 1 || len(found.Stuck) != 1 || !strings.Contains(found.Stuck[0], string(mute)) {
+			t.Errorf("%+v", found)
+		}
+		if s, err := l.Session(other); err != nil || s.Ended {
+			t.Errorf("%+v, %v", s, err)
+		}
+		l.wrap = nil
+		if found := l.restart(); found.Adopted != 2 {
+			t.Errorf("%+v", found)
+		}
+		if got := l.engine(w.ID); got.Status != "running" {
+			t.Errorf("%+v", got)
+		}
+	})
 }

@@ -54,7 +54,7 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 			m.settle(s)
 			continue
 		}
-		switch err := m.adopt(ctx, s, k); {
+		switch err := m.adoptInTime(ctx, s, k); {
 		case err == nil:
 			found.Adopted++
 			found.Engines += s.living()
@@ -174,6 +174,19 @@ func (m *Manager) settle(s *session) {
 	defer m.mu.Unlock()
 	m.sessions[s.id] = s
 	m.order = append(m.order, s)
+}
+
+// adoptTime is far more than the adoption of a session takes. A keeper may not answer at all: somebody has stopped it.
+const adoptTime = 30 * time.Second
+
+func (m *Manager) adoptInTime(ctx context.Context, s *session, k store.Known) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, adoptTime, engine.Errorf(engine.Unavailable, "its keeper did not answer within %v", adoptTime))
+	defer cancel()
+	err := m.adopt(ctx, s, k)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // adopt takes up a session whose place lives. NotFound if it does not.
