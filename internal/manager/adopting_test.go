@@ -190,9 +190,20 @@ func TestSessionsThatDoNotAnswer(t *testing.T) {
 		l.awaitRunning(mute, w.ID)
 		time.Sleep(time.Second)
 		other := l.session()
-		l.wrap = func(d driver.Driver) driver.Driver { return silent{d, mute} }
-		if found := l.restart(); found.Adopted != 1 || len(found.Stuck) != 1 || !strings.Contains(found.Stuck[0], string(mute)) {
+		orphan := engine.NewID()
+		place, err := l.driver.Open(t.Context(), driver.SessionSpec{
+			ID: orphan, ConsoleDir: filepath.Join(l.config.StateDir, "sessions", string(orphan), "console"), Observe: func(driver.Observation) {},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.wrap = func(d driver.Driver) driver.Driver { return silent{silent{d, mute}, orphan} }
+		if found := l.restart(); found.Adopted != 1 || len(found.Stuck) != 1 || !strings.Contains(found.Stuck[0], string(mute)) ||
+			len(found.Orphans) != 1 || !strings.Contains(found.Orphans[0], "cannot be ended") {
 			t.Errorf("%+v", found)
+		}
+		if err := place.End(t.Context(), 0, "the test"); err != nil {
+			t.Fatal(err)
 		}
 		if s, err := l.Session(other); err != nil || s.Ended {
 			t.Errorf("%+v, %v", s, err)

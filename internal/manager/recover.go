@@ -179,8 +179,12 @@ func (m *Manager) settle(s *session) {
 // adoptTime is far more than the adoption of a session takes. A keeper may not answer at all: somebody has stopped it.
 const adoptTime = 30 * time.Second
 
+func noAnswerIn(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, adoptTime, engine.Errorf(engine.Unavailable, "its keeper did not answer within %v", adoptTime))
+}
+
 func (m *Manager) adoptInTime(ctx context.Context, s *session, k store.Known) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, adoptTime, engine.Errorf(engine.Unavailable, "its keeper did not answer within %v", adoptTime))
+	ctx, cancel := noAnswerIn(ctx)
 	defer cancel()
 	err := m.adopt(ctx, s, k)
 	if err != nil && ctx.Err() != nil {
@@ -444,20 +448,29 @@ func (m *Manager) endOrphans(ctx context.Context, known []store.Known) (told []s
 			continue
 		}
 		dir := filepath.Join(m.cfg.StateDir, "sessions", string(h.Session))
-		place, err := m.cfg.Driver.Recover(ctx, driver.SessionSpec{
-			ID: h.Session, ConsoleDir: filepath.Join(dir, consoleName), Observe: func(driver.Observation) {},
-		}, h)
-		if engine.KindOf(err) == engine.NotFound {
+		switch err := m.endOrphan(ctx, h, dir); {
+		case engine.KindOf(err) == engine.NotFound:
 			continue // it has just ended
-		}
-		if err == nil {
-			err = place.End(ctx, endGrace, "a server that has no record of it")
-		}
-		if err != nil {
+		case err != nil:
 			told = append(told, fmt.Sprintf("session %s runs without a record, and cannot be ended: %v", h.Session, err))
 			continue
 		}
 		told = append(told, fmt.Sprintf("session %s ran without a record: it was ended; what it printed is in %s", h.Session, dir))
 	}
 	return told, nil
+}
+
+func (m *Manager) endOrphan(ctx context.Context, h driver.Handle, dir string) error {
+	ctx, cancel := noAnswerIn(ctx)
+	defer cancel()
+	place, err := m.cfg.Driver.Recover(ctx, driver.SessionSpec{
+		ID: h.Session, ConsoleDir: filepath.Join(dir, consoleName), Observe: func(driver.Observation) {},
+	}, h)
+	if err == nil {
+		err = place.End(ctx, endGrace, "a server that has no record of it")
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
