@@ -30,7 +30,7 @@ func (m *Manager) Launch(ctx context.Context, id engine.ID, req api.LaunchWorker
 	if req.N == 0 {
 		return api.Workers{Workers: []api.Worker{}}, nothing, nil
 	}
-	ws, err := s.claimKey(req.Key)
+	ws, err := s.claimKey(ctx, req.Key)
 	if err != nil {
 		return api.Workers{}, nothing, wrap("launch workers", err)
 	}

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"muster/api"
 	"muster/engine"
@@ -265,4 +267,59 @@ func TestKernelOfWorkers(t *testing.T) {
 			t.Errorf("%+v: kernel %s", c, w[0].Kernel)
 		}
 	}
+}
+
+// A launch that is asked for again while it is being carried out, because a link broke, is answered when it is.
+func TestLaunchAskedForAgainMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var goOn chan struct{} // nil: nobody waits
+		refuse := true
+		b := newBench(t, func(_ *manager.Config, f *fake.Options) {
+			f.Fail = func(step string, s driver.Spec) error {
+				if step != fake.StepReserve || goOn == nil {
+					return nil
+				}
+				<-goOn
+				if refuse {
+					refuse = false
+					return engine.Errorf(engine.Unavailable, "injected")
+				}
+				return nil
+			}
+		})
+		id := b.session()
+		goOn = make(chan struct{})
+		req := worker(2, "hang")
+		req.Key = "one launch"
+		replies := make(chan api.Workers)
+		for range 3 {
+			go func() {
+				reply, release, err := b.Launch(t.Context(), id, req)
+				if err != nil {
+					t.Error(err)
+				}
+				release()
+				replies <- reply
+			}()
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := b.Launch(ctx, id, req); !errors.Is(err, context.Canceled) {
+			t.Errorf("who went away: %v", err)
+		}
+		close(goOn)
+		var accepted []string
+		for range 3 {
+			if reply := <-replies; reply.Workers[0].ID != "" {
+				accepted = append(accepted, reply.Workers[0].ID)
+			}
+		}
+		if len(accepted) != 2 || accepted[0] != accepted[1] {
+			t.Errorf("one was refused, the others are one launch: %v", accepted)
+		}
+		if s, err := b.Session(id); err != nil || s.Workers != 2 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
 }

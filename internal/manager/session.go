@@ -52,19 +52,20 @@ type session struct {
 	mu         sync.Mutex
 	workers    []*worker // in launch order
 	byID       map[engine.ID]*worker
-	work       int64                // bytes of the batches' works
-	over       []*batch             // those whose engines have all ended, and whose work is kept for a restart, oldest first
-	failed     []*worker            // to be tried again
-	paused     []*worker            // tries that begin later, in that order
-	awaited    int                  // workers, each for every Await that covers it
-	pending    []*worker            // admitted and released: to be started
-	keys       map[string][]*worker // launches by their callers' keys; nil workers: it is being carried out
-	recorded   bool                 // later servers will know of it
-	adopting   bool                 // it is not known yet which workers the driver has
-	unrecorded []*worker            // their ends are to be recorded
-	batches    int                  // launched
-	taking     chan struct{}        // closed when the driver has answered the last start
-	ending     bool                 // nothing is launched any more
+	work       int64                    // bytes of the batches' works
+	over       []*batch                 // those whose engines have all ended, and whose work is kept for a restart, oldest first
+	failed     []*worker                // to be tried again
+	paused     []*worker                // tries that begin later, in that order
+	awaited    int                      // workers, each for every Await that covers it
+	pending    []*worker                // admitted and released: to be started
+	keys       map[string][]*worker     // launches by their callers' keys
+	launching  map[string]chan struct{} // those that are being carried out; closed then
+	recorded   bool                     // later servers will know of it
+	adopting   bool                     // it is not known yet which workers the driver has
+	unrecorded []*worker                // their ends are to be recorded
+	batches    int                      // launched
+	taking     chan struct{}            // closed when the driver has answered the last start
+	ending     bool                     // nothing is launched any more
 	ended      bool
 	origin     *origin // nil when it has ended
 	stdin      bool    // was asked for
