@@ -202,7 +202,7 @@ func writeWhole(path string, content []byte) error {
 		return err
 	}
 	_, err = f.Write(content)
-	if err = errors.Join(err, f.Close()); err == nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil { // an empty key after a power cut would be taken for a damaged one
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
@@ -221,13 +221,18 @@ func listen(address string, shared bool) (net.Listener, error) {
 	}
 	path := strings.TrimPrefix(address, "unix://")
 	os.Remove(path) // of a server that was killed: we hold the lock
-	mask := 0o177
+	mode := os.FileMode(0o600)
 	if shared {
-		mask = 0o111 // who connects is asked (users.go)
+		mode = 0o666
 	}
-	old := syscall.Umask(mask)
-	defer syscall.Umask(old)
 	l, err := net.Listen("unix", path)
+	if err == nil {
+		// Not by the umask, which is that of the whole process: adopted sessions start engines already. Until then, too, who
+		// connects is asked (welcomed).
+		if err = os.Chmod(path, mode); err != nil {
+			l.Close()
+		}
+	}
 	if err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "cannot listen on %s: %v", path, err)
 	}

@@ -110,3 +110,41 @@ func TestEndOfHTTPIsBounded(t *testing.T) {
 	}
 	<-served
 }
+
+// What sessions that were adopted make at that moment, as folders of their engines, keeps its mode; the socket has its own.
+func TestListeningChangesNoOtherFile(t *testing.T) {
+	dir, stop, wrong := t.TempDir(), make(chan struct{}), make(chan os.FileMode, 1)
+	go func() {
+		defer close(wrong)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			made := filepath.Join(dir, "made")
+			os.Mkdir(made, 0o700)
+			if info, err := os.Stat(made); err == nil && info.Mode().Perm() != 0o700 {
+				wrong <- info.Mode()
+				return
+			}
+			os.Remove(made)
+		}
+	}()
+	for range 2000 {
+		for shared, mode := range map[bool]os.FileMode{false: 0o600, true: 0o666} {
+			l, err := listen("unix://"+filepath.Join(dir, "s"), shared)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info, err := os.Stat(filepath.Join(dir, "s")); err != nil || info.Mode().Perm() != mode {
+				t.Errorf("shared %v: %v, %v", shared, info, err)
+			}
+			l.Close()
+		}
+	}
+	close(stop)
+	if mode, found := <-wrong; found {
+		t.Errorf("a folder of another got the mode %v", mode)
+	}
+}
