@@ -13,7 +13,7 @@ const defaultGrace = 10 * time.Second
 
 // lease is that of a session whose creator's process nobody here can watch, because it is on another machine: the session
 // ends when the creator has not been connected for a while. It is the server's alone: if the server dies, such a session
-// goes on until its own engine ends. A nil lease is none.
+// goes on until its own engine ends, or the next server has waited as long for its creator. A nil lease is none.
 type lease struct {
 	grace time.Duration
 	timer *time.Timer

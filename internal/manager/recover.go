@@ -27,7 +27,8 @@ type Recovered struct {
 	Orphans []string // the same of places that nobody had recorded: they were ended
 }
 
-// Recover takes up what an earlier process recorded, before anybody is served. Sessions whose place lives are adopted: their
+// Recover takes up what an earlier process recorded, before people are served. Engines of sessions that are adopted already may ask
+// meanwhile: what they launch gets no room until all are. Sessions whose place lives are adopted: their
 // engines go on, what waited waits again in the order of its launch. Of the others it finds out how they ended: by their
 // consoles, else they are lost. A session that cannot be adopted for another reason goes on without a server, and its keeper ends it
 // as ever: all others are adopted, and the next server tries again.

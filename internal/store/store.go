@@ -3,7 +3,7 @@
 //
 // What is durable when. A kill of the server at any moment loses nothing that a method here has returned from: the write is
 // the kernel's by then. A power cut may take the last second of it (SyncDelay): the engines that such records tell of are gone
-// too. What must not be taken back by a power cut either (that a token was revoked) is written with Durable.
+// too. What must not be taken back by a power cut either (that a token was revoked) waits for the disk.
 //
 // What is secret (tokens, environments, code) comes here sealed: see Seal. A damaged file is recognised when it is opened
 // and refused with the way out, which is Salvage.
@@ -41,13 +41,13 @@ type Store struct {
 	path string
 	db   *sql.DB // one connection: the file is this process's alone
 
-	mu      sync.Mutex // also keeps Durable's setting to its own transaction
+	mu      sync.Mutex // also keeps durable's setting to its own transaction
 	closed  bool
 	syncing *time.Timer // nil: nothing was written since the last one
 	fail    func(step string) error
 }
 
-// Open opens the database in a state folder, which is made if there is none. Conflict if another server holds it, Unavailable
+// Open opens the database in a state folder; it is made if there is none. Conflict if another server holds it, Unavailable
 // if it is damaged or of a later release.
 func Open(dir string) (*Store, error) {
 	path := filepath.Join(dir, FileName)
