@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"muster/api"
@@ -98,7 +99,7 @@ func (a *access) noteFor(who engine.Identity, from string, e audit.Entry, err er
 		e.Result = string(engine.KindOf(err)) // its text may quote an argument or a line of code
 	}
 	if err := a.record.Add(e); err != nil {
-		a.log.Error("a request could not be recorded", "action", e.Action, "user", e.User, "error", err)
+		a.log.Error("a request could not be recorded as it should be", "action", e.Action, "user", e.User, "error", err)
 	}
 }
 
@@ -151,12 +152,20 @@ func (a *access) noteStart(ctx context.Context, action string, session engine.ID
 // Stop implements server.Manager.
 func (a *access) Stop(ctx context.Context, session engine.ID, req api.Stop, by string) (api.Stopped, error) {
 	done, err := a.Manager.Stop(ctx, session, req, by)
-	e := audit.Entry{Action: audit.Stop, Session: string(session), About: fmt.Sprintf("%d stopped", len(done.Results))}
-	for _, r := range done.Results {
-		e.Engines = append(e.Engines, r.ID)
-	}
-	a.note(ctx, e, err)
+	a.note(ctx, stopEntry(session, done), err)
 	return done, err
+}
+
+// stopEntry is about what was stopped. An id that nobody has is what the sender calls one, of any length.
+func stopEntry(session engine.ID, done api.Stopped) audit.Entry {
+	e := audit.Entry{Action: audit.Stop, Session: string(session)}
+	for _, r := range done.Results {
+		if r.Status < http.StatusBadRequest {
+			e.Engines = append(e.Engines, r.ID)
+		}
+	}
+	e.About = fmt.Sprintf("%d stopped", len(e.Engines))
+	return e
 }
 
 // CreateToken implements server.Access.

@@ -12,9 +12,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -54,21 +56,27 @@ const (
 	// maxText is for texts of others, such as an error's.
 	maxText    = 500
 	maxEngines = 20
+	// maxLine is more than a line can have, with every character of a text escaped.
+	maxLine = 1 << 18
 )
 
 // Log is the open file. Its methods are safe for concurrent use.
 type Log struct {
-	dir string
+	dir    string
+	create func(path string) (*os.File, error)
 
 	mu   sync.Mutex
-	file *os.File
+	file io.WriteCloser
 	size int64
+	torn bool // the last line has no end: the disk was full
 	max  int64
 }
 
 // Open opens the log in a folder, to append to it.
 func Open(dir string) (*Log, error) {
-	l := &Log{dir: dir, max: maxFile}
+	l := &Log{dir: dir, max: maxFile, create: func(path string) (*os.File, error) {
+		return os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	}}
 	return l, l.open()
 }
 
@@ -80,7 +88,7 @@ func (l *Log) path(old int) string {
 }
 
 func (l *Log) open() error {
-	f, err := os.OpenFile(l.path(0), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	f, err := l.create(l.path(0))
 	if err != nil {
 		return err
 	}
@@ -105,12 +113,14 @@ func (l *Log) Close() error {
 	return l.file.Close()
 }
 
-// Add appends a line. It is the kernel's when this returns.
+// Add appends a line. It is the kernel's when this returns. A line that could be written, only not to the file where it belongs, is
+// an error too.
 func (l *Log) Add(e Entry) error {
 	e.At = e.At.UTC()
-	e.About = cut(e.About)
-	if len(e.Engines) > maxEngines {
-		e.Engines = e.Engines[:maxEngines]
+	e.About, e.Session = cut(e.About), cut(e.Session)
+	e.Engines = slices.Clone(e.Engines[:min(len(e.Engines), maxEngines)])
+	for i := range e.Engines {
+		e.Engines[i] = cut(e.Engines[i])
 	}
 	line, err := json.Marshal(e)
 	if err != nil {
@@ -120,26 +130,33 @@ func (l *Log) Add(e Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.size > 0 && l.size+int64(len(line)) > l.max {
-		if err := l.turn(); err != nil {
-			return err
-		}
+		err = l.turn()
 	}
-	n, err := l.file.Write(line)
+	if l.torn {
+		line = append([]byte("\n"), line...)
+	}
+	n, writeErr := l.file.Write(line)
 	l.size += int64(n)
-	return err
+	if n > 0 {
+		l.torn = line[n-1] != '\n'
+	}
+	return errors.Join(err, writeErr)
 }
 
-// turn begins a new file and forgets the oldest.
+// turn begins a new file and forgets the oldest. Where the new one could not be made the last time, the others have moved already.
 func (l *Log) turn() error {
-	for old := maxOld; old > 0; old-- {
-		if err := os.Rename(l.path(old-1), l.path(old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	if _, err := os.Lstat(l.path(0)); err == nil {
+		for old := maxOld; old > 0; old-- {
+			if err := os.Rename(l.path(old-1), l.path(old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	before := l.file
 	if err := l.open(); err != nil {
 		return err
 	}
+	l.torn = false
 	return before.Close()
 }
 
@@ -153,33 +170,51 @@ func cut(s string) string {
 // Each calls do for every entry since a time, oldest first, until do returns an error. Lines that are no entries, such as one that
 // a crash has torn, are passed over.
 func (l *Log) Each(since time.Time, do func(Entry) error) error {
-	for old := maxOld; old >= 0; old-- {
-		if err := each(l.path(old), since, do); err != nil {
-			return err
+	files, err := l.files()
+	for _, f := range files {
+		defer f.Close()
+	}
+	for _, f := range files {
+		if err == nil {
+			err = each(f, since, do)
 		}
 	}
-	return nil
+	return err
 }
 
-func each(path string, since time.Time, do func(Entry) error) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var e Entry
-		if json.Unmarshal(lines.Bytes(), &e) != nil || e.At.Before(since) {
+// files opens all there are, oldest first, while none turns into another.
+func (l *Log) files() (all []*os.File, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for old := maxOld; old >= 0; old-- {
+		f, err := os.Open(l.path(old))
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := do(e); err != nil {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+func each(f io.Reader, since time.Time, do func(Entry) error) error {
+	lines := bufio.NewReaderSize(f, maxLine)
+	for long := false; ; {
+		line, err := lines.ReadSlice('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil && err != bufio.ErrBufferFull {
 			return err
 		}
+		var e Entry
+		if err == nil && !long && json.Unmarshal(line, &e) == nil && !e.At.Before(since) {
+			if err := do(e); err != nil {
+				return err
+			}
+		}
+		long = err != nil // the rest of that line is no line either
 	}
-	return lines.Err()
 }

@@ -2,10 +2,12 @@ package audit
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -100,5 +102,102 @@ func TestAuditTurns(t *testing.T) {
 		if all[i].At.Before(all[i-1].At.Add(-time.Second)) {
 			t.Errorf("line %d is older than the one before", i)
 		}
+	}
+}
+
+// fullDisk takes half of a line, then nothing, and then all again.
+type fullDisk struct {
+	io.WriteCloser
+	taken []float64
+}
+
+func (d *fullDisk) Write(b []byte) (int, error) {
+	if len(d.taken) == 0 {
+		return d.WriteCloser.Write(b)
+	}
+	n := int(float64(len(b)) * d.taken[0])
+	d.taken = d.taken[1:]
+	n, err := d.WriteCloser.Write(b[:n])
+	return n, errors.Join(err, syscall.ENOSPC)
+}
+
+// What a full disk has torn is one line less: the lines that come when there is room again are whole.
+func TestAuditFullDisk(t *testing.T) {
+	l, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.file = &fullDisk{l.file, []float64{0.5, 0, 0.5}}
+	for i, user := range []string{"torn", "lost", "torn too", "alice", "bob"} {
+		if err := l.Add(Entry{At: time.Now(), Action: Launch, User: user, Result: "ok"}); (err != nil) != (i < 3) {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	if all := read(t, l, time.Time{}); len(all) != 2 || all[0].User != "alice" || all[1].User != "bob" {
+		t.Errorf("%+v", all)
+	}
+}
+
+// Where no new file can be made, the last one goes on, and the older ones stay.
+func TestAuditCannotTurn(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.max = 500
+	add := func(user string) error {
+		return l.Add(Entry{At: time.Now(), Action: Launch, User: user, From: "unix", Result: "ok"})
+	}
+	for range 20 {
+		if err := add("first"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(read(t, l, time.Time{}))
+	open := l.create
+	l.create = func(string) (*os.File, error) { return nil, syscall.EMFILE }
+	failed := 0
+	for range 40 {
+		if add("second") != nil {
+			failed++
+		}
+	}
+	l.create = open
+	if failed == 0 {
+		t.Fatal("nothing failed")
+	}
+	if err := add("third"); err != nil {
+		t.Error(err)
+	}
+	of := map[string]int{}
+	for _, e := range read(t, l, time.Time{}) {
+		of[e.User]++
+	}
+	if of["first"] != before || of["second"] != 40 || of["third"] != 1 {
+		t.Errorf("%v, and %d before", of, before)
+	}
+}
+
+// What others name does not make a line that keeps the next ones from being read.
+func TestAuditLongLines(t *testing.T) {
+	dir := t.TempDir()
+	long := strings.Repeat("x", 3<<20)
+	if err := os.WriteFile(filepath.Join(dir, "audit.jsonl"), []byte(`{"user":"`+long+"\"}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Add(Entry{At: time.Now(), Action: Stop, User: "alice", Session: long, Engines: []string{long, "a"}, Result: "ok"}); err != nil {
+		t.Fatal(err)
+	}
+	all := read(t, l, time.Time{})
+	if len(all) != 1 || len(all[0].Session) > maxText+4 || len(all[0].Engines[0]) > maxText+4 || all[0].Engines[1] != "a" {
+		t.Errorf("%d lines", len(all))
 	}
 }
