@@ -437,6 +437,35 @@ func TestTokenFileOfSocketElsewhere(t *testing.T) {
 	}
 }
 
+// A token that lies here is for a server here: another machine's may listen at the same port.
+func TestTokenStaysHere(t *testing.T) {
+	dir := t.TempDir()
+	os.Chmod(dir, 0o700)
+	os.WriteFile(filepath.Join(dir, "token.7443"), []byte("owner\n"), 0o600)
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]string{}
+	for _, address := range addresses {
+		if n, ok := address.(*net.IPNet); ok {
+			own["http://"+net.JoinHostPort(n.IP.String(), "7443")] = "owner"
+		}
+	}
+	for host, want := range map[string]string{
+		"127.0.0.1:7443": "owner", "http://localhost:7443": "owner", "https://[::1]:7443": "owner", "tcp://0.0.0.0:7443": "owner", ":7443": "owner",
+		"https://gpu-box:7443": "", "http://192.0.2.1:7443": "", "http://localhost.example:7443": "", "http://127.0.0.1.example:7443": "",
+	} {
+		own[host] = want
+	}
+	for host, want := range own {
+		a := &app{deps: Deps{Environ: []string{"MUSTER_RUNTIME_DIR=" + dir, "MUSTER_HOST=" + host}}}
+		if p, err := a.find(); err != nil || p.token != want {
+			t.Errorf("%s is told the token %q, not %q (%v)", host, p.token, want, err)
+		}
+	}
+}
+
 // The token of a server at a port lies under the port.
 func TestTokenFile(t *testing.T) {
 	w := populated(t)

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -59,7 +62,7 @@ func (a *app) findServer(named string) (place, error) {
 			p.address, dir = address, sharedRuntimeDir // the token there is for root's eyes; others need none
 		}
 	}
-	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" {
+	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" || !onThisMachine(p.address) {
 		return p, nil
 	}
 	b, err := os.ReadFile(tokenFile(p.address, dir))
@@ -94,6 +97,27 @@ func (a *app) away(err error) {
 		return
 	}
 	fmt.Fprintf(a.Err, "muster: %v; sessions go on, and this command waits for a server\n", err)
+}
+
+// onThisMachine reports whether a server is on this machine for sure. The tokens that lie here are for no other: that of a server
+// at the same port of another machine has the same name. What a name leads to, others may say.
+func onThisMachine(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "unix" {
+		return err == nil
+	}
+	if host := u.Hostname(); host == "" || host == "localhost" {
+		return true
+	}
+	at, err := netip.ParseAddr(u.Hostname())
+	if err != nil || at.IsLoopback() || at.IsUnspecified() {
+		return err == nil
+	}
+	own, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(own, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr() == at.Unmap()
+	})
 }
 
 // clientAddress completes what people write: /path for a socket, host:port for TCP.
