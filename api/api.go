@@ -53,7 +53,7 @@ type CreateSession struct {
 	BaseEnv     map[string]string `json:"base_env,omitempty" doc:"the caller's environment: the session and all its workers get it"`
 	Env         map[string]string `json:"env,omitempty" doc:"for the session alone"`
 	OwnerPID    int               `json:"owner_pid,omitempty" doc:"process whose end ends the session: the one that asks, through the unix socket"`
-	Lease       string            `json:"lease,omitempty" enum:"connection" doc:"connection: the session ends when nobody has read its console with lease=true for 10 s"`
+	Lease       string            `json:"lease,omitempty" enum:"connection" doc:"connection: the session ends when nobody has read its console with lease=true for 10 s. So it is in any case where a token that people made asks, from no owner_pid"`
 	Terminal    bool              `json:"terminal,omitempty" doc:"a terminal shows the session's stderr: progress lines make sense"`
 	TTY         *TerminalSize     `json:"tty,omitempty" doc:"the kernel's interactive interpreter in a terminal of this size; without script and code, stdin is implied"`
 	Interpreter string            `json:"interpreter,omitempty" doc:"of an attached session: absolute path of what its workers of the same kernel run on"`

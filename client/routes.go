@@ -23,13 +23,13 @@ func (c *Client) OpenAPI(ctx context.Context) (doc json.RawMessage, err error) {
 	return doc, err
 }
 
-// Sessions lists all sessions. Owner only.
+// Sessions lists the sessions that one may see: the owner all, a user the own ones. People only.
 func (c *Client) Sessions(ctx context.Context) (list []api.Session, err error) {
 	err = c.call(ctx, "GET", "/sessions", nil, &list)
 	return list, err
 }
 
-// CreateSession starts a session; the reply holds its token. Owner only.
+// CreateSession starts a session; the reply holds its token. People only.
 func (c *Client) CreateSession(ctx context.Context, req api.CreateSession) (s api.Session, err error) {
 	err = c.call(ctx, "POST", "/sessions", req, &s)
 	return s, err

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"time"
 
@@ -89,7 +90,8 @@ func (s *Server) createToken(ctx context.Context, in *createTokenInput) (*tokenR
 	if seconds := in.Body.Seconds; !(seconds >= 0 && seconds <= longest.Seconds()) {
 		return nil, engine.Errorf(engine.Invalid, "good_for_seconds must be from 0, which is for ever, to %.0f, not %v", longest.Seconds(), seconds)
 	}
-	t, err := access.CreateToken(ctx, u, in.Body.Name, time.Duration(in.Body.Seconds*float64(time.Second)))
+	good := time.Duration(math.Ceil(in.Body.Seconds * float64(time.Second))) // not down to 0, which is for ever
+	t, err := access.CreateToken(ctx, u, in.Body.Name, good)
 	if err != nil {
 		return nil, err
 	}

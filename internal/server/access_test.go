@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,6 +191,40 @@ func TestEveryRouteIsGuardedFromOtherUsers(t *testing.T) {
 	for _, c := range m.calls {
 		if strings.Contains(c, string(sessionB)) {
 			t.Errorf("a foreign session was touched: %s", c)
+		}
+	}
+}
+
+// What a token has begun ends with it: its session is held by a connection, which ends with the token, whatever was asked for.
+func TestSessionOfATokenIsHeldByIt(t *testing.T) {
+	var asked []string
+	m := &stub{create: func(req api.CreateSession) (api.Session, error) {
+		asked = append(asked, req.Lease)
+		return api.Session{}, nil
+	}}
+	k, base := shared(t, m)
+	hers, _ := k.of(t, alice, 0)
+	for _, secret := range []string{hers, ownerToken} {
+		if status, body := ask(t, "POST", base+"/sessions", secret, `{"project":"/p","code":"pass"}`); status != 201 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	if !slices.Equal(asked, []string{api.LeaseConnection, ""}) {
+		t.Errorf("the leases are %q", asked)
+	}
+}
+
+// A token that is asked for a time, however short, is not good for ever.
+func TestShortestToken(t *testing.T) {
+	k, base := shared(t, &stub{})
+	for _, seconds := range []string{"1e-10", "1e-9", "0.5"} {
+		if status, body := ask(t, "POST", base+"/tokens", ownerToken, `{"good_for_seconds":`+seconds+`}`); status != 201 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	for _, kept := range k.tokens.List(func(engine.User) bool { return true }) {
+		if kept.Expires.IsZero() {
+			t.Errorf("a token never expires: %+v", kept)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func TestBadRequests(t *testing.T) {
 		{"bad position", "GET", "/engines/x?stream=sideways", "", 404, "not_found", "x"},
 		{"bad query", "GET", "/engines/wa1/log?follow=perhaps", "", 400, "invalid", "follow"},
 		{"bad stream", "GET", "/engines/wa1/log?stream=sideways", "", 400, "invalid", "stream"},
-		{"self is nobody", "GET", "/sessions/self", "", 404, "not_found", "this token is the owner's"},
+		{"self is nobody", "GET", "/sessions/self", "", 404, "not_found", "a person's request"},
 	} {
 		token := tokenA
 		if strings.HasPrefix(c.name, "self") {

@@ -108,7 +108,7 @@ func (s *Server) launchOf(ctx context.Context, in *dashboardInput) (engine.ID, a
 	}
 	who := identity(ctx)
 	if master == "" && who.Person() {
-		return "", api.LaunchWorkers{}, engine.Errorf(engine.Invalid, "master_id is missing, and the token is the owner's and of no session").
+		return "", api.LaunchWorkers{}, engine.Errorf(engine.Invalid, "master_id is missing, and the request is a person's and of no session").
 			WithHint("give the id of the session that the worker is to belong to")
 	}
 	if master == "" {

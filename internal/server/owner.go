@@ -23,6 +23,9 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 func settleOwner(ctx context.Context, req *api.CreateSession) (stays func() bool, err error) {
 	always := func() bool { return true }
 	if req.OwnerPID == 0 {
+		if identity(ctx).Token != "" { // what a token has begun ends with it
+			req.Lease = api.LeaseConnection
+		}
 		return always, nil
 	}
 	conn, _ := ctx.Value(connKey{}).(*net.UnixConn)

@@ -17,6 +17,7 @@ import (
 
 	"muster/api"
 	"muster/engine"
+	"muster/internal/console"
 )
 
 // logged is what a server said.
@@ -100,6 +101,7 @@ func TestReplyThatIsNotRead(t *testing.T) {
 // Large replies of one session are made a few at a time; others, and small ones, go on.
 func TestLargeRepliesTakeTurns(t *testing.T) {
 	m := &stub{many: largeReply + 1}
+	withTape(t, m).print(workerA, console.Stdout, "1\n")
 	s, base := start(t, m)
 	var held []func()
 	for range largeAtOnce {
@@ -122,7 +124,7 @@ func TestLargeRepliesTakeTurns(t *testing.T) {
 	const original = "/projects/ada/one/dashboards/" + string(sessionA) + "/workers"
 	requests := map[string]string{
 		"GET /sessions/self/workers": "", "GET " + original: "", "POST /sessions/self/await": `{"wait_for_completion":true}`,
-		"POST /sessions/self/workers": `{"n":1000,"cpu":1,"memory":1}`,
+		"POST /sessions/self/workers": `{"n":1000,"cpu":1,"memory":1}`, "GET /engines/wa1/log?raw=true&tail=1": "",
 	}
 	answered := make(chan string, len(requests))
 	var asking sync.WaitGroup

@@ -28,7 +28,7 @@ func (s *Server) sessionID(ctx context.Context, id string) (engine.ID, error) {
 	who := identity(ctx)
 	if who.Person() {
 		if id == "self" {
-			return "", engine.Errorf(engine.NotFound, `"self" is the session that a token was made for, and this token is the owner's`).
+			return "", engine.Errorf(engine.NotFound, `"self" is the session whose token comes along, and this is a person's request`).
 				WithHint("give the session's id; GET %s/sessions lists them", api.Base)
 		}
 		if u, there := s.manager.UserOf(engine.ID(id)); !who.Owner && (!there || u != who.User) {

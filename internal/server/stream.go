@@ -23,7 +23,7 @@ type (
 	consoleInput struct {
 		SessionPath
 		StreamInput
-		Lease bool `query:"lease" doc:"hold a session that was created with the lease connection, as long as this reply lasts (owner only)"`
+		Lease bool `query:"lease" doc:"hold a session that was created with the lease connection, as long as this reply lasts (people only)"`
 	}
 	logInput struct {
 		EnginePath
@@ -94,8 +94,13 @@ func (s *Server) engineLog(ctx context.Context, in *logInput) (*huma.StreamRespo
 		if len(st.only) == 0 {
 			st.only = []console.Stream{console.Stdout, console.Stderr} // what has lines
 		}
-		open := func(at console.Position) (*console.Cursor, error) { return log.Engine(w.ID, at) }
-		if err := st.tail(ctx, in.Tail, console.Position(in.From), open); err != nil {
+		turn, err := s.replyTurn(ctx, session, largeReply+1) // the whole log is read for its end
+		if err == nil {
+			open := func(at console.Position) (*console.Cursor, error) { return log.Engine(w.ID, at) }
+			err = st.tail(ctx, in.Tail, console.Position(in.From), open)
+			turn()
+		}
+		if err != nil {
 			st.cursor.Close()
 			return nil, err
 		}
