@@ -48,9 +48,12 @@ type Registry struct {
 	store Store
 	now   func() time.Time
 
+	making sync.Mutex // held while one is made: who makes one waits for the disk, and nobody else for that
+
 	mu     sync.Mutex
 	byHash map[[sha256.Size]byte]*token
 	byID   map[string]*token
+	over   []string // expired, and still kept: removed before the next one is made
 }
 
 type token struct {
@@ -60,22 +63,21 @@ type token struct {
 	expiry *time.Timer // nil: never
 }
 
-// Open reads the tokens that are kept. Those that have expired are removed.
+// Open reads the tokens that are kept.
 func Open(s Store) (*Registry, error) {
 	r := &Registry{store: s, now: time.Now, byHash: map[[sha256.Size]byte]*token{}, byID: map[string]*token{}}
 	all, err := s.Tokens()
 	if err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, t := range all {
-		if !t.Expires.IsZero() && !r.now().Before(t.Expires) {
-			if err := s.RemoveToken(t.ID); err != nil {
-				r.Close()
-				return nil, err
-			}
-			continue
+		if t.Expires.IsZero() || r.now().Before(t.Expires) {
+			r.enterLocked(t)
+		} else {
+			r.over = append(r.over, t.ID)
 		}
-		r.enterLocked(t)
 	}
 	return r, nil
 }
@@ -96,7 +98,12 @@ func (r *Registry) enterLocked(kept store.Token) {
 	t.until, t.end = context.WithCancel(context.Background())
 	r.byHash[t.Hash], r.byID[t.ID] = t, t
 	if !t.Expires.IsZero() {
-		t.expiry = time.AfterFunc(t.Expires.Sub(r.now()), func() { r.drop(t) })
+		t.expiry = time.AfterFunc(t.Expires.Sub(r.now()), func() {
+			r.mu.Lock()
+			r.over = append(r.over, t.ID)
+			r.mu.Unlock()
+			r.drop(t)
+		})
 	}
 }
 
@@ -131,23 +138,37 @@ func (r *Registry) Create(u engine.User, name string, good time.Duration) (secre
 	if good > 0 {
 		kept.Expires = now.Add(good).UTC().Truncate(time.Second).Add(time.Second) // as it is kept, and not a moment less
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock() // what is on its way counts for the bound
-	n := 0
-	for _, t := range r.byID {
-		if t.User == u {
-			n++
-		}
-	}
-	if n >= maxOfUser {
+	r.making.Lock()
+	defer r.making.Unlock() // what is on its way counts for the bound
+	if n := len(r.List(func(v engine.User) bool { return u == v })); n >= maxOfUser {
 		return "", kept, engine.Errorf(engine.NoCapacity, "there are %d tokens of this user already, which is the most", n).
 			WithHint("revoke some: muster token ls, muster token revoke ID")
 	}
+	r.removeOver()
 	if err := r.store.AddToken(kept); err != nil {
 		return "", kept, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.enterLocked(kept)
 	return secret, kept, nil
+}
+
+// removeOver takes from the disk what has expired. What stays there is worthless, and tried again.
+func (r *Registry) removeOver() {
+	r.mu.Lock()
+	over := r.over
+	r.over = nil
+	r.mu.Unlock()
+	var left []string
+	for _, id := range over {
+		if err := r.store.RemoveToken(id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			left = append(left, id)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = append(r.over, left...)
 }
 
 func checkName(name string) error {

@@ -193,3 +193,75 @@ func TestTokensAtOnce(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// What has expired goes from the disk with the next token that is made: who makes one a second does not fill it.
+func TestExpiredTokensLeaveTheDisk(t *testing.T) {
+	r, s := open(t, t.TempDir())
+	for range 3 {
+		_, kept := create(t, r, alice, time.Nanosecond)
+		<-r.Until(kept.ID).Done()
+	}
+	create(t, r, alice, 0)
+	if left, err := s.Tokens(); err != nil || len(left) != 1 {
+		t.Errorf("left: %+v %v", left, err)
+	}
+}
+
+// A server whose disk is full begins all the same, and takes no token that has expired meanwhile.
+func TestExpiredTokenOnAFullDisk(t *testing.T) {
+	r, s := open(t, t.TempDir())
+	secret, short := create(t, r, alice, time.Nanosecond)
+	good, _ := create(t, r, alice, 0)
+	<-r.Until(short.ID).Done()
+	r.Close()
+	again, err := Open(broken{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, ok := again.Authenticate(secret); ok {
+		t.Error("it is still good")
+	}
+	if _, ok := again.Authenticate(good); !ok {
+		t.Error("the other one is worthless")
+	}
+}
+
+// slow takes its time to write.
+type slow struct {
+	Store
+	begun, end chan struct{}
+}
+
+func (s slow) AddToken(t store.Token) error {
+	close(s.begun)
+	<-s.end
+	return s.Store.AddToken(t)
+}
+
+// Nobody waits for the disk of whoever makes a token.
+func TestMakingOneHoldsUpNobody(t *testing.T) {
+	r, s := open(t, t.TempDir())
+	secret, _ := create(t, r, alice, 0)
+	disk := slow{s, make(chan struct{}), make(chan struct{})}
+	r.store = disk
+	var making sync.WaitGroup
+	making.Go(func() {
+		if _, _, err := r.Create(engine.User{}, "", 0); err != nil {
+			t.Error(err)
+		}
+	})
+	<-disk.begun
+	known := make(chan bool, 1)
+	go func() { _, ok := r.Authenticate(secret); known <- ok }()
+	select {
+	case ok := <-known:
+		if !ok {
+			t.Error("not known")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("held up")
+	}
+	close(disk.end)
+	making.Wait()
+}
