@@ -41,9 +41,11 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 	if err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
-	if err := m.roomFor(on); err != nil {
+	made, err := m.roomFor(on)
+	if err != nil {
 		return api.Session{}, wrap("create session", err)
 	}
+	defer made()
 	s, err := m.newSession(ctx, on, req)
 	if err != nil {
 		return api.Session{}, wrap("create session", err)

@@ -30,8 +30,9 @@ type Manager struct {
 	closed   bool
 	tokens   map[[sha256.Size]byte]engine.Identity
 	sessions map[engine.ID]*session
-	order    []*session    // as created
-	entered  chan struct{} // closed when the next one comes
+	order    []*session          // as created
+	making   map[engine.User]int // sessions that are being created, of users who share the server
+	entered  chan struct{}       // closed when the next one comes
 }
 
 // New makes a Manager without sessions.
@@ -41,7 +42,7 @@ func New(c Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		cfg: c, room: newRoom(c.Capacity, c.HardCPU), sessions: map[engine.ID]*session{}, entered: make(chan struct{}),
+		cfg: c, room: newRoom(c.Capacity, c.HardCPU), sessions: map[engine.ID]*session{}, entered: make(chan struct{}), making: map[engine.User]int{},
 		tokens: map[[sha256.Size]byte]engine.Identity{sha256.Sum256([]byte(c.OwnerToken)): {Owner: true}},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())

@@ -84,26 +84,37 @@ func (m *Manager) EngineOf(u engine.User, id string) (api.Worker, engine.ID, err
 	return m.engineIn(where, id)
 }
 
-// roomFor is an error if a user has as many sessions as one may.
-func (m *Manager) roomFor(on *engine.Behalf) error {
+// roomFor is an error if a user has as many sessions as one may. The one that is made counts until made is called: by then it is
+// one of them, or none.
+func (m *Manager) roomFor(on *engine.Behalf) (made func(), err error) {
 	if on == nil {
-		return nil
+		return func() {}, nil
 	}
-	n := 0
-	for _, s := range m.all() {
+	u := on.Account.User
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.making[u]
+	for _, s := range m.order {
 		select {
 		case <-s.done:
 		default:
-			if s.user() == on.Account.User {
+			if s.user() == u {
 				n++
 			}
 		}
 	}
 	if n >= maxLiving {
-		return engine.Errorf(engine.NoCapacity, "user %s has %d sessions, which is the most that may live at a time", on.Account.Name, n).
+		return nil, engine.Errorf(engine.NoCapacity, "user %s has %d sessions, which is the most that may live at a time", u.Name, n).
 			WithHint("end some: muster ps, muster stop ID")
 	}
-	return nil
+	m.making[u]++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.making[u]--; m.making[u] == 0 {
+			delete(m.making, u)
+		}
+	}, nil
 }
 
 // recordedUser is what a later server needs to know of whose the session is.

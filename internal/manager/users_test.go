@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"muster/api"
@@ -176,4 +178,53 @@ func TestConsolesOfUsersAreApart(t *testing.T) {
 		t.Error(err)
 	}
 	os.RemoveAll(filepath.Join(b.state, "sessions"))
+}
+
+// crowd lets nobody prepare a session before everybody has asked for one.
+type crowd struct {
+	scripts
+	come func()
+}
+
+func (c crowd) Prepare(ctx context.Context, r kernel.Request) (kernel.Command, error) {
+	c.come()
+	return c.scripts.Prepare(ctx, r)
+}
+
+// A user has no more sessions than one may, also of those that are asked for at once.
+func TestSessionsOfAUserAtOnce(t *testing.T) {
+	const asked, most = 230, 200
+	var all sync.WaitGroup
+	all.Add(asked)
+	b := newBench(t, shared(map[string]int{}), func(c *manager.Config, _ *fake.Options) {
+		c.Kernels = crowd{come: func() { all.Done(); all.Wait() }}
+		behalf := c.Behalf
+		var one sync.Mutex // of the map of that
+		c.Behalf = func(ctx context.Context, u engine.User) (*engine.Behalf, error) {
+			on, err := behalf(ctx, u)
+			look := on.Look
+			on.Look = func(files func()) error { one.Lock(); defer one.Unlock(); return look(files) }
+			return on, err
+		}
+	})
+	var refused atomic.Int32
+	var asking sync.WaitGroup
+	for range asked {
+		asking.Go(func() {
+			_, err := b.CreateSessionFor(t.Context(), alice, api.CreateSession{Project: b.project, Code: "hang"})
+			if engine.KindOf(err) == engine.NoCapacity && strings.Contains(err.Error(), "200 sessions") {
+				refused.Add(1)
+				all.Done()
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asking.Wait()
+	if list := b.SessionsOf(alice); len(list) != most || int(refused.Load()) != asked-most {
+		t.Errorf("%d sessions, %d refused", len(list), refused.Load())
+	}
+	if _, err := b.CreateSessionFor(t.Context(), bob, api.CreateSession{Kind: "x"}); engine.KindOf(err) == engine.NoCapacity {
+		t.Error(err)
+	}
 }
