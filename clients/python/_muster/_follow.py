@@ -223,6 +223,8 @@ class Follower:
             headers = {"Authorization": "Bearer " + self._key, "Accept": "application/x-ndjson"}
             conn.request("GET", _http.BASE + "/sessions/self/console?follow=true&from=" + position, headers=headers)
             response = conn.getresponse()
+            if response.status == 429 or response.status >= 500:  # it is busy, or ends
+                raise http.client.HTTPException("HTTP %d" % response.status)
             if response.status != 200:
                 raise _Unknown("HTTP %d" % response.status)
             rest = b""

@@ -96,24 +96,31 @@ def call(method: str, path: str, body: Optional[Dict[str, Any]] = None, repeatab
 
 def _call(method: str, path: str, body: Optional[Dict[str, Any]], repeatable: bool) -> Any:
     conn, response = _send(method, path, body, "application/json", repeatable)
+    return decode(conn.url, response, _payload(conn, response, repeatable))
+
+
+def _payload(conn: _Connection, response: http.client.HTTPResponse, repeatable: bool) -> bytes:
+    """Return what the reply holds. The connection is kept if that was read to the end."""
     try:
         payload = response.read()
     except (OSError, http.client.HTTPException) as e:
         _forget(conn)
         raise _broken(conn.url, e, repeatable) from e
+    except BaseException:  # Ctrl-C: the rest of the reply is not for the next request
+        _forget(conn)
+        raise
     _done(conn, response)
-    return decode(conn.url, response, payload)
+    return payload
 
 
 def read(path: str) -> bytes:
     """Return what a reply holds that is bytes and not JSON."""
+    return _away.patiently(lambda: _read(path))
+
+
+def _read(path: str) -> bytes:
     conn, response = _send("GET", path, None, _BYTES + ", application/json", True, 0)
-    try:
-        payload = response.read()
-    except (OSError, http.client.HTTPException) as e:
-        _forget(conn)
-        raise _broken(conn.url, e, True) from e
-    _done(conn, response)
+    payload = _payload(conn, response, True)
     if response.status != 200 or response.getheader("Content-Type", "") != _BYTES:
         decode(conn.url, response, payload)  # tells the error
         raise _rubbish(conn.url, "JSON in place of bytes")

@@ -7,6 +7,8 @@ from unittest import mock
 
 from _muster import _follow
 
+from .case import ServerCase
+
 DEADLINE = 30
 OWN, WORKER = "session0session0", "worker1worker1wo"
 
@@ -36,6 +38,28 @@ class Screen:
 
 def line(text):
     return {"engine": WORKER, "stream": "stdout", "text": text}
+
+
+class Away(ServerCase):
+    def test_a_server_that_is_busy_is_asked_again(self):
+        """Too many requests, or a server that is just ending, is no end of the session."""
+        refusals = [429, 503, 500]
+
+        def console(h, body):
+            if refusals:
+                return h.reply({"kind": "unavailable", "message": "not now"}, refusals.pop())
+            h.begin_lines()
+            h.line(dict(line("one\n"), position="p1"))
+            h.end_lines()
+
+        self.answer("GET", "console", console)
+        follower = _follow.Follower(OWN, Screen())
+        reading = threading.Thread(target=follower._read)
+        reading.start()
+        reading.join(DEADLINE)
+        records = [follower._records.get(timeout=DEADLINE) for _ in range(3)]
+        self.assertEqual(records, [dict(line("one\n"), position="p1"), {"over": True}, None])
+        self.assertTrue(follower.session_over)
 
 
 class Fork(unittest.TestCase):

@@ -1,6 +1,7 @@
 """The connection: kept, never trusted; and what people read when the server is not what it should be."""
 
 import contextlib
+import http.client
 import os
 import pickle
 import select
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import threading
 import unittest
+from unittest import mock
 
 import cdsw
 import muster
 from _muster import _away, _http
 
+from . import fakeserver
 from .case import ServerCase, forget
 from .fakeserver import Session, description
 
@@ -121,6 +124,40 @@ class Kept(ServerCase):
             cdsw.await_workers(timeout_seconds=40)
         self.assertEqual((len(limits), limits[0]), (3, 40))
         self.assertTrue(40 > limits[1] > limits[2] > 0)
+
+    def test_logs_of_a_server_that_comes_back(self):
+        cdsw.launch_workers(1, 1, 1)
+        usual, asked = fakeserver.log, []
+
+        def late(h, body):
+            asked.append(body)
+            return usual(h, body) if len(asked) > 2 else h.hang_up()
+
+        self.server.answers["GET", "/engines/%s/log" % fakeserver.worker_id(0)] = late
+        with patience(30):
+            self.assertTrue(muster.worker_logs(fakeserver.worker_id(0)).startswith("one"))
+
+    def test_an_interrupt_in_a_reply_leaves_a_clean_connection(self):
+        """Else the next request is answered by the rest of a reply, or told to have failed when it was carried out."""
+        cdsw.launch_workers(1, 1, 1)
+        path = "/engines/%s/log" % fakeserver.worker_id(0)
+        for call, route in ((cdsw.list_workers, "/sessions/self/workers"), (lambda: muster.worker_logs(fakeserver.worker_id(0)), path)):
+            go_on = threading.Event()
+
+            def slow(h, body):
+                h.send_response(200)
+                h.send_header("Content-Length", "10")
+                h.end_headers()
+                h.wfile.flush()
+                go_on.wait(DEADLINE)
+                h.wfile.write(b"0123456789")
+
+            self.server.answers["GET", route] = slow
+            with mock.patch.object(http.client.HTTPResponse, "read", side_effect=KeyboardInterrupt):
+                with self.assertRaises(KeyboardInterrupt):
+                    call()
+            self.assertEqual(muster.restart_workers(fakeserver.worker_id(0))[0]["restart_of"], fakeserver.worker_id(0))
+            go_on.set()
 
     def test_patience_ends(self):
         port = self.server.url
