@@ -79,9 +79,9 @@ def create(h, body):
 
 class Handler(fakeserver.Handler):
     def do(self):
-        if "/sessions/self/console" in self.path:
-            return console(self)
         key = self.headers.get("Authorization", "")[len("Bearer "):]
+        if "/sessions/self/console" in self.path:
+            return self.hang_up() if key == "mute" else console(self)
         if self.path in ("/requests", "/forget"):
             with self.server.lock:
                 recorded, self.server.requests = self.server.requests, []

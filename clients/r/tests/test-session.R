@@ -68,6 +68,11 @@ err <- errors_of(out <- capture.output(a <- await.workers(w)))
 stopifnot(identical(out, "[crew] half"), identical(err, c("muster: a notice", "muster: worker crew ended with exit code 3")))
 stopifnot(length(capture.output(invisible(list.workers()))) == 0) # once
 
+# A console that cannot be read takes nobody's answer away.
+Sys.setenv(CDSW_API_KEY = "mute")
+stopifnot(length(list.workers()) == 2, length(await.workers()$workers) == 2, length(worker.logs("w000000000000000")) == 3)
+Sys.setenv(CDSW_API_KEY = "key")
+
 # A forked child belongs to the session, and neither shows nor ends it.
 seen <- parallel::mccollect(parallel::mcparallel(length(list.workers())))[[1]]
 stopifnot(seen == 2)

@@ -194,6 +194,8 @@ stopifnot(length(keys) >= 2, length(unique(keys)) == 1, nchar(keys[1]) >= 20, nc
 stopifnot(identical(seed, if (exists(".Random.seed")) .Random.seed))
 invisible(launch.workers(1, 1, 1))
 stopifnot(!requests()[[1]]$body$key %in% keys)
+with_key("hangup", fails("server_down", worker.logs("w000000000000000"), "broke the connection"))
+stopifnot(length(requests()) >= 2)
 with_key("half", fails("server_down", await.workers(timeout_seconds = 50), "before the result"))
 limits <- vapply(requests(), function(r) as.numeric(r$body$timeout_seconds), 0)
 stopifnot(length(limits) >= 2, limits[1] == 50, all(diff(limits) < 0), all(limits > 0))

@@ -162,7 +162,7 @@ end_session <- function() {
   if (!is_own_session() || !self$launched) {
     return(invisible()) # the end of the process is enough
   }
-  try(show_console(), silent = TRUE)
+  show_console()
   self$pid <- NULL
   try(
     {

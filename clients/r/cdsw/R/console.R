@@ -15,7 +15,7 @@ begin_console <- function() {
   self$count <- 0L # of workers launched
   self$engines <- list()
   addTaskCallback(function(...) {
-    if (is_own_session()) try(show_console(), silent = TRUE)
+    show_console()
     is_own_session()
   }, name = "muster-console")
 }
@@ -32,11 +32,14 @@ await_follower <- function() {
   if (!is.null(self$lock)) system2(self$program, c("follow", "wait", shQuote(self$lock)), stdin = "/dev/null")
 }
 
-# Shows what has been printed since the last time, where only R itself can.
+# Shows what has been printed since the last time, where only R itself can. Where that fails it is shown the next time: no call of
+# the script's is to fail for it.
 show_console <- function() {
-  if (!is_own_session() || !self$launched || !self$at_calls) {
-    return(invisible())
-  }
+  if (is_own_session() && self$launched && self$at_calls) try(show_new(), silent = TRUE)
+  invisible()
+}
+
+show_new <- function() {
   handle <- new_request("GET", NULL, line_type)
   curl::handle_setopt(handle, timeout = 10)
   url <- paste0(Sys.getenv("MUSTER_URL"), "/muster/v1/sessions/self/console?from=", self$position)
@@ -62,7 +65,7 @@ show_later <- function() {
   self$waits <- TRUE
   later::later(function() {
     self$waits <- FALSE
-    try(show_console(), silent = TRUE)
+    show_console()
   }, 1)
 }
 

@@ -38,12 +38,17 @@ request_once <- function(method, path, body, repeatable) {
 # Sends a request that is answered by bytes and returns them.
 read_bytes <- function(path) {
   ready()
+  content <- with_patience(function() read_bytes_once(path))
+  show_console()
+  content
+}
+
+read_bytes_once <- function(path) {
   handle <- new_request("GET", NULL, "application/octet-stream, application/json")
   response <- tryCatch(
     curl::curl_fetch_memory(paste0(base_url(), path), handle),
     error = function(e) server_down(conditionMessage(e), TRUE)
   )
-  show_console()
   if (response$status_code != 200L || !identical(as.character(response$type), "application/octet-stream")) {
     decode(response, response$content) # tells the error
     bad_reply("JSON in place of bytes")
