@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -48,13 +49,16 @@ func (o *restartOptions) run(ctx context.Context, a *app, args []string) error {
 	}
 	var reply api.Workers
 	for _, d := range all { // the workers of a session with one request, so that their times to end run together
-		r, err := c.Restart(ctx, d.session, api.Restart{IDs: d.workers})
-		if err != nil {
-			return err
+		var r api.Workers
+		if r, err = c.Restart(ctx, d.session, api.Restart{IDs: d.workers}); err != nil {
+			break
 		}
 		reply.Workers = append(reply.Workers, r.Workers...)
 	}
-	return tellLaunched(a, reply, o.json)
+	if err != nil && len(reply.Workers) == 0 {
+		return err
+	}
+	return cmp.Or(err, tellLaunched(a, reply, o.json)) // what runs is told in any case
 }
 
 // which finds the workers that are named, by their sessions. Nothing is restarted if one of them is none.

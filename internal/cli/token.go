@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"muster/api"
+	"muster/client"
 	"muster/engine"
 )
 
@@ -150,7 +151,7 @@ func orElse(s, other string) string {
 
 func newTokenRevoke(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "revoke [flags] ID…",
+		Use:     "revoke [flags] ID...",
 		Short:   "Make tokens worthless",
 		Long:    "Revoke tokens by their ids, which muster token ls shows. Whatever is being answered of them ends at once.",
 		Example: "  muster token revoke 3k2vq7x1ma",
@@ -173,10 +174,20 @@ func newTokenRevoke(a *app) *cobra.Command {
 			return err
 		}
 		defer c.Close()
+		failed := false
 		for _, id := range args {
-			if err := c.RevokeToken(ctx, id); err != nil {
+			err := c.RevokeToken(ctx, id)
+			if err == nil {
+				continue
+			}
+			if client.Unreachable(err) || ctx.Err() != nil {
 				return err
 			}
+			a.report(err) // an id that is wrong does not spare the others
+			failed = true
+		}
+		if failed {
+			return &exitError{code: exitFailed}
 		}
 		return nil
 	})

@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"muster/api"
+)
+
+// scripted is a world whose server answers as a test says: JSON by method and path. It returns what was asked.
+func scripted(t *testing.T, answer func(route string) (status int, body string)) (w *world, asked func() []string) {
+	t.Helper()
+	w = newWorld(t)
+	var mu sync.Mutex
+	var routes []string
+	ts := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		route := r.Method + " " + strings.TrimPrefix(r.URL.Path, api.Base)
+		mu.Lock()
+		routes = append(routes, route)
+		mu.Unlock()
+		status, body := answer(route)
+		out.Header().Set(api.HeaderVersion, fmt.Sprint(api.Version))
+		out.WriteHeader(status)
+		out.Write([]byte(body))
+	}))
+	t.Cleanup(ts.Close)
+	w.env = append(w.env, "MUSTER_HOST="+ts.URL)
+	return w, func() []string { mu.Lock(); defer mu.Unlock(); return slices.Clone(routes) }
+}
+
+// A wrong id does not spare the tokens that are named after it: one of them may be in a stranger's hands.
+func TestRevokeGoesOn(t *testing.T) {
+	w, asked := scripted(t, func(route string) (int, string) {
+		if route == "DELETE /tokens/wrong" {
+			return 404, `{"kind":"not_found","message":"there is no token \"wrong\""}`
+		}
+		return 204, ""
+	})
+	w.expect(1, "", "muster: there is no token \"wrong\"\n", "token", "revoke", "wrong", "stolen")
+	if all := asked(); !slices.Equal(all, []string{"DELETE /tokens/wrong", "DELETE /tokens/stolen"}) {
+		t.Errorf("%q", all)
+	}
+	w.expect(0, "", "", "token", "revoke", "stolen")
+}
+
+// What was restarted is told, also where a later session's workers could not be.
+func TestRestartOfSeveralSessions(t *testing.T) {
+	w, _ := scripted(t, func(route string) (int, string) {
+		switch route {
+		case "GET /engines/w1":
+			return 200, `{"id":"w1aaaaaaaaaaaaaa","master_id":"aaaaaaaaaaaaaaaa"}`
+		case "GET /engines/w2":
+			return 200, `{"id":"w2bbbbbbbbbbbbbb","master_id":"bbbbbbbbbbbbbbbb"}`
+		case "POST /sessions/aaaaaaaaaaaaaaaa/restart":
+			return 200, `{"workers":[{"id":"new1"}]}`
+		case "POST /sessions/bbbbbbbbbbbbbbbb/restart":
+			return 409, `{"kind":"conflict","message":"session bbbbbbbb has ended"}`
+		}
+		return 404, `{"kind":"not_found","message":"no"}`
+	})
+	w.expect(1, "new1\n", "muster: session bbbbbbbb has ended\n", "restart", "w1", "w2")
+	w.expect(1, "", "muster: session bbbbbbbb has ended\n", "restart", "w2")
+}
