@@ -229,6 +229,19 @@ func TestShortestToken(t *testing.T) {
 	}
 }
 
+// A certificate's name may be all names of one domain.
+func TestNamesOfACertificate(t *testing.T) {
+	s := New(Config{Manager: &stub{}, AllowedHosts: []string{"gpu.example", "*.lab.example"}})
+	for host, want := range map[string]bool{
+		"gpu.example:7443": true, "box.lab.example": true, "BOX.lab.example:7443": true,
+		"lab.example": false, "a.b.lab.example": false, ".lab.example": false, "evil.example": false,
+	} {
+		if got := s.hostAllowed(&http.Request{Host: host}); got != want {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+}
+
 // Pages of other origins, and those that made their own name lead here, cause nothing with any method.
 func TestForeignPagesOnEveryRoute(t *testing.T) {
 	k, base := shared(t, &stub{})

@@ -100,7 +100,8 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request) {
 // hostAllowed keeps pages away that reach us through a name of their own (DNS rebinding).
 func (s *Server) hostAllowed(r *http.Request) bool {
 	host := hostName(r.Host)
-	if s.hosts[host] {
+	label, parent, _ := strings.Cut(host, ".")
+	if s.hosts[host] || label != "" && s.hosts["*."+parent] { // a certificate's name may be all of a domain
 		return true
 	}
 	ip := net.ParseIP(host)

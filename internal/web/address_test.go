@@ -3,6 +3,8 @@ package web
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"testing"
 
 	"muster/engine"
@@ -103,5 +105,23 @@ func TestConfiguredNameIsServedBesidesLocalhost(t *testing.T) {
 	}
 	if _, ok := g.serves(&http.Request{Host: "other.example"}); ok {
 		t.Error("other.example is served")
+	}
+}
+
+// The API goes by the names of its certificate, which may be all of one domain.
+func TestNamesOfTheAPI(t *testing.T) {
+	g := New(Config{Names: []string{"gpu.example", "*.lab.example"}, Next: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, nextAnswers)
+	})})
+	defer g.Close()
+	for host, want := range map[string]int{
+		"gpu.example:7443": 200, "box.lab.example": 200, "BOX.lab.example:7443": 200,
+		"lab.example": 421, "a.b.lab.example": 421, ".lab.example": 421, "evil.example": 421, "x.gpu.example": 421,
+	} {
+		out := httptest.NewRecorder()
+		g.ServeHTTP(out, &http.Request{Method: "GET", Host: host, URL: &url.URL{Path: "/muster/v1/version"}})
+		if out.Code != want {
+			t.Errorf("%s: %d", host, out.Code)
+		}
 	}
 }

@@ -55,6 +55,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"muster/engine"
@@ -185,7 +186,7 @@ func (g *Gateway) begin() bool {
 
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h, ok := g.serves(r)
-	if !ok && g.others[nameOf(r.Host)] {
+	if !ok && g.other(nameOf(r.Host)) {
 		g.next.ServeHTTP(w, r)
 		return
 	}
@@ -205,6 +206,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		g.next.ServeHTTP(w, r)
 	}
+}
+
+// other reports whether a name is one of the API alone. One of a certificate's may be all names of a domain: *.example.org.
+func (g *Gateway) other(name string) bool {
+	label, parent, _ := strings.Cut(name, ".")
+	return g.others[name] || label != "" && g.others["*."+parent]
 }
 
 // serveEngine answers a request to an engine's address: it admits, looks, and hands over.
