@@ -161,7 +161,7 @@ func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
 	}
 	if !ok {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not known to this server").
-			WithHint("tokens change when a server starts, and a session's token ends with the session")
+			WithHint("the owner's token changes when a server starts, a session's ends with the session, one that people made when it is revoked or expires")
 	}
 	// Engines reach their own session's listener only, so another token than their session's was stolen.
 	if session, ok := SessionOf(r.Context()); ok && (id.Owner || id.Session != session) {

@@ -59,10 +59,10 @@ func show(w http.ResponseWriter, r *http.Request, p page) {
 
 func showLogin(w http.ResponseWriter, r *http.Request, to string, wrong bool) {
 	p := page{status: http.StatusOK, title: "Log in to Muster", login: true, to: to,
-		text: "Web addresses of engines are for whoever has a token of this server: the owner's, or the one of the engine's session.\n" +
+		text: "Web addresses of engines are for whoever has a token of this server: the owner's, one of the user's whose session it is, or that session's.\n" +
 			"\"muster open ID\", in a terminal or in the session, prints a link that logs in."}
 	if wrong {
-		p.text = "That token is not known to this server. Tokens change when a server starts.\n" + p.text
+		p.text = "That token is not known to this server. The owner's changes when a server starts, and others end.\n" + p.text
 	}
 	if wrong || !wantsHTML(r) {
 		p.status = http.StatusUnauthorized

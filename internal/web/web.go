@@ -20,7 +20,7 @@
 //
 //   - A request from inside a session (Config.Session) reaches the engines of that session, public ones too, and no others,
 //     whatever it carries.
-//   - A token, of the owner or of the engine's session: Authorization Bearer, Basic (as the user's name), or ?muster_token=.
+//   - A token, of the owner, of the user whose session it is, or of the engine's session: Authorization Bearer, Basic (as the user's name), or ?muster_token=.
 //   - The cookie of this one address.
 //
 // A browser that has none of these is sent to DOMAIN/login?to=ADDRESS. That page takes the token (?token=, or typed), keeps
