@@ -262,6 +262,7 @@ func TestCompletion(t *testing.T) {
 		{"up --rung ", "auto\nroot\nrootless\nplain\n:4\n"},
 		{"logs --stream ", "stdout\nstderr\nevent\n:4\n"},
 		{"await w2aaaaaaaaaaaaaa ", ":4\n"},
+		{"restart ", "w1aaaaaaaaaaaaaa\tworker crawl, failed, 2m\nw2aaaaaaaaaaaaaa\tworker Untitled [31m Worker, scheduling, 3s\n:4\n"},
 		{"logs x ", ":4\n"},
 	} {
 		w.out.Reset()

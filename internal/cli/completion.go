@@ -57,7 +57,8 @@ func strictCompletion(root *cobra.Command) {
 	}
 }
 
-// completeIDs offers the ids of live sessions and workers. Without a server there are none.
+// completeIDs offers the ids of the sessions and workers that a command takes: those that live, unless it is about what has ended too.
+// Without a server there are none.
 func (a *app) completeIDs(many bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 && !many {
@@ -70,22 +71,44 @@ func (a *app) completeIDs(many bool) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		defer c.Close()
-		list, _ := (&psOptions{all: cmd.Name() == "logs"}).list(ctx, c, p)
+		ended, sessions := cmd.Name() == "logs" || cmd.Name() == "restart", cmd.Name() != "await" && cmd.Name() != "restart"
+		list, _ := (&psOptions{all: ended}).list(ctx, c, p)
 		var ids []string
 		for _, e := range list {
-			if cmd.Name() != "await" {
+			if sessions {
 				ids = append(ids, a.offered(e.Session.Kind, own(e.Session)))
 			}
 			for _, w := range e.Workers {
 				ids = append(ids, a.offered("worker", w))
 			}
 		}
-		given := func(offer string) bool {
-			id, _, _ := strings.Cut(offer, "\t")
-			return slices.Contains(args, id)
-		}
-		return slices.DeleteFunc(ids, given), cobra.ShellCompDirectiveNoFileComp
+		return without(ids, args), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// without leaves out what is on the command line already.
+func without(offers, args []string) []string {
+	return slices.DeleteFunc(offers, func(offer string) bool {
+		id, _, _ := strings.Cut(offer, "\t")
+		return slices.Contains(args, id)
+	})
+}
+
+// completeTokens offers the ids of tokens.
+func (a *app) completeTokens(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	c, _, err := a.connect()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	list, _ := c.Tokens(ctx)
+	var ids []string
+	for _, t := range list {
+		ids = append(ids, cobra.CompletionWithDesc(t.ID, clean(orDash(t.Name)+", "+orElse(t.User, "owner"))))
+	}
+	return without(ids, args), cobra.ShellCompDirectiveNoFileComp
 }
 
 // offered is an id with what tells it from the others: kind and name, status, age.

@@ -48,6 +48,20 @@ func TestRevokeGoesOn(t *testing.T) {
 	w.expect(0, "", "", "token", "revoke", "stolen")
 }
 
+func TestTokensAreOffered(t *testing.T) {
+	w, _ := scripted(t, func(string) (int, string) {
+		return 200, `[{"id":"3k2vq7x1ma","name":"laptop"},{"id":"4k2vq7x1ma","name":"","user":"alice"}]`
+	})
+	for args, offers := range map[string]string{
+		"": "3k2vq7x1ma\tlaptop, owner\n4k2vq7x1ma\t-, alice\n:4\n", "4k2vq7x1ma ": "3k2vq7x1ma\tlaptop, owner\n:4\n",
+	} {
+		w.out.Reset()
+		if code := w.run(append([]string{"__complete", "token", "revoke"}, strings.Split(args, " ")...)...); code != 0 || w.out.String() != offers {
+			t.Errorf("%q: %d %q", args, code, w.out.String())
+		}
+	}
+}
+
 // What was restarted is told, also where a later session's workers could not be.
 func TestRestartOfSeveralSessions(t *testing.T) {
 	w, _ := scripted(t, func(route string) (int, string) {

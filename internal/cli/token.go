@@ -155,6 +155,8 @@ func newTokenRevoke(a *app) *cobra.Command {
 		Short:   "Make tokens worthless",
 		Long:    "Revoke tokens by their ids, which muster token ls shows. Whatever is being answered of them ends at once.",
 		Example: "  muster token revoke 3k2vq7x1ma",
+
+		ValidArgsFunction: a.completeTokens,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage(cmd, "revoke needs the id of a token")
