@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 
@@ -136,7 +135,7 @@ func (t *table) limits(name string) (l Limits, err error) {
 		if w.from == nil {
 			continue
 		}
-		if !(*w.from > 0 && *w.from <= 1e6) || math.IsNaN(*w.from) {
+		if !(*w.from > 0 && *w.from <= 1e6) { // nor NaN
 			return l, fmt.Errorf("%s.%s is %v: it must be a number above 0, at most 1000000; without the line there is no limit", name, w.key, *w.from)
 		}
 		*w.to = *w.from
