@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"muster/api"
@@ -24,7 +25,22 @@ type access struct {
 	record *audit.Log
 	users  *users // nil: there is one
 	log    *slog.Logger
+
+	mu     sync.Mutex
+	logins map[login]time.Time // that were recorded lately
 }
+
+// login is whose browser logged in from where.
+type login struct {
+	who  engine.Identity
+	from string
+}
+
+const (
+	// loginHolds is how long the same login is not recorded again: every page that is opened may be one.
+	loginHolds = time.Minute
+	maxLogins  = 10_000
+)
 
 // openAccess opens what is kept of who may come in, beside the records.
 func (a *app) openAccess(state string) (err error) {
@@ -60,7 +76,7 @@ func (a *app) accessible(log *slog.Logger) entrance {
 		f.manager, f.access, f.until = kept, kept, kept.Until
 		f.login = func(ctx context.Context, who engine.Identity) {
 			_, from := server.Sender(ctx)
-			kept.noteFor(who, from, audit.Entry{Action: audit.Login, About: "a browser"}, nil)
+			kept.loggedIn(who, from, time.Now())
 		}
 	}
 	return f
@@ -86,6 +102,24 @@ func (a *access) Until(who engine.Identity) context.Context {
 func (a *access) note(ctx context.Context, e audit.Entry, err error) {
 	who, from := server.Sender(ctx)
 	a.noteFor(who, from, e, err)
+}
+
+// loggedIn records a browser's login.
+func (a *access) loggedIn(who engine.Identity, from string, now time.Time) {
+	this := login{who, from}
+	a.mu.Lock()
+	last, known := a.logins[this]
+	again := known && now.Sub(last) < loginHolds
+	if !again {
+		if a.logins == nil || len(a.logins) >= maxLogins {
+			a.logins = map[login]time.Time{}
+		}
+		a.logins[this] = now
+	}
+	a.mu.Unlock()
+	if !again {
+		a.noteFor(who, from, audit.Entry{Action: audit.Login, About: "a browser"}, nil)
+	}
 }
 
 func (a *access) noteFor(who engine.Identity, from string, e audit.Entry, err error) {
