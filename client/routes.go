@@ -46,9 +46,9 @@ func (c *Client) EndSession(ctx context.Context, session string) error {
 	return c.call(ctx, "DELETE", sessionPath(session, ""), nil, nil)
 }
 
-// Interrupt sends SIGINT to the session's own engine.
+// Interrupt sends SIGINT to the session's own engine, also through the next server.
 func (c *Client) Interrupt(ctx context.Context, session string) error {
-	return c.call(ctx, "POST", sessionPath(session, "/interrupt"), nil, nil)
+	return c.patiently(ctx, func() error { return c.call(ctx, "POST", sessionPath(session, "/interrupt"), nil, nil) })
 }
 
 // Resize tells the size of the session's terminal.

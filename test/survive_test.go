@@ -127,6 +127,45 @@ print("sum", seen.hexdigest())
 	w.nothingLeft(before)
 }
 
+// Signals need no server: SIGTERM and SIGHUP end command and session at once, the second Ctrl-C too; the first interrupts the script when
+// a server is back.
+func TestSignalsWithoutServer(t *testing.T) {
+	for _, c := range []struct {
+		signals []syscall.Signal
+		code    int
+		says    string
+	}{
+		{[]syscall.Signal{syscall.SIGTERM}, 143, "muster: ended by SIGTERM: session "},
+		{[]syscall.Signal{syscall.SIGHUP}, 129, "muster: ended by SIGHUP: session "},
+		{[]syscall.Signal{syscall.SIGINT, syscall.SIGINT}, 130, "and its workers end with this command"},
+		{[]syscall.Signal{syscall.SIGINT}, 130, "KeyboardInterrupt"},
+	} {
+		t.Run(fmt.Sprint(c.signals), func(t *testing.T) {
+			w := newWorld(t)
+			before := w.count()
+			up := w.server()
+			run := w.start("run", "-c", "import time, cdsw; cdsw.launch_workers(1, 0.1, 0.2, code='import time; time.sleep(1000)'); print('up', flush=True); time.sleep(1000)")
+			run.await("up\n")
+			up.cmd.Process.Kill()
+			<-up.done
+			run.await("waits for a server")
+			for n, sig := range c.signals {
+				run.cmd.Process.Signal(sig)
+				if n+1 < len(c.signals) || c.says == "KeyboardInterrupt" {
+					run.await("the script is interrupted when a server is back; Ctrl-C again ends the session now\n")
+				}
+			}
+			if c.says == "KeyboardInterrupt" {
+				up = w.server()
+			}
+			if code := run.wait(); code != c.code || !strings.Contains(run.output(), c.says) {
+				t.Errorf("exit code %d: %s", code, run.output())
+			}
+			until(t, "no process of the session is left", func() bool { return w.count()["processes"] <= before["processes"]+1 })
+		})
+	}
+}
+
 // A server takes over from one that runs, as after an upgrade; and one with --keep lets its sessions go on when it is told to end.
 func TestServerReplaced(t *testing.T) {
 	w := newWorld(t)

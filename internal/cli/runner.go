@@ -46,9 +46,11 @@ type runner struct {
 	interrupted bool      // Ctrl-C went to the script
 	ended       os.Signal // the signal because of which we ended the session
 	closes      bool      // nothing is left to be done but to close
+	isAway      bool      // no server answers
 
-	engine string // the session's own
-	folder string // where its logs are kept, "" if they are not
+	log    io.Writer // for what is said of the server
+	engine string    // the session's own
+	folder string    // where its logs are kept, "" if they are not
 	exit   *api.Event
 }
 
@@ -138,22 +140,25 @@ func (r *runner) lost(owned bool, err error) error {
 // away says that the server went away under the session, which goes on, and that it is back. The one inside this process, on
 // its abstract socket, does not come back.
 func (r *runner) away(address string, req api.CreateSession, log io.Writer) func(error) {
+	if r.log = log; log == nil {
+		r.log = r.a.Err
+	}
 	if strings.HasPrefix(address, "unix:///@") {
 		return nil
 	}
-	if log == nil {
-		log = r.a.Err
-	}
 	leave := "Ctrl-C twice ends both"
 	if req.TTY != nil {
-		leave = `Ctrl-\ three times, and once more, ends both`
+		leave = `Ctrl-\ three times ends both`
 	}
 	return func(err error) {
+		r.mu.Lock()
+		r.isAway = err != nil
+		r.mu.Unlock()
 		if err == nil {
-			fmt.Fprintln(log, "muster: the server is back")
+			fmt.Fprintln(r.log, "muster: the server is back")
 			return
 		}
-		fmt.Fprintf(log, "muster: %v; session %s goes on, and this command waits for a server (%s)\n", err, r.session, leave)
+		fmt.Fprintf(r.log, "muster: %v; session %s goes on, and this command waits for a server (%s)\n", err, r.session, leave)
 	}
 }
 
@@ -259,13 +264,28 @@ func (r *runner) watch() {
 		case gentle:
 			r.wait.Go(func() { r.interrupt(session) })
 		default:
-			r.wait.Go(func() { r.c.EndSession(r.ctx, session) })
+			r.wait.Go(func() { r.endBecauseOf(sig, session) })
 		}
 	}
 }
 
-// interrupt sends SIGINT to the script. One that has not begun is ended.
+// endBecauseOf ends the session because of a signal. Without a server our own end is the session's: its keeper sees it, or the next
+// server misses us.
+func (r *runner) endBecauseOf(sig os.Signal, session string) {
+	if err := r.c.EndSession(r.ctx, session); client.Unreachable(err) {
+		r.cancel(&signalError{sig, "ended by " + unix.SignalName(sig.(syscall.Signal)) + ": session " + session +
+			" and its workers end with this command; no server answers"})
+	}
+}
+
+// interrupt sends SIGINT to the script, through the next server if this one is away. A script that has not begun is ended.
 func (r *runner) interrupt(session string) {
+	r.mu.Lock()
+	away := r.isAway
+	r.mu.Unlock()
+	if away {
+		fmt.Fprintln(r.log, "muster: the script is interrupted when a server is back; Ctrl-C again ends the session now")
+	}
 	err := r.c.Interrupt(r.ctx, session)
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
@@ -275,7 +295,7 @@ func (r *runner) interrupt(session string) {
 		r.ended, r.interrupted = syscall.SIGINT, false
 	}
 	r.mu.Unlock()
-	r.c.EndSession(r.ctx, session)
+	r.endBecauseOf(syscall.SIGINT, session)
 }
 
 // result is how the script ended: nil, or its exit code with the reason.
