@@ -130,3 +130,13 @@ func TestAnything(t *testing.T) {
 		}
 	})
 }
+
+// A cursor that was put back above the first live row: when rows below it are cut, that row is one of those that are left.
+func TestResizeBelowTheCursor(t *testing.T) {
+	s := New(2, 2)
+	s.Write([]byte("\x1b8")) // to the first row; what is live begins in the second
+	s.Resize(1, 2)
+	if s.top != 0 || s.y != 0 || len(s.lines) != 1 {
+		t.Errorf("top %d, cursor in row %d of %d", s.top, s.y, len(s.lines))
+	}
+}

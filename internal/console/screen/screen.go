@@ -100,6 +100,7 @@ func (s *grid) resize(rows, cols int) {
 		s.lines[i].cut(cols)
 	}
 	s.x, s.wrap = min(s.x, cols-1), false
+	s.top = min(s.top, rows-1) // it may have been below the cursor, where rows were cut
 }
 
 // Lines are the rows' characters, without blanks at their ends.
