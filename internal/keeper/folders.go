@@ -1,18 +1,30 @@
 package keeper
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+
+	"muster/internal/keeper/wire"
 )
 
 // makeFolders makes the engine's private folder and the one for its temporary files: tmp, or one in the private folder. Where
 // tmp is to be, others may make what they like: so it must not be there yet, in whatever form. The private folder,
-// which is named like it, tells a later sweep of it.
+// which is named like it, tells a later sweep of it, and of the engine's control group.
 func (e *engine) makeFolders(tmp string) error {
 	inside := filepath.Join(e.dir, "tmp")
 	if err := os.MkdirAll(inside, 0o700); err != nil {
 		return err
+	}
+	if e.group != nil {
+		b, err := json.Marshal(e.group.Paths())
+		if err == nil {
+			err = os.WriteFile(filepath.Join(e.dir, wire.GroupName), b, 0o600)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	switch {
 	case !e.plain:

@@ -15,6 +15,7 @@ import (
 	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 	"muster/internal/linux/pidfd"
 )
 
@@ -230,10 +231,15 @@ const initEndsIn = 2 * time.Second
 
 // sweep removes what a killed keeper left of an engine, when its processes have ended.
 func (s *session) sweep(id engine.ID, m member) {
+	groups := []*cgroup.Group{s.driver.elsewhere(s.spec.ID, id)}
 	if s.driver.tree != nil {
-		if group, err := s.driver.tree.Open(groupName(s.spec.ID, id)); err == nil {
-			endGroup(group, initEndsIn)
-			group.Remove()
+		group, _ := s.driver.tree.Open(groupName(s.spec.ID, id)) // an error: that is no name
+		groups = append(groups, group)
+	}
+	for _, g := range groups {
+		if g != nil {
+			endGroup(g, initEndsIn)
+			g.Remove()
 		}
 	}
 	if m.pid > 0 { // where there are no control groups

@@ -50,25 +50,36 @@ func TestKeeperOfStoppedKilled(t *testing.T) {
 	})
 }
 
-// And if no server lives the next one does, and says so.
+// And if no server lives the next one does, and says so; also one that runs in other control groups, which would not look for the
+// engine's below its own.
 func TestSweepEndsWhatWasStopped(t *testing.T) {
-	bothRungs(t, func(t *testing.T, r rung, d recorded) {
-		w, _ := r.stopped(t, d)
-		s := w.s.(*session)
-		keeper, err := unix.PidfdOpen(s.keeper.Process.Pid, 0) // letting go forgets the process
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(keeper)
-		s.detach()
-		if err := unix.PidfdSendSignal(keeper, unix.SIGKILL, nil, 0); err != nil || !pidfd.Ended(keeper, deadline) {
-			t.Fatalf("the keeper does not end: %v", err)
-		}
-		told, err := r.driver(t).Sweep()
-		if err != nil || len(told) != 1 || !strings.Contains(told[0], string(s.spec.ID)) {
-			t.Errorf("%q, %v", told, err)
-		}
-	})
+	for _, elsewhere := range []bool{false, true} {
+		bothRungs(t, func(t *testing.T, r rung, d recorded) {
+			w, spec := r.stopped(t, d)
+			s := w.s.(*session)
+			group := s.driver.elsewhere(s.spec.ID, spec.ID)
+			keeper, err := unix.PidfdOpen(s.keeper.Process.Pid, 0) // letting go forgets the process
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(keeper)
+			s.detach()
+			if err := unix.PidfdSendSignal(keeper, unix.SIGKILL, nil, 0); err != nil || !pidfd.Ended(keeper, deadline) {
+				t.Fatalf("the keeper does not end: %v", err)
+			}
+			next := r.driver(t)
+			if elsewhere {
+				next.tree = nil
+			}
+			told, err := next.Sweep()
+			if err != nil || len(told) != 1 || !strings.Contains(told[0], string(s.spec.ID)) {
+				t.Errorf("%q, %v", told, err)
+			}
+			if _, there := group.Changed(); there {
+				t.Errorf("the engine's control group is left: %v", group.Paths())
+			}
+		})
+	}
 }
 
 // stopped returns an engine of which all processes are stopped. Where there are no control groups nobody finds those.

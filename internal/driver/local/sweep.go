@@ -140,6 +140,14 @@ func abandoned(dir string) bool {
 // sweepGroups removes the cgroups of a session's engines. Their processes are gone or just going, but for those that somebody had
 // stopped: they heard nothing of their keeper's end, and are killed.
 func (d *Driver) sweepGroups(id engine.ID) (ended int, err error) {
+	engines, _ := os.ReadDir(filepath.Join(d.sessionDir(id), "engines")) // an error: there were none
+	var errs []error
+	for _, e := range engines {
+		if g := d.elsewhere(id, engine.ID(e.Name())); g != nil {
+			ended += endGroup(g, initEndsIn)
+			errs = append(errs, g.Remove())
+		}
+	}
 	err = d.removeGroups(func(session engine.ID, g *cgroup.Group) bool {
 		if session != id {
 			return false
@@ -147,7 +155,21 @@ func (d *Driver) sweepGroups(id engine.ID) (ended int, err error) {
 		ended += endGroup(g, initEndsIn)
 		return true
 	})
-	return ended, err
+	return ended, errors.Join(append(errs, err)...)
+}
+
+// elsewhere is an engine's control group as its keeper noted it: the server that made it may have run in other groups than this one, as
+// in another login. nil if none was noted, or if that is no group of such an engine's.
+func (d *Driver) elsewhere(session, id engine.ID) *cgroup.Group {
+	b, err := os.ReadFile(filepath.Join(d.sessionDir(session), "engines", string(id), wire.GroupName))
+	if err != nil {
+		return nil
+	}
+	var paths cgroup.Paths
+	if json.Unmarshal(b, &paths) != nil {
+		return nil
+	}
+	return cgroup.Noted(paths, groupName(session, id))
 }
 
 // endGroup kills the processes of an engine whose keeper is gone, waits for their ends and counts them. Each is found in the group

@@ -24,6 +24,10 @@ const (
 	LockName   = "lock"
 )
 
+// GroupName is the file in EngineSpec.PrivateDir that tells where the engine's control group is (cgroup.Paths as JSON): a server that
+// runs in other control groups than the one that made it must find it, too.
+const GroupName = "cgroup.json"
+
 // PlainFilesName is the folder in EngineSpec.PrivateDir with the engine's Files on the plain rung. Where there are mounts they
 // lie in sandbox.PrivateDir.
 const PlainFilesName = "files"

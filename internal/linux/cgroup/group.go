@@ -57,6 +57,18 @@ func (t *Tree) Open(name string) (*Group, error) {
 // Open opens a group that this or another process made.
 func Open(p Paths) *Group { return &Group{paths: p} }
 
+// Noted opens a group that another process made and noted in a file; nil if these are not the paths of a group of that name, which
+// Tree.New could have made.
+func Noted(p Paths, name string) *Group {
+	g := &Group{paths: p}
+	for _, dir := range g.dirs() {
+		if checkName(name) != nil || filepath.Base(dir) != name || filepath.Base(filepath.Dir(dir)) != folder || !strings.HasPrefix(filepath.Clean(dir), "/sys/fs/cgroup/") {
+			return nil
+		}
+	}
+	return g
+}
+
 // Paths tells where the group is.
 func (g *Group) Paths() Paths { return g.paths }
 
