@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -464,6 +465,40 @@ func TestTokenStaysHere(t *testing.T) {
 		if p, err := a.find(); err != nil || p.token != want {
 			t.Errorf("%s is told the token %q, not %q (%v)", host, p.token, want, err)
 		}
+	}
+}
+
+// A server that was killed leaves its token: another user who takes its port is not sent that.
+func TestTokenIsNotForWhoTookThePort(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("capability root: another user's program is needed")
+	}
+	dir := t.TempDir()
+	os.Chmod(dir, 0o700)
+	stranger := exec.Command("/usr/bin/python3", "-c", "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); s.accept()")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := stranger.StdoutPipe()
+	if err == nil {
+		err = stranger.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Wait()
+	defer stranger.Process.Kill()
+	var port string
+	if _, err := fmt.Fscan(out, &port); err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(filepath.Join(dir, "token."+port), []byte("owner\n"), 0o600)
+	environ := []string{"MUSTER_RUNTIME_DIR=" + dir, "MUSTER_HOST=127.0.0.1:" + port}
+	a := &app{deps: Deps{Environ: environ}}
+	if p, err := a.find(); engine.KindOf(err) != engine.Unauthorized || !strings.Contains(err.Error(), "user 65534 listens on port "+port) {
+		t.Errorf("told %q, %v", p.token, err)
+	}
+	a = &app{deps: Deps{Environ: append(environ, "MUSTER_TOKEN=meant")}}
+	if p, err := a.find(); err != nil || p.token != "meant" {
+		t.Errorf("told %q, %v", p.token, err)
 	}
 }
 

@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"muster/client"
 	"muster/engine"
+	"muster/internal/linux/peer"
 )
 
 // place is where a server is, and by whom it is asked.
@@ -69,8 +71,31 @@ func (a *app) findServer(named string) (place, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return place{}, engine.Errorf(engine.Unavailable, "the server's token: %w", err)
 	}
-	p.token = strings.TrimSpace(string(b)) // without one the server says that it wants one
-	return p, nil
+	if p.token = strings.TrimSpace(string(b)); p.token == "" {
+		return p, nil // the server says that it wants one
+	}
+	return p, listenedToByUs(p.address)
+}
+
+// listenedToByUs refuses a port of this machine on which another user listens: a server that was killed leaves its token, and
+// whoever takes its port would be sent that.
+func listenedToByUs(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "unix" {
+		return err
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		return nil // the connection will say so
+	}
+	uids, err := peer.TCPListeners(uint16(port))
+	for _, uid := range uids {
+		if uid != 0 && uid != os.Geteuid() {
+			return engine.Errorf(engine.Unauthorized, "user %d listens on port %d of this machine: your server's token is not sent there", uid, port).
+				WithHint("start a server of your own again with muster up --tcp, or set MUSTER_TOKEN to the token that is meant for that one")
+		}
+	}
+	return err
 }
 
 // connect makes a client for the server that find finds.

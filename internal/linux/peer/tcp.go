@@ -51,6 +51,31 @@ func userOf(path, theirs string) (uid int, err error) {
 	return -1, lines.Err()
 }
 
+// listening is the state of a socket that waits for connections.
+const listening = "0A"
+
+// TCPListeners are the user ids of those who listen on a TCP port of this network namespace, at whatever address.
+func TCPListeners(port uint16) (uids []int, err error) {
+	end := fmt.Sprintf(":%04X", port)
+	for _, name := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile("/proc/self/net/" + name)
+		if err != nil && !os.IsNotExist(err) { // a kernel without IPv6
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			if len(fields) > 7 && strings.HasSuffix(fields[1], end) && fields[3] == listening {
+				uid, err := strconv.Atoi(fields[7])
+				if err != nil {
+					return nil, err
+				}
+				uids = append(uids, uid)
+			}
+		}
+	}
+	return uids, nil
+}
+
 // inProc is an end of a connection as /proc/net/tcp writes it: words in the machine's order.
 func inProc(a netip.Addr, port uint16) string {
 	var text strings.Builder
