@@ -61,6 +61,9 @@ func (m *Manager) CreateSessionFor(ctx context.Context, u engine.User, req api.C
 		return api.Session{}, err
 	}
 	back.add(func() { admit(m.room.release([]*ticket{&s.main.ticket})) })
+	if err := s.main.neverShared(); err != nil && s.kind != kindAttached {
+		return api.Session{}, err
+	}
 	admitted, ok := m.room.take(&s.main.ticket)
 	if !ok {
 		if err := noShare(&s.main.ticket); err != nil {

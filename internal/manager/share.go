@@ -170,11 +170,19 @@ func (t *ticket) waitsInShare() string {
 	return ""
 }
 
-// noShare is the error for a session whose own engine has no room in a share.
-func noShare(t *ticket) error {
-	if never := neverShared(t.want, amount{}, 0, t.shares); never != "" {
+// neverShared is the error for a session whose own engine is more than a share may ever have. Its CPU, although it is not counted but in
+// hard mode, is its weight beside others' engines.
+func (w *worker) neverShared() error {
+	want := w.ticket.want
+	want.cpu = coreUnits(w.batch.cpu)
+	if never := neverShared(want, amount{}, 0, w.ticket.shares); never != "" {
 		return engine.Errorf(engine.NoCapacity, "the session %s", never).WithHint("ask for less")
 	}
+	return nil
+}
+
+// noShare is the error for a session whose own engine has no room in a share.
+func noShare(t *ticket) error {
 	if what := t.waitsInShare(); what != "" {
 		return engine.Errorf(engine.Unavailable, "the session %s", strings.Replace(what, "waits for other engines", "has to wait for other engines", 1)).
 			WithHint("stop some of them (muster ps), or ask for less")

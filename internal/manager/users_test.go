@@ -138,6 +138,11 @@ func TestQuotas(t *testing.T) {
 	b.awaitRunning(his, free[3].ID)
 	b.stop(hers, first[0].ID)
 	b.awaitRunning(hers, waiting[0].ID, behind[0].ID)
+	// A session's own CPU is not counted, but it is a weight.
+	if _, err := b.CreateSessionFor(t.Context(), alice, api.CreateSession{Project: b.project, Code: "hang", CPU: 1000}); err == nil ||
+		!strings.Contains(err.Error(), "the session asks for 1000 cores, the session may have 2 in all") {
+		t.Errorf("%v", err)
+	}
 	// A session does not wait: it is told.
 	for memory, want := range map[float64]string{
 		5: "the session asks for 5 GB of memory, user alice may have 4 GB in all",
