@@ -81,7 +81,7 @@ func (p *Peers) nameOf(c net.Conn) string {
 		return fmt.Sprint("user ", uid)
 	case *net.TCPConn:
 		local, remote := c.LocalAddr().(*net.TCPAddr), c.RemoteAddr().(*net.TCPAddr)
-		name := remote.IP.String()
+		name := whose(remote.IP)
 		p.mu.Lock()
 		many := p.open[name] >= knownFrom
 		p.mu.Unlock()
@@ -93,6 +93,14 @@ func (p *Peers) nameOf(c net.Conn) string {
 		return name
 	}
 	return "others"
+}
+
+// whose names who has an address. A machine with IPv6 mostly has all addresses of its network, 2⁶⁴ of them (RFC 7421).
+func whose(ip net.IP) string {
+	if ip.To4() != nil || ip.IsLoopback() {
+		return ip.String()
+	}
+	return ip.Mask(net.CIDRMask(64, 128)).String() + "/64"
 }
 
 type peopleListener struct {

@@ -204,3 +204,15 @@ func TestHeadersInTime(t *testing.T) {
 		t.Errorf("large headers: %q", line)
 	}
 }
+
+// Who has all addresses of a network counts once.
+func TestWhoseAddress(t *testing.T) {
+	for ip, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "127.0.0.1": "127.0.0.1", "::1": "::1", "::ffff:192.0.2.7": "192.0.2.7",
+		"2001:db8:1:2:aaaa::1": "2001:db8:1:2::/64", "2001:db8:1:2:ffff:1:2:3": "2001:db8:1:2::/64", "2001:db8:1:3::1": "2001:db8:1:3::/64",
+	} {
+		if got := whose(net.ParseIP(ip)); got != want {
+			t.Errorf("%s: %s, want %s", ip, got, want)
+		}
+	}
+}
