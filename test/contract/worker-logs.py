@@ -18,7 +18,7 @@ assert len(muster.worker_logs(w).splitlines()) == 101
 # Of one that lives, while it goes on; its session's output is not in it.
 w, = cdsw.launch_workers(1, cpu=0.2, memory=0.1, code="print('so far', flush=True)\nimport time\ntime.sleep(1000)")
 cdsw.await_workers(w, wait_for_completion=False)
-while not muster.worker_logs(w):
+while not muster.worker_logs(w).endswith("\n"): # an unbuffered print writes that by itself
     pass
 assert cdsw.worker_logs(w) == "so far\n"
 try:

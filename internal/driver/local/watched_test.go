@@ -14,9 +14,10 @@ import (
 	"muster/engine"
 	"muster/internal/console"
 	"muster/internal/driver"
+	"muster/internal/driver/drivertest"
 )
 
-const deadline = 30 * time.Second
+var deadline = drivertest.Deadline
 
 // watched is a session and what is observed of it.
 type watched struct {
