@@ -604,6 +604,29 @@ func TestUsersOutliveTheServer(t *testing.T) {
 	m.as("alice", "muster", "stop", id).ok(t)
 }
 
+// A shared server may be elsewhere: whoever is told where finds it, with each client, and needs no token, although one of root's lies there.
+func TestUsersOfAServerElsewhere(t *testing.T) {
+	requireR(t)
+	m := newMachine(t)
+	at := "MUSTER_RUNTIME_DIR=/run/elsewhere"
+	cmd := m.cmdAs("root", "muster", "up", "--shared", "--web", "127.0.0.1:0", "--state-dir", filepath.Join(m.root, "state-elsewhere"))
+	cmd.Env = append(cmd.Env, at)
+	m.begin(cmd).await("the server answers at unix:///run/elsewhere")
+	library := m.as("bob", "muster", "run", "--kernel", "r", "-c", "cat('LIBRARY', find.package('cdsw'), '\\n')").ok(t).out
+	library = filepath.Dir(strings.Fields(library[strings.Index(library, "LIBRARY"):])[1])
+	for _, args := range [][]string{
+		{"muster", "run", "-c", "print('seen')"},
+		{"python3", "-c", "import cdsw; cdsw.list_workers(); print('seen')"},
+		{"Rscript", "-e", ".libPaths(c(.libPaths(), '" + library + "')); library(cdsw); w <- list.workers(); cat('seen\\n')"},
+	} {
+		cmd := m.cmdAs("bob", args...)
+		cmd.Env = append(cmd.Env, at)
+		if r := m.finish(cmd, 4*deadline); r.code != 0 || r.out != "seen\n" || r.err != "" {
+			t.Errorf("%q: exit code %d\n%s%s", args, r.code, r.out, r.err)
+		}
+	}
+}
+
 // kill ends the server, which is a child of nsenter's, at once.
 func (m *machine) kill() {
 	m.t.Helper()

@@ -34,8 +34,10 @@ type serverPlace struct {
 
 func (o *upOptions) found() serverPlace {
 	found := serverPlace{Address: clientAddress(o.serve.Listen), TokenFile: o.serve.TokenFile}
-	if _, err := os.Stat(found.TokenFile); errors.Is(err, fs.ErrNotExist) {
-		found.TokenFile = "" // a server of root's that this user shares
+	if f, err := os.Open(found.TokenFile); err == nil {
+		f.Close()
+	} else if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // a server of root's that this user shares
+		found.TokenFile = ""
 	}
 	return found
 }
