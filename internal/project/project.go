@@ -14,6 +14,7 @@ package project
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,12 @@ func Read(folder string) (Settings, bool, error) {
 	content, err := load(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // what is wrong with the folder is for others to say
 		return Settings{}, false, nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrPermission) { // with the right to the folder, the file could be looked at
+			return Settings{}, false, engine.Errorf(engine.Invalid, "you may not look into the project folder %s: permission denied", folder).
+				WithHint("go to a folder of your own (muster run: or name one with --project), or ask the owner of this one for the right to enter it")
+		}
 	}
 	if err != nil {
 		return Settings{}, true, engine.Errorf(engine.Invalid, "the settings %s cannot be used: %v", path, err).

@@ -5,9 +5,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"muster/engine"
 	"muster/internal/kernel"
@@ -171,6 +174,38 @@ func TestNoFileOfThatKind(t *testing.T) {
 		if !there || err == nil || err.Error() != want || engine.HintOf(err) == "" {
 			t.Errorf("%s:\n got %v\nwant %s", name, err, want)
 		}
+	}
+}
+
+// A folder that the user may not enter is what is wrong, and not the settings in it, which may not even be there.
+func TestFolderOfAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: only root takes another user's rights")
+	}
+	const nobody = 20001
+	dir := folder(t, "") // t.TempDir's own folder is root's alone
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := func() error {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		unix.SetfsuidRetUid(nobody)
+		defer unix.SetfsuidRetUid(0)
+		_, _, err := Read(dir)
+		return err
+	}
+	if err := as(); err == nil || !strings.HasPrefix(err.Error(), "the settings "+dir+"/muster.toml cannot be used") {
+		t.Errorf("a file of another's: %v", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := as()
+	if want := "you may not look into the project folder " + dir + ": permission denied"; err == nil || err.Error() != want || !strings.Contains(engine.HintOf(err), "--project") {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }
 

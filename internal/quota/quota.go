@@ -91,7 +91,7 @@ func parse(content []byte) (Quotas, error) {
 			line, strings.Join(unknown.Errors[0].Key(), "."))
 	case errors.As(err, &wrong):
 		line, _ := wrong.Position()
-		return Quotas{}, fmt.Errorf("line %d: %s", line, strings.TrimPrefix(wrong.Error(), "toml: "))
+		return Quotas{}, fmt.Errorf("line %d: %s", line, explain(content, wrong))
 	case err != nil:
 		return Quotas{}, err
 	}
@@ -110,6 +110,47 @@ func parse(content []byte) (Quotas, error) {
 	return q, nil
 }
 
+const (
+	wholeWanted  = "a whole number from 1 to 1000000; without the line there is no limit"
+	numberWanted = "a number above 0, at most 1000000; without the line there is no limit"
+	tableWanted  = "a table, which is written [user], [session] or [users.NAME]"
+)
+
+// explain says which value is of a wrong kind, and what is wanted; what is no TOML the decoder's own words say.
+func explain(content []byte, wrong *toml.DecodeError) string {
+	var value any
+	var all map[string]any
+	if toml.Unmarshal(content, &all) == nil {
+		value = all
+	}
+	key := wrong.Key()
+	for _, k := range key {
+		within, _ := value.(map[string]any)
+		value = within[k]
+	}
+	wanted := tableWanted
+	if len(key) == 3 || len(key) == 2 && key[0] != "users" { // users.workers is a user of that name
+		switch key[len(key)-1] {
+		case "workers", "gpus":
+			wanted = wholeWanted
+		case "cpu", "memory":
+			wanted = numberWanted
+		}
+	}
+	shown := fmt.Sprint(value)
+	switch v := value.(type) {
+	case nil:
+		return strings.TrimPrefix(wrong.Error(), "toml: ")
+	case string:
+		shown = fmt.Sprintf("%.40q", v)
+	case map[string]any:
+		shown = "a table"
+	case []any:
+		shown = "a list"
+	}
+	return fmt.Sprintf("%s is %s: it must be %s", strings.Join(key, "."), shown, wanted)
+}
+
 func (t *table) limits(name string) (l Limits, err error) {
 	if t == nil {
 		return l, nil
@@ -123,7 +164,7 @@ func (t *table) limits(name string) (l Limits, err error) {
 			continue
 		}
 		if *w.from < 1 || *w.from > 1e6 {
-			return l, fmt.Errorf("%s.%s is %d: it must be a whole number from 1 to 1000000; without the line there is no limit", name, w.key, *w.from)
+			return l, fmt.Errorf("%s.%s is %d: it must be %s", name, w.key, *w.from, wholeWanted)
 		}
 		*w.to = int(*w.from)
 	}
@@ -136,7 +177,7 @@ func (t *table) limits(name string) (l Limits, err error) {
 			continue
 		}
 		if !(*w.from > 0 && *w.from <= 1e6) { // nor NaN
-			return l, fmt.Errorf("%s.%s is %v: it must be a number above 0, at most 1000000; without the line there is no limit", name, w.key, *w.from)
+			return l, fmt.Errorf("%s.%s is %v: it must be %s", name, w.key, *w.from, numberWanted)
 		}
 		*w.to = *w.from
 	}

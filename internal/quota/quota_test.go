@@ -38,12 +38,19 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"[user]\nworker = 3\n":     "line 2: there is no key user.worker",
 		"[everybody]\n":            "there is no key everybody",
 		"[user\n":                  "line 1",
-		"[user]\nworkers = \"x\"":  "line 2",
+		"[user]\nworkers = \"x\"":  `line 2: user.workers is "x": it must be a whole number from 1 to 1000000`,
+		"[user]\nworkers = \"3\"":  `line 2: user.workers is "3"`,
+		"[user]\n\nworkers = 1.5":  "line 3: user.workers is 1.5: it must be a whole number",
+		"[users.bob]\ncpu = true":  "line 2: users.bob.cpu is true: it must be a number above 0",
+		"[session]\nmemory = [1]":  "line 2: session.memory is a list: it must be a number above 0",
+		"[session]\ngpus = {a=1}":  "session.gpus is a table: it must be a whole number",
+		"[users]\nworkers = 3":     "line 2: users.workers is 3: it must be a table",
+		"user = 3":                 "line 1: user is 3: it must be a table, which is written [user]",
 		"[user]\nworkers = 0":      "user.workers is 0: it must be a whole number from 1",
 		"[user]\nmemory = -1.0":    "user.memory is -1",
 		"[user]\nmemory = nan":     "user.memory is NaN",
 		"[user]\ncpu = inf":        "user.cpu is +Inf",
-		"[users.bob]\ngpus = 2e99": "line 2",
+		"[users.bob]\ngpus = 2e99": "line 2: users.bob.gpus is 2e+99",
 	} {
 		if _, err := read(t, content); engine.KindOf(err) != engine.Invalid || !strings.Contains(err.Error(), says) || engine.HintOf(err) == "" {
 			t.Errorf("%q: %v, want %s", content, err, says)
