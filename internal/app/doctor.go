@@ -203,6 +203,9 @@ func foldersRow() cli.Row {
 	if err != nil {
 		return cli.Row{What: "folders", Detail: err.Error(), Fix: engine.HintOf(err)}
 	}
+	if err := cli.CheckSocket(cli.SocketIn(p.runtime)); err != nil { // muster run has no need of it
+		return cli.Row{What: "folders", Detail: err.Error(), Fix: engine.HintOf(err)}
+	}
 	return cli.Row{What: "folders", OK: true, Detail: fmt.Sprintf("sessions in %s, cache in %s", p.sessions, p.cache)}
 }
 

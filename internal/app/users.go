@@ -97,7 +97,8 @@ func unknownUser(err error, uid int) error {
 		kind = engine.Unauthorized
 	}
 	return engine.Errorf(kind, "who user %d of this machine is cannot be found out: %v", uid, err).
-		WithHint("getent passwd %d shows whom the machine knows", uid)
+		WithHint("have an administrator add the user to the user database (getent passwd %d shows whom the machine knows), or start a "+
+			"server of your own: muster up", uid)
 }
 
 // behalf is for whom a user's session is made: the account as it is now, whatever groups it has been given since.

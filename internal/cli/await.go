@@ -72,7 +72,7 @@ func (o *awaitOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args
 // which finds the session and the whole ids of the workers that were named.
 func (o *awaitOptions) which(ctx context.Context, c *client.Client, p place, args []string) (session string, ids []string, err error) {
 	if len(args) == 0 || o.session != "" {
-		if session, err = theSession(ctx, c, p, o.session); err != nil {
+		if session, err = theSession(ctx, c, p, o.session, "muster ps, and then: muster await ID of workers, or --session ID for all of a session"); err != nil {
 			return "", nil, err
 		}
 	}

@@ -402,7 +402,30 @@ func TestUnauthorized(t *testing.T) {
 	w := newWorld(t)
 	w.env[1] = "MUSTER_TOKEN=wrong"
 	w.expect(1, "", "muster: the token is not known to this server\n"+
-		"  try: set MUSTER_TOKEN to the server's token (it lies in its runtime folder, such as /run/muster), or to one of yours (muster token create)\n", "ps")
+		"  try: it may have expired or been revoked (a session's ends with the session): unset MUSTER_TOKEN on the server's machine; "+
+		"for elsewhere muster token create makes another there\n", "ps")
+	w.env[1] = "MUSTER_TOKEN="
+	w.expect(1, "", "muster: the request has no token\n"+
+		"  try: set MUSTER_TOKEN to one of yours (muster token create, on the server's machine), or to the owner's (in the server's "+
+		"runtime folder, such as /run/muster); other programs send \"Authorization: Bearer TOKEN\"\n", "ps")
+	w.env[1] = "MUSTER_TOKEN=secret\n"
+	w.expect(1, "", "muster: MUSTER_TOKEN has a character that no token has: '\\n', after 6 others\n"+
+		"  try: set it to the token alone, as muster token create printed it\n", "ps")
+}
+
+// A path that no socket can have is told with its limit and what to set, before anything is made or asked.
+func TestTooLongForASocket(t *testing.T) {
+	w := newWorld(t)
+	dir := "/nowhere/" + strings.Repeat("x", 200)
+	says := fmt.Sprintf("muster: the path of the server's socket, %s/server.sock, has 221 bytes, and the system allows 107\n"+
+		"  try: set MUSTER_RUNTIME_DIR to a folder with a shorter path\n", dir)
+	w.env = []string{"MUSTER_RUNTIME_DIR=" + dir}
+	w.deps.Serve = func(context.Context, UpOptions) error { t.Error("served"); return nil }
+	w.expect(1, "", says, "up")
+	w.expect(1, "", says, "ps")
+	if err := CheckSocket("/" + strings.Repeat("x", 106)); err != nil {
+		t.Error(err)
+	}
 }
 
 // The token of a server that listens elsewhere lies in the runtime folder all the same: engines may see what is elsewhere.

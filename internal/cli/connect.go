@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"muster/client"
 	"muster/engine"
@@ -65,7 +66,7 @@ func (a *app) findServer(named string) (place, error) {
 		}
 	}
 	if p.token = a.getenv("MUSTER_TOKEN"); p.token != "" || !onThisMachine(p.address) {
-		return p, nil
+		return p, checkToken(p.token)
 	}
 	b, err := os.ReadFile(tokenFile(p.address, dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
@@ -98,6 +99,17 @@ func listenedToByUs(address string) error {
 	return err
 }
 
+// checkToken refuses what no header can carry, as a newline that was copied along. It shows the character alone: a token is a secret.
+func checkToken(token string) error {
+	for i, r := range token {
+		if r <= ' ' || r > '~' {
+			return engine.Errorf(engine.Invalid, "MUSTER_TOKEN has a character that no token has: %q, after %d others", r, utf8.RuneCountInString(token[:i])).
+				WithHint("set it to the token alone, as muster token create printed it")
+		}
+	}
+	return nil
+}
+
 // connect makes a client for the server that find finds.
 func (a *app) connect() (*client.Client, place, error) {
 	p, err := a.find()
@@ -110,6 +122,11 @@ func (a *app) connect() (*client.Client, place, error) {
 
 // client makes a client for a server.
 func (a *app) client(address, token string, away func(error)) (*client.Client, error) {
+	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
+		if err := CheckSocket(socket); err != nil {
+			return nil, err
+		}
+	}
 	return client.New(client.Config{Address: address, Token: token, Away: away, TLS: client.TLS{
 		CAFile: a.getenv("MUSTER_TLS_CA"), Fingerprint: a.getenv("MUSTER_TLS_FINGERPRINT"),
 	}})

@@ -91,8 +91,6 @@ func (a *app) report(err error) int {
 		code = exitUnavailable
 	case errors.Is(err, syscall.EPIPE): // whoever read our output, such as head, has enough
 		return exitSignal + int(syscall.SIGPIPE)
-	case engine.KindOf(err) == engine.Unauthorized:
-		hint = "set MUSTER_TOKEN to the server's token (it lies in its runtime folder, such as /run/muster), or to one of yours (muster token create)"
 	case errors.Is(err, context.Canceled):
 		message = "ended before it was done"
 	}

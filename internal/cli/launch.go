@@ -78,7 +78,7 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 		return err
 	}
 	defer c.Close()
-	session, err := theSession(ctx, c, p, o.session)
+	session, err := theSession(ctx, c, p, o.session, sessionHint)
 	if err != nil {
 		return err
 	}

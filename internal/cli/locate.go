@@ -43,14 +43,17 @@ func sessionFlag(cmd *cobra.Command, session *string) {
 	cmd.Flags().StringVar(session, "session", "", "the session's `id` (in an engine: its own)")
 }
 
-// theSession is the session that a command is about: the one named, or the engine's own.
-func theSession(ctx context.Context, c *client.Client, p place, named string) (string, error) {
+// sessionHint says how to name the session to a command that has --session.
+const sessionHint = "muster ps, and then --session ID"
+
+// theSession is the session that a command is about: the one named, or the engine's own. hint says how to name it.
+func theSession(ctx context.Context, c *client.Client, p place, named, hint string) (string, error) {
 	if named == "" {
 		if p.inEngine {
 			return "self", nil
 		}
 		return "", &usageError{err: engine.Errorf(engine.Invalid, "which session? This is no engine, so it must be named"),
-			hint: "muster ps, and then --session ID"}
+			hint: hint}
 	}
 	t, err := locate(ctx, c, named)
 	if err == nil && t.worker != nil {

@@ -63,7 +63,7 @@ func (o *logsOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args 
 	defer c.Close()
 	var t target
 	if len(args) == 0 {
-		t.session, err = theSession(ctx, c, p, "")
+		t.session, err = theSession(ctx, c, p, "", "muster ps -a, and then: muster logs ID")
 	} else {
 		t, err = locate(ctx, c, args[0])
 	}

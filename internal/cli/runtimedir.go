@@ -90,6 +90,21 @@ func CheckAbsolute(variable, dir string) error {
 	return engine.Errorf(engine.Invalid, "%s is %q: it must be an absolute path, which means the same from everywhere", variable, dir)
 }
 
+// maxSocket is the longest path of a socket, in bytes: sun_path of unix(7), without the zero at its end.
+const maxSocket = 107
+
+// CheckSocket refuses a path that is too long for the socket of a server.
+func CheckSocket(path string) error {
+	if len(path) <= maxSocket {
+		return nil
+	}
+	return engine.Errorf(engine.Invalid, "the path of the server's socket, %s, has %d bytes, and the system allows %d", path, len(path), maxSocket).
+		WithHint("set MUSTER_RUNTIME_DIR to a folder with a shorter path")
+}
+
+// SocketIn is the socket of a server whose runtime folder that is.
+func SocketIn(runtimeDir string) string { return filepath.Join(runtimeDir, socketName) }
+
 // makeRuntimeDir makes the folder with mode 0700, or checks the one that is there: in /tmp anybody could have made it, and
 // would then be handed our token.
 func makeRuntimeDir(dir string) error {

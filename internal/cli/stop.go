@@ -167,7 +167,7 @@ func (o *stopOptions) workers(ctx context.Context, a *app, c *client.Client, ses
 // everything ends all sessions, or all workers of the one that is meant.
 func (o *stopOptions) everything(ctx context.Context, a *app, c *client.Client, p place) error {
 	if o.session != "" || o.group != "" || p.inEngine {
-		session, err := theSession(ctx, c, p, o.session)
+		session, err := theSession(ctx, c, p, o.session, sessionHint)
 		if err != nil {
 			return err
 		}

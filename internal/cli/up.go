@@ -228,6 +228,9 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	if !filepath.IsAbs(socket) {
 		return usage(cmd, "--listen is %q: the path of a socket must be absolute", o.listen)
 	}
+	if err := CheckSocket(socket); err != nil {
+		return err
+	}
 	for _, d := range []string{filepath.Dir(socket), dir} { // of the socket, and of the token
 		if err := makeRuntimeDir(d); err != nil {
 			return err

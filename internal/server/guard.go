@@ -153,7 +153,8 @@ func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
 		return known(r, local), nil
 	case token == "":
 		return nil, engine.Errorf(engine.Unauthorized, "the request has no token").
-			WithHint(`send "Authorization: Bearer TOKEN"`)
+			WithHint(`set MUSTER_TOKEN to one of yours (muster token create, on the server's machine), or to the owner's (in the server's ` +
+				`runtime folder, such as /run/muster); other programs send "Authorization: Bearer TOKEN"`)
 	}
 	id, ok := s.manager.Authenticate(token)
 	if ok && isLocal && !local.Owner && (id.Owner || id.User != local.User) {
@@ -161,7 +162,8 @@ func (s *Server) authenticate(r *http.Request) (*http.Request, error) {
 	}
 	if !ok {
 		return nil, engine.Errorf(engine.Unauthorized, "the token is not known to this server").
-			WithHint("the owner's token changes when a server starts, a session's ends with the session, one that people made when it is revoked or expires")
+			WithHint("it may have expired or been revoked (a session's ends with the session): unset MUSTER_TOKEN on the server's machine; " +
+				"for elsewhere muster token create makes another there")
 	}
 	// Engines reach their own session's listener only, so another token than their session's was stolen.
 	if session, ok := SessionOf(r.Context()); ok && (id.Owner || id.Session != session) {
@@ -201,7 +203,8 @@ func (s *Server) whileGood(r *http.Request) (_ *http.Request, done func(), err e
 	return r.WithContext(ctx), func() { stop(); cancel(nil) }, nil
 }
 
-var errTokenEnded = engine.Errorf(engine.Unauthorized, "the token has ended: it was revoked, or has expired")
+var errTokenEnded = engine.Errorf(engine.Unauthorized, "the token has ended: it was revoked, or has expired").
+	WithHint("muster token create, on the server's machine, makes another")
 
 // tokenOf takes the token from Bearer, or from Basic as the user's name, which clients of the original send.
 func tokenOf(r *http.Request) string {

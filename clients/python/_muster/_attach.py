@@ -199,6 +199,10 @@ def _server(program: str) -> Tuple[str, str]:
         sys.stderr.flush()
     place = json.loads(done.stdout.decode("utf-8"))
     token = os.environ.get("MUSTER_TOKEN", "")
+    if any(not "!" <= c <= "~" for c in token):  # http.client would show it
+        raise _errors.NoSessionError(
+            "MUSTER_TOKEN has a character that no token has, such as a newline", "set it to the token alone, or unset it"
+        )
     if not token and place.get("token_file"):  # without one the server knows its users by their connection
         with open(place["token_file"], encoding="ascii") as f:
             token = f.read().strip()

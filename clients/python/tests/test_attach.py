@@ -255,6 +255,7 @@ class Attach(unittest.TestCase):
              "install muster and run: muster clients install"),
             ({"MUSTER_BIN": "/nowhere/muster"}, None, "MUSTER_BIN is '/nowhere/muster', which is no program that can be run"),
             ({"MUSTER_ATTACH": "off"}, None, "MUSTER_ATTACH=off says that it is not to become one; start the script with: muster run FILE"),
+            ({"MUSTER_TOKEN": "secret\n"}, None, "MUSTER_TOKEN has a character that no token has, such as a newline; set it to the token alone"),
             ({"MUSTER_HOST": "example.org:7070"}, None, "the server at example.org:7070 (MUSTER_HOST)"),
             ({}, "printf 'muster: no room\\n  try: another house\\n' >&2; exit 1",
              "the Muster server could not be started: no room; another house"),

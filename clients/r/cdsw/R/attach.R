@@ -112,6 +112,9 @@ running_server <- function(program) {
   if (nzchar(said)) cat(said, "\n", sep = "", file = errors_to()) # such as what this machine cannot isolate
   place <- jsonlite::fromJSON(paste(out, collapse = "\n"))
   token <- Sys.getenv("MUSTER_TOKEN")
+  if (grepl("[^!-~]", token, useBytes = TRUE)) {
+    muster_stop("no_session", "MUSTER_TOKEN has a character that no token has, such as a newline", "set it to the token alone, or unset it")
+  }
   if (!nzchar(token) && !is.null(place$token_file)) { # without one the server knows its users by their connection
     token <- tryCatch(suppressWarnings(readLines(place$token_file, n = 1L, warn = FALSE)), error = function(e) {
       muster_stop("server_down", paste("the server's token cannot be read:", conditionMessage(e))) # it has just ended
