@@ -174,10 +174,8 @@ func TestRootless(t *testing.T) {
 	if strings.Count(r.out, "worker heard welcome\n") != 2 || strings.Count(r.out, " of itself\n") != 2 {
 		t.Errorf("stdout: %s", r.out)
 	}
-	for _, limit := range []string{"memory is not limited: ", "CPU is not shared by weight: "} {
-		if strings.Count(r.err, limit) != 1 {
-			t.Errorf("stderr: %s", r.err)
-		}
+	if strings.Count(r.err, "engines are not limited in processes (") != 1 || strings.Count(r.err, ", memory, CPU: ") != 1 {
+		t.Errorf("stderr: %s", r.err)
 	}
 	w.nothingOfSomeone()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"muster/engine"
@@ -111,7 +112,7 @@ func (d *Driver) tryNetwork() error {
 	return h.Close()
 }
 
-// declare says what the two upper rungs can do here, and warns of each limit that is not there. noGroups is why there are no
+// declare says what the two upper rungs can do here, and warns of the limits that are not there. noGroups is why there are no
 // control groups at all.
 func (d *Driver) declare(noGroups error) {
 	memory, cpu := d.tree.Has(cgroup.Memory), d.tree.Has(cgroup.CPU)
@@ -123,22 +124,29 @@ func (d *Driver) declare(noGroups error) {
 	if d.rung == Rootless {
 		d.caps.Name = "rootless"
 	}
-	why := func(controller string) string {
-		text := fmt.Sprintf("the %s controller of cgroups is not usable here", controller)
-		if noGroups != nil {
-			text = noGroups.Error()
+	if warning := d.unlimited(noGroups); warning != "" {
+		d.caps.Warnings = append(d.caps.Warnings, warning)
+	}
+}
+
+// unlimited names what is not limited here, what harms others most first, and why; "" if all is.
+func (d *Driver) unlimited(noGroups error) string {
+	var what, controllers []string
+	for _, limit := range []struct{ controller, what string }{
+		{cgroup.Pids, "processes (a fork bomb takes all that the machine or its user may have)"}, {cgroup.Memory, "memory"}, {cgroup.CPU, "CPU"},
+	} {
+		if !d.tree.Has(limit.controller) {
+			what, controllers = append(what, limit.what), append(controllers, limit.controller)
 		}
-		if d.rung == Rootless {
-			text += " (muster doctor says what to do)"
-		}
-		return text
 	}
-	if !memory {
-		d.caps.Warnings = append(d.caps.Warnings, "memory is not limited: "+why(cgroup.Memory))
+	if len(what) == 0 {
+		return ""
 	}
-	if !cpu {
-		d.caps.Warnings = append(d.caps.Warnings, "CPU is not shared by weight: "+why(cgroup.CPU))
+	why := "not usable here of cgroups: " + strings.Join(controllers, ", ")
+	if noGroups != nil {
+		why = noGroups.Error()
 	}
+	return fmt.Sprintf("engines are not limited in %s: %s (muster doctor says what to do)", strings.Join(what, ", "), why)
 }
 
 // right is the rung that this process has the rights for.
