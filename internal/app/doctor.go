@@ -57,7 +57,7 @@ func rightsRow(refused error) cli.Row {
 	rung, err := local.Try(refused)
 	switch {
 	case err == nil && rung == local.Root:
-		return cli.Row{What: "rung", OK: true, Detail: "root: engines get namespaces, own addresses and limits"}
+		return cli.Row{What: "rung", OK: true, Detail: "root: engines get namespaces and own addresses, and limits as control groups allow"}
 	case err == nil:
 		return cli.Row{What: "rung", OK: true, Detail: "rootless: engines get namespaces and own addresses, and limits where they are delegated"}
 	}
@@ -94,15 +94,25 @@ func networkRow() cli.Row {
 func cgroupRows() []cli.Row {
 	tree, err := cgroup.Detect("", "")
 	if err != nil {
-		return []cli.Row{{What: "cgroups", Detail: err.Error(), Fix: "mount cgroups at /sys/fs/cgroup"}}
+		return []cli.Row{{What: "cgroups", Detail: err.Error(), Fix: mountCgroups}}
 	}
-	rows := []cli.Row{{What: "cgroups", OK: tree.Mode() != cgroup.None, Detail: "mode " + tree.Mode()}}
-	for _, s := range tree.Supports() {
-		row := cli.Row{What: "limit " + s.Controller, OK: s.Usable, Detail: s.Reason}
+	return limitRows(tree.Mode(), tree.Supports())
+}
+
+const mountCgroups = "as root: mount -t cgroup2 none /sys/fs/cgroup"
+
+// limitRows are of limits, without which sessions run all the same.
+func limitRows(mode string, supports []cgroup.Support) []cli.Row {
+	rows := []cli.Row{{What: "cgroups", OK: mode != cgroup.None, Optional: true, Detail: "mode " + mode}}
+	if mode == cgroup.None {
+		rows[0].Detail, rows[0].Fix = "none are mounted: engines are not limited", mountCgroups
+	}
+	for _, s := range supports {
+		row := cli.Row{What: "limit " + s.Controller, OK: s.Usable, Optional: true, Detail: s.Reason}
 		if s.Usable {
 			row.Detail = fmt.Sprintf("version %d, below %s", s.Version, s.Dir)
-		} else {
-			row.Fix, row.Optional = delegation(s, "/"), os.Geteuid() != 0
+		} else if mode != cgroup.None {
+			row.Fix = delegation(s, "/")
 		}
 		rows = append(rows, row)
 	}
@@ -115,8 +125,10 @@ func delegation(s cgroup.Support, root string) string {
 	manager := filepath.Join(root, "run/user", strconv.Itoa(os.Getuid()), "systemd")
 	_, err := os.Stat(manager)
 	switch {
+	case s.Controller == cgroup.Devices && s.Version == 2: // it has none
+		return ""
 	case os.Geteuid() == 0:
-		return "run as root, or ask for the controller to be delegated"
+		return "let the server have the controller: in a container, start that with --privileged; in a service of systemd's, with Delegate=yes"
 	case s.Version == 2 && err == nil:
 		return "systemd-run --user --scope -p Delegate=yes muster …; if the controller is still missing, an administrator adds it to " +
 			"Delegate= of user@.service (systemctl edit user@.service)"

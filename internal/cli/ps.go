@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"os/user"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -52,9 +53,8 @@ func (o *psOptions) run(ctx context.Context, a *app) error {
 	if o.json {
 		return a.printJSON(list)
 	}
-	users := slices.ContainsFunc(list, func(e sessionAndWorkers) bool { return e.Session.User != list[0].Session.User })
 	head, of := rowHead, func(_ api.Session, row string) string { return row }
-	if users { // who sees those of several
+	if others(list) {
 		head, of = "USER\t"+rowHead, func(s api.Session, row string) string { return orElse(s.User, "owner") + "\t" + row }
 	}
 	var rows []string
@@ -65,6 +65,15 @@ func (o *psOptions) run(ctx context.Context, a *app) error {
 		}
 	}
 	return table(a.Out, head, rows)
+}
+
+// others reports whether there are sessions of several users, or of one who does not go by the name of this command's.
+func others(list []sessionAndWorkers) bool {
+	me, err := user.Current()
+	return slices.ContainsFunc(list, func(e sessionAndWorkers) bool {
+		of := e.Session.User
+		return of != list[0].Session.User || of != "" && (err != nil || of != me.Username)
+	})
 }
 
 // own is a session's own engine, with the session's name.

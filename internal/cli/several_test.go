@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os/user"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +47,29 @@ func TestRevokeGoesOn(t *testing.T) {
 		t.Errorf("%q", all)
 	}
 	w.expect(0, "", "", "token", "revoke", "stolen")
+}
+
+// Whose sessions are is shown where one of them is not the asking user's own, also where all are of the same other user.
+func TestWhoseSessions(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for users, shown := range map[string]bool{"alice": true, "alice,bob": true, ",alice": true, me.Username + ",alice": true, "": false, ",": false, me.Username: false} {
+		var sessions []string
+		for i, name := range strings.Split(users, ",") {
+			sessions = append(sessions, fmt.Sprintf(`{"id":"s%d","kind":"script","user":"%s"}`, i, name))
+		}
+		w, _ := scripted(t, func(route string) (int, string) {
+			if route == "GET /sessions" {
+				return 200, "[" + strings.Join(sessions, ",") + "]"
+			}
+			return 200, `{"workers":[]}`
+		})
+		if code := w.run("ps"); code != 0 || strings.HasPrefix(w.out.String(), "USER ") != shown || strings.Count(w.out.String(), "alice") != strings.Count(users, "alice") {
+			t.Errorf("sessions of %q: %d %s%s", users, code, w.out.String(), w.err.String())
+		}
+	}
 }
 
 func TestTokensAreOffered(t *testing.T) {
