@@ -107,6 +107,9 @@ func (m *Manager) Await(ctx context.Context, id engine.ID, req api.Await, progre
 func (s *session) join(a *waiter, req api.Await) (targets []awaited, strangers []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.hasGroupLocked(req.Group); err != nil {
+		return nil, nil, err
+	}
 	var ws []*worker
 	if req.All || len(req.IDs) == 0 {
 		ws = s.lastOfLocked(req.Group)

@@ -42,6 +42,20 @@ func TestGroups(t *testing.T) {
 	if w := b.engine(none[0].ID); w.Status == "stopped" || w.Status == "stopping" {
 		t.Errorf("another group was stopped: %+v", w)
 	}
+	// What there was of a group may be over. One that never was is misspelt.
+	if r, err := b.Stop(t.Context(), id, api.Stop{Group: "one"}, "session"); err != nil || len(r.Results) != 0 {
+		t.Errorf("stopped already: %+v, %v", r, err)
+	}
+	_, awaitNone := b.Await(t.Context(), id, api.Await{Group: "tow"}, nil)
+	_, stopNone := b.Stop(t.Context(), id, api.Stop{Group: "tow", All: true}, "session")
+	for what, err := range map[string]error{"await": awaitNone, "stop": stopNone} {
+		if engine.KindOf(err) != engine.NotFound || !strings.Contains(err.Error(), `a group "tow"`) || engine.HintOf(err) != "its groups are one, two" {
+			t.Errorf("%s: %v %s", what, err, engine.HintOf(err))
+		}
+	}
+	if w := b.engine(none[1].ID); w.Status == "stopped" || w.Status == "stopping" {
+		t.Errorf("another group was stopped: %+v", w)
+	}
 	both := []string{none[0].ID}
 	_, await := b.Await(t.Context(), id, api.Await{IDs: both, Group: "one"}, nil)
 	_, stop := b.Stop(t.Context(), id, api.Stop{IDs: both, Group: "one"}, "session")

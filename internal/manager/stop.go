@@ -31,6 +31,9 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 	var ask, dropped, taken []*worker
 	var answered <-chan struct{}
 	s.change(func(fx *effects) {
+		if err = s.hasGroupLocked(req.Group); err != nil {
+			return
+		}
 		for _, w := range s.stopTargetsLocked(req, &reply) {
 			switch s.stopLocked(w, by, fx) {
 			case askDriver:
@@ -43,6 +46,9 @@ func (m *Manager) Stop(ctx context.Context, id engine.ID, req api.Stop, by strin
 		}
 		answered = s.taking
 	})
+	if err != nil {
+		return api.Stopped{}, err
+	}
 	for _, w := range dropped {
 		s.place.Release(w.addr)
 	}

@@ -9,6 +9,7 @@ stopifnot(again[[1]]$restart_of == done$workers[[1]]$id, length(await.workers(ag
 slow <- launch.workers(n = 1, cpu = 0.2, memory = 0.2, code = "Sys.sleep(1000)", timeout_seconds = 1)
 stopifnot(await.workers(slow)$failures[[1]]$status == "timedout", length(list.workers(group = "tries")) == 3, length(list.workers()) == 4)
 stopifnot(is.null(stop.workers(group = "tries")))
+stopifnot(grepl("a group \"tires\"", tryCatch(await.workers(group = "tires"), error = conditionMessage), fixed = TRUE))
 # prints: attempt 0
 # prints: attempt 1
 # prints: attempt 2
