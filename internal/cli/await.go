@@ -46,6 +46,9 @@ func (o *awaitOptions) run(ctx context.Context, a *app, cmd *cobra.Command, args
 	if o.timeout < 0 {
 		return usage(cmd, "--timeout is %v: it must not be negative", o.timeout)
 	}
+	if err := checkGroup(cmd); err != nil {
+		return err
+	}
 	if o.group != "" && len(args) > 0 {
 		return usage(cmd, "await takes ids or --group, and was given both")
 	}

@@ -66,6 +66,12 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 	if o.req.Retries < 0 || o.limit < 0 {
 		return usage(cmd, "--retries and --time-limit must not be negative")
 	}
+	if o.limit > maxTimeLimit {
+		return usage(cmd, "--time-limit is %s: it must be at most ten years (%dh)", cmd.Flags().Lookup("time-limit").Value, maxTimeLimit/time.Hour)
+	}
+	if err := checkGroup(cmd); err != nil {
+		return err
+	}
 	o.req.TimeLimit = o.limit.Seconds()
 	if err := checkWorkload(cmd, o.req.CPU, o.req.Memory, o.req.GPUs, []string{o.req.Script, o.req.Code, o.req.Name}); err != nil {
 		return err
@@ -87,6 +93,17 @@ func (o *launchOptions) run(ctx context.Context, a *app, cmd *cobra.Command, arg
 		return err
 	}
 	return tellLaunched(a, reply, o.json)
+}
+
+// maxTimeLimit is the server's.
+const maxTimeLimit = 10 * 365 * 24 * time.Hour
+
+// checkGroup refuses an empty --group, such as a variable that is not set: all workers would be meant.
+func checkGroup(cmd *cobra.Command) error {
+	if f := cmd.Flags().Lookup("group"); f.Changed && f.Value.String() == "" {
+		return usage(cmd, "--group is empty: give a name, or leave it out")
+	}
+	return nil
 }
 
 // tellLaunched prints what became of a launch.

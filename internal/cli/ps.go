@@ -31,8 +31,13 @@ func newPs(a *app) *cobra.Command {
 		Long:    "List the sessions and under each its workers, the oldest first. In an engine: its own session.",
 		Example: "  muster ps\n  muster ps -a --json",
 		Args:    noArgs,
-		RunE:    a.action(func(ctx context.Context, _ []string) error { return o.run(ctx, a) }),
 	}
+	cmd.RunE = a.action(func(ctx context.Context, _ []string) error {
+		if err := checkGroup(cmd); err != nil {
+			return err
+		}
+		return o.run(ctx, a)
+	})
 	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "also those that have ended")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the API's answers as JSON")
 	cmd.Flags().StringVar(&o.group, "group", "", "only the workers of this `name`")

@@ -43,6 +43,9 @@ with --session too, or in an engine: every worker of that session, and with --gr
 }
 
 func (o *stopOptions) run(ctx context.Context, a *app, cmd *cobra.Command, ids []string) error {
+	if err := checkGroup(cmd); err != nil {
+		return err
+	}
 	if o.all == (len(ids) > 0) {
 		return usage(cmd, "stop needs ids, or --all and no ids")
 	}

@@ -41,7 +41,7 @@ func termsOf(req api.LaunchWorkers) (terms, error) {
 	case req.Retries < 0 || req.Retries > maxRetries:
 		return terms{}, invalid("retries must be from 0 to %d, not %d", maxRetries, req.Retries)
 	case !finite(limit) || limit < 0 || limit > maxTimeLimit.Seconds():
-		return terms{}, invalid("timeout_seconds must be a number of seconds above 0 and at most ten years (%.0f), not %v", maxTimeLimit.Seconds(), limit)
+		return terms{}, invalid("timeout_seconds must be a number of seconds above 0 and at most ten years (%.0f), not %.15g", maxTimeLimit.Seconds(), limit)
 	case limit == 0:
 		return terms{retries: req.Retries}, nil
 	}

@@ -129,7 +129,7 @@ func neverShared(want, held amount, workers int, shares []*share) string {
 		if asks.plus(shareSize{amount: held}).within(s.most) {
 			continue
 		}
-		text := "asks for " + s.lack(asks, shareSize{amount: held}, func(has string) string { return s.whose + " may have " + has + " in all" })
+		text := "asks for " + s.lack(asks, shareSize{amount: held}, func(_, has string) string { return s.whose + " may have " + has + " in all" })
 		if asks.within(s.most) {
 			text += ", and the session itself holds a part of that"
 		}
@@ -139,19 +139,19 @@ func neverShared(want, held amount, workers int, shares []*share) string {
 }
 
 // lack says in what a request is over a share of which some is used.
-func (s *share) lack(asks, used shareSize, most func(string) string) string {
+func (s *share) lack(asks, used shareSize, most func(used, has string) string) string {
 	var parts []string
 	for _, p := range []struct {
-		over      bool
-		want, has string
+		over            bool
+		want, used, has string
 	}{
-		{s.most.memory > 0 && asks.memory+used.memory > s.most.memory, gigabytes(asks.memory) + " of memory", gigabytes(s.most.memory)},
-		{s.most.cpu > 0 && asks.cpu+used.cpu > s.most.cpu, cores(coresOf(asks.cpu)), number(coresOf(s.most.cpu))},
-		{s.most.gpus > 0 && asks.gpus+used.gpus > s.most.gpus, count(asks.gpus, "GPU"), fmt.Sprint(s.most.gpus)},
-		{s.most.workers > 0 && asks.workers+used.workers > s.most.workers, count(asks.workers, "worker"), fmt.Sprint(s.most.workers)},
+		{s.most.memory > 0 && asks.memory+used.memory > s.most.memory, gigabytes(asks.memory) + " of memory", gigabytes(used.memory), gigabytes(s.most.memory)},
+		{s.most.cpu > 0 && asks.cpu+used.cpu > s.most.cpu, cores(coresOf(asks.cpu)), number(coresOf(used.cpu)), number(coresOf(s.most.cpu))},
+		{s.most.gpus > 0 && asks.gpus+used.gpus > s.most.gpus, count(asks.gpus, "GPU"), fmt.Sprint(used.gpus), fmt.Sprint(s.most.gpus)},
+		{s.most.workers > 0 && asks.workers+used.workers > s.most.workers, count(asks.workers, "worker"), fmt.Sprint(used.workers), fmt.Sprint(s.most.workers)},
 	} {
 		if p.over {
-			parts = append(parts, p.want+", "+most(p.has))
+			parts = append(parts, p.want+", "+most(p.used, p.has))
 		}
 	}
 	return strings.Join(parts, "; ")
@@ -165,7 +165,7 @@ func (t *ticket) waitsInShare() string {
 			continue
 		}
 		return "waits for other engines of " + s.whose + " to end: asks for " +
-			s.lack(t.counts(), used, func(has string) string { return "and of " + has + " not enough is free" })
+			s.lack(t.counts(), used, func(used, has string) string { return "and " + used + " of the quota of " + has + " are in use" })
 	}
 	return ""
 }

@@ -128,7 +128,7 @@ func TestQuotas(t *testing.T) {
 	b.awaitRunning(hers, first[0].ID, first[1].ID)
 	waiting := b.launch(hers, size(1, 0.5, 2))
 	behind := b.launch(hers, size(1, 0.5, 0.5)) // fits, and does not overtake
-	if w := b.engine(waiting[0].ID); text(w.K8s.Message) != "waits for other engines of user alice to end: asks for 2 GB of memory, and of 4 GB not enough is free" {
+	if w := b.engine(waiting[0].ID); text(w.K8s.Message) != "waits for other engines of user alice to end: asks for 2 GB of memory, and 3 GB of the quota of 4 GB are in use" {
 		t.Errorf("%q", text(w.K8s.Message))
 	}
 	if w := b.engine(behind[0].ID); w.Status != "scheduling" {
