@@ -135,6 +135,8 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"stop", "--all", "--group="}, "--group is empty: give a name, or leave it out", "muster stop --help"},
 		{[]string{"ps", "--group="}, "--group is empty: give a name, or leave it out", "muster ps --help"},
 		{[]string{"launch", "--time-limit", "999999h", "x.py"}, "--time-limit is 999999h0m0s: it must be at most ten years (87600h)", "muster launch --help"},
+		{[]string{"up", "--state-dir", "kept"}, `--state-dir is "kept": it must be an absolute path, which means the same from everywhere`, "muster up --help"},
+		{[]string{"up", "--state-dir="}, `--state-dir is "": it must be an absolute path, which means the same from everywhere`, "muster up --help"},
 		{[]string{"clients", "instal"}, `clients has no command "instal": it has install and uninstall`, "muster clients --help"},
 		{[]string{"clients", "install", "python3"}, `install takes no arguments, and was given "python3"`, "muster clients install --help"},
 		{[]string{"clients", "install", "--python", ""}, "--python is empty: it must be the path of an interpreter", "muster clients install --help"},

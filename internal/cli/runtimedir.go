@@ -81,7 +81,7 @@ func openRuntimeDir(dir string) error {
 	return nil
 }
 
-// CheckAbsolute refuses a folder that a variable names relative to the working directory: another command, run elsewhere,
+// CheckAbsolute refuses a folder that a variable, or a flag, names relative to the working directory: another command, run elsewhere,
 // would look for it elsewhere.
 func CheckAbsolute(variable, dir string) error {
 	if filepath.IsAbs(dir) {

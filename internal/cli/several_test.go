@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"muster/api"
 )
@@ -47,6 +48,17 @@ func TestRevokeGoesOn(t *testing.T) {
 		t.Errorf("%q", all)
 	}
 	w.expect(0, "", "", "token", "revoke", "stolen")
+}
+
+// When a token ends is told to the second, and by which clock.
+func TestTokensEnd(t *testing.T) {
+	w, _ := scripted(t, func(string) (int, string) {
+		return 200, `[{"id":"3k2vq7x1ma","created_at":"2026-01-02T03:04:05Z","expires_at":"2026-02-03T04:05:06Z"}]`
+	})
+	ends := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC).Local().Format("2006-01-02 15:04:05 MST")
+	if code := w.run("token", "ls"); code != 0 || !strings.Contains(w.out.String(), "  "+ends+"  ") {
+		t.Errorf("%d %s%s, want %s", code, w.out.String(), w.err.String(), ends)
+	}
 }
 
 // Whose sessions are is shown where one of them is not the asking user's own, also where all are of the same other user.

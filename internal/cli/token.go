@@ -77,12 +77,15 @@ func (o *tokenCreateOptions) run(ctx context.Context, a *app, cmd *cobra.Command
 	}
 	until := "good until it is revoked"
 	if t.ExpiresAt != nil {
-		until = "good until " + t.ExpiresAt.Local().Format(time.DateTime)
+		until = "good until " + t.ExpiresAt.Local().Format(tokenTime)
 	}
 	fmt.Fprintf(a.Err, "muster: token %s, %s; it is shown only now:\n", t.ID, until)
 	fmt.Fprintln(a.Out, t.Token)
 	return nil
 }
+
+// tokenTime tells to the second when a token ends, and by which clock: whoever reads it may be elsewhere.
+const tokenTime = "2006-01-02 15:04:05 MST"
 
 // parseDays reads a duration, in days too: 30d.
 func parseDays(s string) (time.Duration, error) {
@@ -131,7 +134,7 @@ func (o *tokenListOptions) run(ctx context.Context, a *app) error {
 		if t == nil {
 			return none
 		}
-		return t.Local().Format("2006-01-02 15:04")
+		return t.Local().Format(tokenTime)
 	}
 	var rows []string
 	for _, t := range list {

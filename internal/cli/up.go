@@ -82,6 +82,11 @@ func (o *upOptions) run(ctx context.Context, a *app, cmd *cobra.Command) error {
 	if o.json && !o.background {
 		return usage(cmd, "--json says where a server in the background is, and --background is not given")
 	}
+	if o.serve.StateDir != "" || cmd.Flags().Changed("state-dir") {
+		if err := CheckAbsolute("--state-dir", o.serve.StateDir); err != nil {
+			return badFlag(cmd, err)
+		}
+	}
 	if a.deps.Serve == nil {
 		return engine.Errorf(engine.Internal, "this program has no server")
 	}
