@@ -35,6 +35,9 @@ type Config struct {
 	// said twice, and again when all that waited has found one. In between they wait, as long as their contexts live: sessions do not
 	// need their server.
 	Away func(err error) // nil: it is back
+	// Slow, if it is not nil, is called when the answer to a request has not begun after SlowAfter: a server may be stopped or hang.
+	Slow      func()
+	SlowAfter time.Duration
 }
 
 // Client is safe for concurrent use.
@@ -43,6 +46,8 @@ type Client struct {
 	base    string // URL that paths are added to
 	token   string
 	away    func(error)
+	slow    func()
+	patient time.Duration // before slow is called
 	http    *http.Client
 
 	mu      sync.Mutex
@@ -58,7 +63,7 @@ func New(c Config) (*Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	transport.DialContext = dialer.DialContext
-	cl := &Client{address: c.Address, token: c.Token, away: c.Away, http: &http.Client{
+	cl := &Client{address: c.Address, token: c.Token, away: c.Away, slow: c.Slow, patient: c.SlowAfter, http: &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -143,6 +148,9 @@ func (c *Client) do(ctx context.Context, method, path string, q request) (*http.
 	}
 	if q.accept != "" {
 		req.Header.Set("Accept", q.accept)
+	}
+	if c.slow != nil {
+		defer time.AfterFunc(c.patient, c.slow).Stop()
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -52,12 +52,14 @@ type app struct {
 	signals <-chan os.Signal
 	// progressDelay is how long a wait lasts before it is worth a progress line.
 	progressDelay time.Duration
+	// slowAfter is how long a server may take to answer before that is told; 0: it is not.
+	slowAfter time.Duration
 }
 
 // Main runs one command line (without the program's name) and returns the exit code. It takes over SIGINT, SIGTERM,
 // SIGHUP and SIGQUIT while it runs, and SIGPIPE; ctx ends it too.
 func Main(ctx context.Context, args []string, streams Streams, deps Deps) int {
-	a := &app{Streams: streams, deps: deps.withDefaults(), now: time.Now, signals: deps.Signals, progressDelay: time.Second}
+	a := &app{Streams: streams, deps: deps.withDefaults(), now: time.Now, signals: deps.Signals, progressDelay: time.Second, slowAfter: 3 * time.Second}
 	if a.signals == nil {
 		c := make(chan os.Signal, 8)
 		signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode/utf8"
 
@@ -116,20 +117,34 @@ func (a *app) connect() (*client.Client, place, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	c, err := a.client(p.address, p.token, a.away)
+	config := a.config(p.address, p.token, a.away)
+	if a.slowAfter > 0 {
+		config.SlowAfter, config.Slow = a.slowAfter, sync.OnceFunc(func() {
+			fmt.Fprintf(a.Err, "muster: waiting for the server at %s, which has not answered yet; Ctrl-C ends this\n", p.address)
+		})
+	}
+	c, err := newClient(config)
 	return c, p, err
 }
 
 // client makes a client for a server.
 func (a *app) client(address, token string, away func(error)) (*client.Client, error) {
-	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
+	return newClient(a.config(address, token, away))
+}
+
+func (a *app) config(address, token string, away func(error)) client.Config {
+	return client.Config{Address: address, Token: token, Away: away, TLS: client.TLS{
+		CAFile: a.getenv("MUSTER_TLS_CA"), Fingerprint: a.getenv("MUSTER_TLS_FINGERPRINT"),
+	}}
+}
+
+func newClient(c client.Config) (*client.Client, error) {
+	if socket, ok := strings.CutPrefix(c.Address, "unix://"); ok {
 		if err := CheckSocket(socket); err != nil {
 			return nil, err
 		}
 	}
-	return client.New(client.Config{Address: address, Token: token, Away: away, TLS: client.TLS{
-		CAFile: a.getenv("MUSTER_TLS_CA"), Fingerprint: a.getenv("MUSTER_TLS_FINGERPRINT"),
-	}})
+	return client.New(c)
 }
 
 // away tells whoever follows a console that the server went away, and that it is back: what it shows goes on without it.

@@ -61,6 +61,23 @@ func TestTokensEnd(t *testing.T) {
 	}
 }
 
+// A server that does not answer, as one that was stopped, is told of, once.
+func TestSlowServer(t *testing.T) {
+	told := make(chan struct{})
+	w, asked := scripted(t, func(string) (int, string) {
+		<-told
+		return 200, "[]"
+	})
+	w.slow = time.Millisecond
+	go func() {
+		w.err.await(t, "which has not answered yet")
+		close(told)
+	}()
+	if code := w.run("ps"); code != 0 || strings.Count(w.err.String(), "muster: waiting for the server at http://127.0.0.1:") != 1 || len(asked()) != 1 {
+		t.Errorf("%d %s", code, w.err.String())
+	}
+}
+
 // Whose sessions are is shown where one of them is not the asking user's own, also where all are of the same other user.
 func TestWhoseSessions(t *testing.T) {
 	me, err := user.Current()

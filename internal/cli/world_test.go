@@ -47,6 +47,7 @@ type world struct {
 	signals chan os.Signal
 	deps    Deps
 	tty     bool
+	slow    time.Duration // after which a server that does not answer is told of
 }
 
 func newWorld(t *testing.T) *world {
@@ -85,7 +86,7 @@ func (w *world) run(args ...string) int {
 	}
 	a := &app{
 		Streams: Streams{In: w.in, Out: out, Err: &w.err, ErrTerminal: w.tty, OutTerminal: w.tty}, deps: d,
-		signals: w.signals, now: func() time.Time { return time.Date(2024, 5, 6, 7, 10, 0, 0, time.UTC) },
+		signals: w.signals, slowAfter: w.slow, now: func() time.Time { return time.Date(2024, 5, 6, 7, 10, 0, 0, time.UTC) },
 	}
 	return a.main(w.t.Context(), args)
 }

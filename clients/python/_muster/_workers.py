@@ -239,7 +239,7 @@ def await_workers(
     timeout_seconds : float
         0: wait for ever. A timeout stops no worker.
     group : str
-        In place of ids: the workers that were launched with it.
+        In place of ids: the workers that were launched with it; an error if none ever was.
 
     Returns
     -------
