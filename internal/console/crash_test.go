@@ -142,8 +142,9 @@ func TestDamageInTheMiddle(t *testing.T) {
 			if n := map[string]int{"session": 4, "engine": 1}[name]; len(all) != n {
 				t.Fatalf("%s, byte %d: %d records before it, want %d", name, off, len(all), n)
 			}
-			if _, _, again := c.Next(nil); again == nil || again.Error() != err.Error() {
-				t.Fatalf("asked again: %v", again)
+			_, _, again := c.Next(nil)
+			if goesOn := name == "session"; goesOn && again != nil || !goesOn && (again == nil || again.Error() != err.Error()) {
+				t.Fatalf("%s, asked again: %v", name, again)
 			}
 		}
 	}
@@ -176,7 +177,7 @@ func TestMissingEngineLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := read(session(t, dir, ""))
-	if err == nil || !strings.Contains(err.Error(), "a.log is damaged at byte 0: the file is missing") {
+	if err == nil || !strings.Contains(err.Error(), "the output of a is not there any more: ") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"io"
 )
 
@@ -12,18 +13,31 @@ import (
 //
 // What is said by the bell meanwhile comes between, with an empty Position: it is not in the log.
 //
-// A closed done and a nil bell read what there is and return.
+// What is damaged is a record of its own between, for Damage, and so is, at the end, what is not there although it was written. The
+// log of one engine ends at the first damage, and Follow returns nil.
+//
+// A nil bell reads what there is and returns.
 func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn func(Record, Position) error, caughtUp func() error) error {
 	buf := make([]byte, maxRecord)
 	_, heard := bell.since(0)
-	for last := false; ; {
+	for last := bell == nil; ; {
+		ended := false
 		select {
 		case <-done: // before reading: what was written before is read below
-			last = true
+			last, ended = true, true
 		default:
 		}
 		rung := bell.Chan()
-		if err := readToEnd(ctx, c, buf, fn); err != nil {
+		if last {
+			if err := c.last(ended); err != nil {
+				return err
+			}
+		}
+		over, err := readToEnd(ctx, c, buf, fn)
+		if err == nil && last && !over {
+			_, err = tell(c.missing(), "", fn)
+		}
+		if err != nil {
 			return err
 		}
 		var said []Record
@@ -39,7 +53,7 @@ func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn
 				return err
 			}
 		}
-		if last {
+		if last || over {
 			return nil
 		}
 		select {
@@ -51,20 +65,32 @@ func Follow(ctx context.Context, c *Cursor, bell *Bell, done <-chan struct{}, fn
 	}
 }
 
-func readToEnd(ctx context.Context, c *Cursor, buf []byte, fn func(Record, Position) error) error {
+// readToEnd reports whether it was over before the end, by damage behind which nothing can be read.
+func readToEnd(ctx context.Context, c *Cursor, buf []byte, fn func(Record, Position) error) (over bool, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
-			return err
+			return false, err
 		}
 		rec, pos, err := c.Next(buf)
 		if err == io.EOF {
-			return nil
+			return false, nil
+		}
+		if err == nil {
+			err = fn(rec, pos)
+		} else if _, err = tell(err, pos, fn); err == nil && pos == "" {
+			return true, nil
 		}
 		if err != nil {
-			return err
-		}
-		if err := fn(rec, pos); err != nil {
-			return err
+			return false, err
 		}
 	}
+}
+
+// tell hands on damage as a record.
+func tell(err error, pos Position, fn func(Record, Position) error) (told bool, _ error) {
+	damaged, is := errors.AsType[*DamagedError](err)
+	if !is {
+		return false, err
+	}
+	return true, fn(damaged.record(), pos)
 }

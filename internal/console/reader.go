@@ -34,7 +34,7 @@ func (r *Reader) Session(from Position) (*Cursor, error) {
 	if err := notBeyond(path, off, from); err != nil {
 		return nil, err
 	}
-	return &Cursor{src: &sessionCursor{off: off, order: window{path: path}, logs: openLogs{dir: r.dir}}}, nil
+	return &Cursor{src: &sessionCursor{dir: r.dir, off: off, order: window{path: path}, logs: openLogs{dir: r.dir}}}, nil
 }
 
 // Engine returns a cursor over one engine's records. It reads that engine's file alone.
@@ -50,7 +50,7 @@ func (r *Reader) Engine(id string, from Position) (*Cursor, error) {
 	if err := notBeyond(path, off, from); err != nil {
 		return nil, err
 	}
-	return &Cursor{src: &engineCursor{id: id, off: off, win: window{path: path}}}, nil
+	return &Cursor{src: &engineCursor{dir: r.dir, id: id, off: off, win: window{path: path}}}, nil
 }
 
 func notBeyond(path string, off int64, from Position) error {
@@ -68,10 +68,15 @@ func notBeyond(path string, off int64, from Position) error {
 }
 
 // Cursor reads records one after the other. It is not for several goroutines at once.
-type Cursor struct{ src source }
+type Cursor struct {
+	src   source
+	began bool
+}
 
 type source interface {
 	next(buf []byte) (Record, Position, error)
+	last(ended bool) error
+	missing(began bool) error
 	close() error
 }
 
@@ -79,12 +84,32 @@ type source interface {
 // lie in buf, which saves memory where HeaderSize+MaxPayload bytes are at hand, and may be nil.
 //
 // io.EOF means that there is nothing more at the moment, or that what there is is not complete: call again when the
-// bell has rung. A damaged record that others follow is a *DamagedError.
+// bell has rung. A damaged record that others follow is a *DamagedError: with a position where reading goes on behind it, as in
+// a session, whose order tells where the next record is; such a gap is told once, however many records it has.
 func (c *Cursor) Next(buf []byte) (Record, Position, error) {
 	if c.src == nil {
 		return Record{}, "", errClosed
 	}
 	return c.src.next(buf)
+}
+
+// Began says that engines have written here and do not any more: that nothing at all is there is then damage too.
+func (c *Cursor) Began() { c.began = true }
+
+// last is called before what is read is read to its end for the last time, ended if nothing is appended any more; missing
+// after that: it returns a *DamagedError if what was written before last is not there.
+func (c *Cursor) last(ended bool) error {
+	if c.src == nil {
+		return errClosed
+	}
+	return c.src.last(ended)
+}
+
+func (c *Cursor) missing() error {
+	if c.src == nil {
+		return errClosed
+	}
+	return c.src.missing(c.began)
 }
 
 // Close gives up the cursor's files and memory.
@@ -95,17 +120,6 @@ func (c *Cursor) Close() error {
 	err := c.src.close()
 	c.src = nil
 	return err
-}
-
-// DamagedError says where a console's files are not as they were written.
-type DamagedError struct {
-	File   string
-	Offset int64
-	What   string
-}
-
-func (e *DamagedError) Error() string {
-	return fmt.Sprintf("console file %s is damaged at byte %d: %s", e.File, e.Offset, e.What)
 }
 
 // twice tries again, with forget in between, when something looks damaged: what a cursor holds in memory may be from an
@@ -122,16 +136,13 @@ func twice(try func() (Record, error), forget func()) (Record, error) {
 	return rec, err
 }
 
-func isDamaged(err error) bool {
-	var damaged *DamagedError
-	return errors.As(err, &damaged)
-}
-
 // engineCursor reads one engine's log.
 type engineCursor struct {
-	id  string
-	off int64
-	win window
+	dir  string
+	id   string
+	off  int64
+	win  window
+	want int64 // the log is at least so long
 }
 
 const engineWindow = 4 * maxRecord
@@ -144,6 +155,23 @@ func (c *engineCursor) next([]byte) (Record, Position, error) {
 		return Record{}, "", err
 	}
 	return rec, enginePosition(c.id, c.off), nil
+}
+
+// last looks up how long the log is at least: a record is there before its entry in the order.
+func (c *engineCursor) last(bool) error {
+	ends, err := orderedEnds(c.dir, c.id)
+	c.want = ends[c.id]
+	return err
+}
+
+func (c *engineCursor) missing(began bool) error {
+	if began && c.off == 0 {
+		c.want = max(c.want, 1)
+	}
+	if c.off >= c.want {
+		return nil
+	}
+	return c.win.cutShort(c.off, c.want)
 }
 
 func (c *engineCursor) read() (Record, error) { return twice(c.try, c.win.forget) }

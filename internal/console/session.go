@@ -1,16 +1,22 @@
 package console
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 )
 
 // sessionCursor reads the records of all engines as the order file says.
 type sessionCursor struct {
+	dir   string
 	off   int64
 	order window
 	logs  openLogs
-	mem   []byte // for records that are large, when the caller has no room for them
+	mem   []byte           // for records that are large, when the caller has no room for them
+	gaps  map[string]bool  // engines whose last records could not be read, which was told; "": of the order
+	ends  map[string]int64 // where the logs end as far as the order knows; nil: was not needed yet
+	ended bool             // nothing is appended any more
 }
 
 const orderWindow = 1024 * entrySize
@@ -18,25 +24,76 @@ const orderWindow = 1024 * entrySize
 func (c *sessionCursor) close() error { return errors.Join(c.order.close(), c.logs.close()) }
 
 func (c *sessionCursor) next(buf []byte) (Record, Position, error) {
-	try := func() (Record, error) { return c.try(buf) }
-	rec, err := twice(try, c.forget)
-	if err != nil {
-		return Record{}, "", err
+	for {
+		rec, engine, err := c.try(buf)
+		if err != nil && isDamaged(err) && c.stale() {
+			c.forget()
+			rec, engine, err = c.try(buf)
+		}
+		if err != nil && !isDamaged(err) {
+			c.forget()
+			return Record{}, "", err
+		}
+		c.off += entrySize
+		if err == nil {
+			delete(c.gaps, engine)
+			delete(c.gaps, "")
+			return rec, sessionPosition(c.off), nil
+		}
+		if c.gaps[engine] {
+			continue
+		}
+		if c.gaps == nil {
+			c.gaps = map[string]bool{}
+		}
+		c.gaps[engine] = true
+		return Record{}, sessionPosition(c.off), err
 	}
-	return rec, sessionPosition(c.off), nil
+}
+
+// stale reports whether the entry at off is another one in the file than in memory: what a cursor holds may be from an append
+// that failed and has been made anew since.
+func (c *sessionCursor) stale() bool {
+	held, err := c.order.at(c.off, entrySize)
+	var now [entrySize]byte
+	if err == nil {
+		_, err = c.order.f.ReadAt(now[:], c.off)
+	}
+	return err != nil || !bytes.Equal(held, now[:])
+}
+
+func (c *sessionCursor) last(ended bool) error {
+	c.ended = ended
+	return nil
+}
+
+// missing is asked where the order ends. One that is short is none that was never written only if it is known that there was one.
+func (c *sessionCursor) missing(began bool) error {
+	if !began || c.off > 0 {
+		return nil
+	}
+	engines, err := listEngines(c.dir)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case len(engines) == 0:
+		return &DamagedError{File: c.dir, Missing: 1}
+	}
+	return &DamagedError{File: c.order.path, Missing: 1, Do: readEngines}
 }
 
 // forget drops what is held of the order. Engines' logs need not be read again at every end: an entry comes after its
 // record. What a window holds beyond the records of the entries seen is checked, and dropped by try, when they come.
 func (c *sessionCursor) forget() { c.order.forget() }
 
-func (c *sessionCursor) try(buf []byte) (Record, error) {
+// try returns the record at off, and whose it is also if it cannot be read; "" if that is not known.
+func (c *sessionCursor) try(buf []byte) (Record, string, error) {
 	if there, err := c.order.open(orderWindow); !there {
-		return Record{}, err
+		return Record{}, "", err
 	}
 	b, err := c.order.at(c.off, entrySize)
 	if err != nil {
-		return Record{}, err
+		return Record{}, "", err
 	}
 	id, offset, length, ok := parseEntry(b)
 	if !ok {
@@ -44,7 +101,10 @@ func (c *sessionCursor) try(buf []byte) (Record, error) {
 		if err != io.EOF {
 			err = c.order.damagedUnlessLast(c.off, entrySize, "this is no order entry")
 		}
-		return Record{}, err
+		if damaged, is := errors.AsType[*DamagedError](err); is {
+			damaged.Do = readEngines
+		}
+		return Record{}, "", err
 	}
 	if cap(buf) < length {
 		if c.mem == nil && length > logWindow {
@@ -53,17 +113,33 @@ func (c *sessionCursor) try(buf []byte) (Record, error) {
 		buf = c.mem
 	}
 	engine, rec, err := c.logs.read(id, offset, length, buf)
-	if err != nil && isDamaged(err) {
-		if c.order.damagedUnlessLast(c.off, entrySize, "") == io.EOF {
-			err = io.EOF
-		}
-	}
 	if err != nil {
-		return Record{}, err
+		return Record{}, string(id), c.lost(string(id), err)
 	}
 	h, _ := parseHeader(rec)
-	c.off += entrySize
-	return h.record(engine, rec), nil
+	return h.record(engine, rec), engine, nil
+}
+
+// lost is the error for an entry whose record is not there as the order says. The last entry is one that is just being taken back
+// with its record, unless nobody writes any more.
+func (c *sessionCursor) lost(engine string, err error) error {
+	damaged, is := errors.AsType[*DamagedError](err)
+	if !is {
+		return err
+	}
+	if !c.ended && c.order.damagedUnlessLast(c.off, entrySize, "") == io.EOF {
+		return io.EOF
+	}
+	if damaged.Missing == 0 || c.gaps[engine] {
+		return err
+	}
+	if c.ends == nil {
+		if c.ends, err = orderedEnds(c.dir, ""); err != nil {
+			return err
+		}
+	}
+	damaged.Missing = max(1, c.ends[engine]-damaged.Offset)
+	return damaged
 }
 
 // openLogs are the engine logs that a session cursor has open: the few that it read last, however many there are.
@@ -109,11 +185,15 @@ func (l *openLogs) read(id []byte, offset int64, length int, buf []byte) (string
 		}
 		log.win.forget()
 	}
-	what := "the record's checksum is wrong"
+	damaged := &DamagedError{File: log.win.path, Offset: offset, What: "the record's checksum is wrong"}
 	if err == io.EOF {
-		what = "the file ends before the end of its last record"
+		info, err := log.win.f.Stat()
+		if err != nil {
+			return "", nil, err
+		}
+		damaged.Offset, damaged.Missing = info.Size(), 1 // at least
 	}
-	return "", nil, &DamagedError{log.win.path, offset, what}
+	return "", nil, damaged
 }
 
 // get returns the engine's log, opened. A file that does not exist is damage: it has an order entry.
@@ -130,7 +210,7 @@ func (l *openLogs) get(id []byte) (*openLog, error) {
 	}
 	if _, err := log.win.open(logWindow); err != nil {
 		if err == io.EOF {
-			return nil, &DamagedError{log.win.path, 0, "the file is missing"}
+			return nil, &DamagedError{File: log.win.path, Missing: 1}
 		}
 		return nil, err
 	}

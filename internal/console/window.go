@@ -73,7 +73,7 @@ func (w *window) damagedUnlessLast(off int64, n int, what string) error {
 	if info.Size() <= off+int64(n) {
 		return io.EOF
 	}
-	return &DamagedError{w.path, off, what}
+	return &DamagedError{File: w.path, Offset: off, What: what, Do: readSession}
 }
 
 // damagedUnlessZero is the error for something at off that does not even have a form: io.EOF if there are only zeros
@@ -83,7 +83,7 @@ func (w *window) damagedUnlessZero(off int64, what string) error {
 	if err != nil {
 		return err
 	}
-	damaged := &DamagedError{w.path, off, what}
+	damaged := &DamagedError{File: w.path, Offset: off, What: what, Do: readSession}
 	n := info.Size() - off
 	if n > min(maxRecord, int64(len(w.buf))) {
 		return damaged
