@@ -17,6 +17,9 @@ const Base = "/muster/v1"
 const (
 	// HeaderVersion is set by clients on every request and by the server on every reply.
 	HeaderVersion = "Muster-Api-Version"
+	// HeaderDamaged is the trailer of a reply that is the bytes of a log, if the log is damaged: a sentence (UTF-8) that tells where
+	// they end. The forms with records have a record of stream "event" for it, its payload an Event of type "damaged".
+	HeaderDamaged = "Muster-Damaged"
 )
 
 // Error is the body of every reply with a status of 400 or above.
@@ -261,6 +264,9 @@ type Person struct {
 
 // ConsoleRecord is one record of a console stream as NDJSON (Accept: application/x-ndjson), for people's scripts.
 // The default form is binary: see package console, type Frame. Exactly one of Text and Base64 is set.
+//
+// Where records cannot be read there is one of stream "event", its payload an Event of type "damaged", once for as many as follow
+// each other. A session's console goes on behind it, the log of one engine ends with it; its position may be empty.
 type ConsoleRecord struct {
 	Position string `json:"position" doc:"pass as from= to go on after this record"`
 	Engine   string `json:"engine"`
@@ -272,7 +278,7 @@ type ConsoleRecord struct {
 
 // Event is the payload of a console record of stream "event".
 type Event struct {
-	Type    string  `json:"type" doc:"engine (first record of each engine), notice, refused, waiting, retry, exit, session"`
+	Type    string  `json:"type" doc:"engine (first record of each engine), notice, refused, waiting, retry, exit, session; damaged: records that were here cannot be read"`
 	Engine  string  `json:"engine,omitempty"`
 	RetryOf string  `json:"retry_of,omitempty" doc:"the attempt that failed, where engine is the next one (retry)"`
 	Name    string  `json:"name,omitempty"`

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -640,4 +641,41 @@ func TestReasonOfRetried(t *testing.T) {
 	if got := reason(w); got != "ended with exit code 3; tried again as c4nrrt7q" {
 		t.Error(got)
 	}
+}
+
+// A log that was damaged is shown up to there, a session's console but for that; both are failures of no server.
+func TestLogsThatAreDamaged(t *testing.T) {
+	w := populated(t)
+	close(w.done)
+	for i := range 3 {
+		w.print(worker1, console.Stdout, fmt.Sprintf("line %d\n", i))
+	}
+	w.print(worker2, console.Stdout, "other\n")
+	path := filepath.Join(w.dir, worker1+".log")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[bytes.Index(b, []byte("line 1"))] ^= 0xff
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := fmt.Sprintf("muster: console file %s is damaged at byte 31: the record's checksum is wrong", path)
+	w.expect(1, "line 0\n", told+"; the session's console (muster logs SESSION) shows what else of it can be read\n", "logs", "w1")
+	w.expect(1, "[w1aaaaaa] line 0\n[w1aaaaaa] line 2\n[w2aaaaaa] other\n", told+"\n"+
+		"muster: the console of session "+sessionA+" is not whole: it was told above what is missing\n", "logs", sessionA)
+	for _, id := range []string{"w1", sessionA} {
+		w.err.Reset()
+		if code := w.run("logs", "--json", id); code != 1 || !strings.HasPrefix(w.err.String(), told) {
+			t.Errorf("--json %s: %d %s", id, code, w.err.String())
+		}
+	}
+	w.expect(0, "other\n", "", "logs", "w2")
+	if err := os.Truncate(path, 40); err != nil {
+		t.Fatal(err)
+	}
+	told = fmt.Sprintf("muster: the log of %s ends at byte 40, 53 bytes are missing: %s\n", worker1, path)
+	w.expect(1, "line 0\n", told, "logs", "w1")
+	w.expect(1, "[w1aaaaaa] line 0\n[w2aaaaaa] other\n", told+
+		"muster: the console of session "+sessionA+" is not whole: it was told above what is missing\n", "logs", sessionA)
 }

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"muster/api"
 	"muster/client"
 	"muster/engine"
 	"muster/internal/console"
@@ -95,7 +99,11 @@ func (o *logsOptions) labelled(ctx context.Context, a *app, c *client.Client, se
 	defer stream.Close()
 	labeler := view.NewLabeler(a.Out, a.Err, view.Options{Color: a.color(a.OutTerminal), Session: s.Engine.ID, Whole: !o.follow})
 	defer labeler.Close()
+	whole := true
 	err = each(stream, func(r console.Record) error {
+		if _, damaged := console.Damage(r); damaged {
+			whole = false
+		}
 		if o.stream != "" && r.Stream.String() != o.stream && r.Stream != console.Event { // events tell names
 			return nil
 		}
@@ -104,7 +112,10 @@ func (o *logsOptions) labelled(ctx context.Context, a *app, c *client.Client, se
 	if err != nil {
 		return err
 	}
-	return labeler.Close()
+	if err := labeler.Close(); err != nil || whole {
+		return err
+	}
+	return engine.Errorf(engine.Internal, "the console of session %s is not whole: it was told above what is missing", s.ID)
 }
 
 // raw shows the bytes of one engine.
@@ -116,6 +127,9 @@ func (o *logsOptions) raw(ctx context.Context, a *app, c *client.Client, id stri
 	defer stream.Close()
 	return each(stream, func(r console.Record) error {
 		var err error
+		if message, damaged := console.Damage(r); damaged {
+			return engine.Errorf(engine.Internal, "%s", message)
+		}
 		switch r.Stream {
 		case console.Stdout:
 			_, err = a.Out.Write(r.Payload)
@@ -142,8 +156,30 @@ func (o *logsOptions) lines(ctx context.Context, a *app, c *client.Client, t tar
 		return err
 	}
 	defer body.Close()
-	_, err = io.Copy(a.Out, body)
-	return err
+	return copyLines(a.Out, body)
+}
+
+// copyLines copies records, and returns an error if some of them tell of damage.
+func copyLines(to io.Writer, from io.Reader) error {
+	var told error
+	for in := bufio.NewReaderSize(from, 64<<10); ; {
+		line, err := in.ReadBytes('\n')
+		if _, failed := to.Write(line); failed != nil {
+			return failed
+		}
+		var r api.ConsoleRecord
+		if bytes.Contains(line, []byte(`"stream":"event"`)) && json.Unmarshal(line, &r) == nil {
+			if message, damaged := console.Damage(console.Record{Stream: console.Event, Payload: []byte(r.Text)}); damaged {
+				told = engine.Errorf(engine.Internal, "%s", message)
+			}
+		}
+		if err == io.EOF {
+			return told
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // each calls f with every record of a stream.

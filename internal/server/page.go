@@ -76,7 +76,11 @@ func (s *Server) tail(ctx context.Context, session engine.ID, id string) (text s
 	}
 	defer cursor.Close()
 	var kept []byte
-	err = console.Follow(ctx, cursor, nil, alreadyDone, func(r console.Record, _ console.Position) error {
+	err = console.Follow(ctx, cursor, nil, nil, func(r console.Record, _ console.Position) error {
+		if message, damaged := console.Damage(r); damaged {
+			kept = append(kept, "\nmuster: "+message+"\n"...)
+			return nil
+		}
 		if r.Stream != console.Stdout && r.Stream != console.Stderr {
 			return nil
 		}

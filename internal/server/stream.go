@@ -28,8 +28,8 @@ type (
 	logInput struct {
 		EnginePath
 		StreamInput
-		Raw    bool   `query:"raw" doc:"the bytes of stdout and stderr as they were printed, and nothing else"`
-		Stream string `query:"stream" enum:"stdout,stderr,stdin,event,display" doc:"only this stream"`
+		Raw    bool   `query:"raw" doc:"the bytes of stdout and stderr as they were printed, and nothing else; damage is told by the trailer Muster-Damaged"`
+		Stream string `query:"stream" enum:"stdout,stderr,stdin,event,display" doc:"only this stream (and records that tell of damage)"`
 		Tail   int    `query:"tail" minimum:"0" doc:"begin with the last lines, so many; 0: all. Lines of different streams count alike"`
 	}
 	StreamInput struct {
@@ -49,11 +49,15 @@ func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamRes
 	if err != nil {
 		return nil, err
 	}
+	about, err := s.manager.Session(id)
+	if err != nil {
+		return nil, err
+	}
 	cursor, err := log.Session(console.Position(in.From))
 	if err != nil {
 		return nil, positionError(err)
 	}
-	st := stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}
+	st := stream{cursor: cursor, bell: bell, done: done, began: over(about.Engine), follow: in.Follow, format: formatFor(in.Accept)}
 	if in.Lease && identity(ctx).Person() { // an engine must not hold its own session
 		if st.release, err = s.manager.Hold(id); err != nil {
 			cursor.Close()
@@ -78,6 +82,7 @@ func (s *Server) engineLog(ctx context.Context, in *logInput) (*huma.StreamRespo
 		return nil, positionError(err)
 	}
 	st := stream{cursor: cursor, bell: bell, done: done, follow: in.Follow, format: formatFor(in.Accept)}
+	st.began = over(w)
 	if in.Raw {
 		st.format = raw
 		st.only = []console.Stream{console.Stdout, console.Stderr}
@@ -129,10 +134,15 @@ type stream struct {
 	done    <-chan struct{}
 	release func() // if set: called when the reply is over
 	follow  bool
+	began   bool             // who wrote it has ended: it cannot be empty
 	only    []console.Stream // empty: all
 	skip    int              // bytes of the first record
 	format  format
+	damaged string // what the last record of that kind told
 }
+
+// over reports whether an engine ran and does not any more: there is something in its log.
+func over(w api.Worker) bool { return w.RunningAt != nil && w.FinishedAt != nil }
 
 // format appends a record to a reply.
 type format struct {
@@ -179,11 +189,17 @@ func (s *Server) stream(st stream) *huma.StreamResponse {
 		defer cancel()
 		defer endWrites(ctx, w)() // after the others: it is to run before them
 		w.Header().Set("Content-Type", st.format.mediaType)
+		if st.format.mediaType == typeBytes {
+			w.Header().Set("Trailer", api.HeaderDamaged)
+		}
 		if err := st.copy(ctx, w); err != nil {
 			if ctx.Err() == nil {
 				s.log.Warn("a console stream broke off", "path", r.URL.Path, "error", err)
 			}
 			panic(http.ErrAbortHandler)
+		}
+		if st.format.mediaType == typeBytes && st.damaged != "" {
+			w.Header().Set(api.HeaderDamaged, st.damaged)
 		}
 	})
 }
@@ -197,12 +213,20 @@ func (st *stream) copy(ctx context.Context, w http.ResponseWriter) error {
 		batch = batch[:0]
 		return err
 	}
-	bell, done := st.bell, st.done
+	bell := st.bell
 	if !st.follow {
-		bell, done = nil, alreadyDone
+		bell = nil
 	}
-	return console.Follow(ctx, st.cursor, bell, done, func(r console.Record, pos console.Position) error {
-		if !st.wants(r.Stream) {
+	if st.began {
+		st.cursor.Began()
+	}
+	return console.Follow(ctx, st.cursor, bell, st.done, func(r console.Record, pos console.Position) error {
+		message, damaged := console.Damage(r)
+		if damaged {
+			if st.damaged = message; st.format.mediaType == typeBytes {
+				return nil
+			}
+		} else if !st.wants(r.Stream) {
 			return nil
 		}
 		r.Payload, st.skip = r.Payload[st.skip:], 0
@@ -217,13 +241,6 @@ func (st *stream) copy(ctx context.Context, w http.ResponseWriter) error {
 		return flusher.Flush()
 	})
 }
-
-// alreadyDone is the end of a stream that does not follow.
-var alreadyDone = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
 
 func (st *stream) wants(s console.Stream) bool {
 	for _, o := range st.only {

@@ -23,6 +23,7 @@ import (
 // tape is a console that a test writes and the stub serves.
 type tape struct {
 	t    *testing.T
+	dir  string
 	w    *console.Writer
 	logs map[engine.ID]*console.EngineLog
 	bell *console.Bell
@@ -40,7 +41,7 @@ func withTape(t *testing.T, m *stub) *tape {
 		t.Fatal(err)
 	}
 	m.bell, m.done = console.NewBell(), make(chan struct{})
-	return &tape{t, w, map[engine.ID]*console.EngineLog{}, m.bell}
+	return &tape{t, dir, w, map[engine.ID]*console.EngineLog{}, m.bell}
 }
 
 func (c *tape) print(id engine.ID, stream console.Stream, text string) {

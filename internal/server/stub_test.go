@@ -39,6 +39,7 @@ type stub struct {
 	create func(req api.CreateSession) (api.Session, error)
 	stdin  io.WriteCloser // nil: was not asked for
 	many   int            // workers of session A, if it is not 0
+	over   bool           // all engines have run and ended
 
 	mu    sync.Mutex
 	calls []string
@@ -74,11 +75,20 @@ func (m *stub) Sessions() []api.Session {
 	return []api.Session{a, b}
 }
 
+func (m *stub) describe(id engine.ID) api.Worker {
+	w := worker(id)
+	if m.over {
+		then := "2026-01-01T00:00:00.000Z"
+		w.RunningAt, w.FinishedAt = &then, &then
+	}
+	return w
+}
+
 func (m *stub) Session(id engine.ID) (api.Session, error) {
 	if id != sessionA && id != sessionB {
 		return api.Session{}, engine.Errorf(engine.NotFound, "there is no session %q", id)
 	}
-	s := api.Session{ID: string(id), Token: "secret", Engine: worker(id), Workers: 1}
+	s := api.Session{ID: string(id), Token: "secret", Engine: m.describe(id), Workers: 1}
 	if id == sessionA && m.many > 0 {
 		s.Workers = m.many
 	}
@@ -192,7 +202,7 @@ func (m *stub) Engine(in engine.ID, id string) (found api.Worker, of engine.ID, 
 				if found.ID != "" {
 					return api.Worker{}, "", engine.Errorf(engine.Conflict, "%q is the beginning of several ids", id)
 				}
-				found, of = worker(e), session
+				found, of = m.describe(e), session
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"muster/engine"
@@ -55,7 +56,7 @@ func (st *stream) lastLines(ctx context.Context, n int, from console.Position) (
 			return lineStart{}, err
 		}
 		r, after, err := st.cursor.Next(buf)
-		if err == io.EOF {
+		if _, damaged := errors.AsType[*console.DamagedError](err); err == io.EOF || damaged { // the stream tells of that
 			break
 		}
 		if err != nil {

@@ -21,7 +21,7 @@ _MAX_HELD = 64 << 10
 _COLORS = ("36", "33", "35", "32", "34", "96", "93", "95", "92", "94")
 _NO_NAME = "Untitled Worker"
 # The events whose message people are told as it is.
-_TOLD = ("notice", "refused", "waiting", "retry")
+_TOLD = ("notice", "refused", "waiting", "retry", "damaged")
 
 
 class _Engine:

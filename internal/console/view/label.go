@@ -38,7 +38,7 @@ func (l *Labeler) event(r console.Record) {
 		if e.Status != "failed" && e.Status != "timedout" {
 			return
 		}
-	case "notice", "refused", "waiting", "retry":
+	case "notice", "refused", "waiting", "retry", "damaged":
 	default:
 		return
 	}

@@ -111,7 +111,7 @@ show_event <- function(id, event) {
       if (note && isTRUE(event$status %in% c("failed", "timedout"))) show_note(paste("worker", engine$name, event$message))
     }
   }
-  if (note && isTRUE(event$type %in% c("notice", "refused", "waiting", "retry"))) show_note(event$message)
+  if (note && isTRUE(event$type %in% c("notice", "refused", "waiting", "retry", "damaged"))) show_note(event$message)
 }
 
 known_engine <- function(id) {
