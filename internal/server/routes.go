@@ -32,7 +32,7 @@ func (s *Server) register() {
 	add(s, "POST", "/sessions/{id}/stdin", "writeStdin", "The session's stdin: the body is written as it comes",
 		s.stdin, takes(typeBytes), repliesSchema[api.Stdin](typeJSON))
 	add(s, "GET", "/sessions/{id}/console", "readConsole", "The console from a position on, and what follows",
-		s.console, replies(typeFrames), repliesSchema[api.ConsoleRecord](typeNDJSON))
+		s.console, replies(typeFrames), repliesSchema[api.ConsoleRecord](typeNDJSON), explained(onDamage+"The others follow."))
 
 	add(s, "POST", "/sessions/{id}/workers", "launchWorkers", "Launch workers; they start when this reply was sent", s.launch,
 		repliesSchema[api.Workers](typeJSON))
@@ -46,7 +46,8 @@ func (s *Server) register() {
 
 	add(s, "GET", "/engines/{id}", "getEngine", "A worker or a session's own engine, by id or by the beginning of one", s.getEngine)
 	add(s, "GET", "/engines/{id}/log", "readLog", "What one engine printed", s.engineLog,
-		replies(typeFrames, typeBytes), repliesSchema[api.ConsoleRecord](typeNDJSON))
+		replies(typeFrames, typeBytes), repliesSchema[api.ConsoleRecord](typeNDJSON), explained(onDamage+"The log ends there. "+
+			"A reply that is bytes (raw) tells it in its trailer "+api.HeaderDamaged+", as a sentence in UTF-8."))
 }
 
 // option adds to an operation's entry in the document.
@@ -87,6 +88,14 @@ func addAt[I, O any](s *Server, base, method, path, id, summary string, handler 
 		}
 		return out, nil
 	})
+}
+
+// onDamage is what the document says of damaged consoles.
+const onDamage = "Where records cannot be read, or are not there any more, there is a record of stream event whose payload is " +
+	`{"type": "damaged", "message": "..."}` + ", once for as many as follow each other. "
+
+func explained(text string) option {
+	return func(_ *Server, op *huma.Operation) { op.Description = text }
 }
 
 func created(_ *Server, op *huma.Operation)   { op.DefaultStatus = http.StatusCreated }

@@ -10,16 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ._errors import NotFoundError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
 MAX_WORKERS = 10_000
 MAX_RETRIES = 1000
+MAX_LINES = 100_000
 _TEN_YEARS = 10 * 365 * 86400
 
 # A number of seconds beyond which a timeout is none: about thirty years.
 _NEVER = 1e9
+
+
+# Of ids, and of their beginnings that labels show.
+_ID_LENGTHS = (16, 8)
 
 
 class Refusal(Exception):
@@ -107,8 +114,8 @@ def group(value: Any, others: bool = False) -> str:
 def tail(value: Any) -> int:
     """Return a number of lines."""
     n = number("tail", value)
-    if not isinstance(n, int) or n < 1:
-        raise ValueError("tail must be a whole number of lines from 1 on, not %r (None means all)" % (value,))
+    if not isinstance(n, int) or n < 1 or n > MAX_LINES:
+        raise ValueError("tail must be a whole number of lines from 1 to %d, not %r (None means all)" % (MAX_LINES, value))
     return n
 
 
@@ -184,11 +191,20 @@ def worker_ids(ids: Any) -> Tuple[List[str], List[Dict[str, Any]]]:
 
 def worker_id(item: Any) -> str:
     """Return the id of the one worker that item names."""
+    while isinstance(item, (list, tuple)) and len(item) == 1:
+        item = item[0]
+    if isinstance(item, (bytes, bytearray)):
+        raise TypeError("a worker is named by its id or description, not %s" % type(item).__name__)
     found, refused = worker_ids(item)
     if refused:
         raise ValueError("this worker has no id: " + str(refused[0].get("message") or "this is no worker's description"))
     if len(found) != 1:
         raise TypeError("one worker must be named, not %d" % len(found))
+    if not found[0]:
+        raise ValueError("a worker's id must not be empty")
+    session = os.environ.get("CDSW_MASTER_ID") or os.environ.get("CDSW_ENGINE_ID", "")
+    if len(found[0]) not in _ID_LENGTHS or session.startswith(found[0]):
+        raise NotFoundError("no worker of this session has the id %.60r" % found[0], "list_workers() tells which there are")
     return found[0]
 
 

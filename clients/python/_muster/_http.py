@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BASE = "/muster/v1"
 VERSION_HEADER = "Muster-Api-Version"
+DAMAGED_TRAILER = "Muster-Damaged"
 
 # Seconds for which launch and stop trust a kept connection: far less than any server keeps an idle one.
 _YOUNG = 3.0
@@ -40,8 +41,19 @@ _LINES = "application/x-ndjson"
 _BYTES = "application/octet-stream"
 
 
+class _Response(http.client.HTTPResponse):
+    """A reply that keeps its trailer, which http.client would drop: it tells of logs that are damaged."""
+
+    trailer: Optional[http.client.HTTPMessage] = None
+
+    def _read_and_discard_trailer(self) -> None:
+        self.trailer = http.client.parse_headers(self.fp)
+
+
 class _Connection(http.client.HTTPConnection):
     """A connection that knows who made it, for whom, and when it was last used."""
+
+    response_class = _Response
 
     def __init__(self, url: str) -> None:
         host, port = address(url)
@@ -113,19 +125,21 @@ def _payload(conn: _Connection, response: http.client.HTTPResponse, repeatable: 
     return payload
 
 
-def read(path: str) -> bytes:
-    """Return what a reply holds that is bytes and not JSON."""
+def read(path: str) -> Tuple[bytes, str]:
+    """Return what a reply holds that is bytes and not JSON, and, if that is not all there should be, a sentence that says why."""
     return _away.patiently(lambda: _read(path))
 
 
-def _read(path: str) -> bytes:
+def _read(path: str) -> Tuple[bytes, str]:
     conn, response = _send("GET", path, None, _BYTES + ", application/json", True, 0)
     payload = _payload(conn, response, True)
     if response.status != 200 or response.getheader("Content-Type", "") != _BYTES:
         decode(conn.url, response, payload)  # tells the error
         raise _rubbish(conn.url, "JSON in place of bytes")
     _check_version(conn.url, response)
-    return payload
+    trailer = getattr(response, "trailer", None)
+    damaged = trailer.get(DAMAGED_TRAILER, "") if trailer else ""
+    return payload, damaged.encode("latin-1", "replace").decode("utf-8", "replace")  # http.client takes headers for Latin-1
 
 
 def quoted(text: str) -> str:

@@ -184,7 +184,8 @@ def worker_logs(id: WorkerID, stream: Optional[str] = None, tail: Optional[int] 
     Parameters
     ----------
     id
-        Its id or description. Each attempt of a worker with retries has output of its own.
+        Its id, the eight letters of it that the console shows, or its description. Each attempt of a worker with retries has
+        output of its own.
     stream : str
         "stdout" or "stderr"; None: both, in the order in which they were read.
     tail : int
@@ -194,6 +195,13 @@ def worker_logs(id: WorkerID, stream: Optional[str] = None, tail: Optional[int] 
     ------
     NotFoundError
         This session has no such worker.
+    TypeError, ValueError
+        id names no worker, or not one, or stream or tail are none.
+
+    Warns
+    -----
+    RuntimeWarning
+        What was printed is kept no more, or is damaged: what can be read is returned.
     """
     from . import _arguments as arguments
     from . import _http
@@ -205,7 +213,12 @@ def worker_logs(id: WorkerID, stream: Optional[str] = None, tail: Optional[int] 
         query += "&stream=" + stream
     if tail is not None:
         query += "&tail=%d" % arguments.tail(tail)
-    return _http.read("/engines/%s/log?%s" % (_http.quoted(arguments.worker_id(id)), query)).decode("utf-8", "replace")
+    payload, damaged = _http.read("/engines/%s/log?%s" % (_http.quoted(arguments.worker_id(id)), query))
+    if damaged:
+        import warnings
+
+        warnings.warn("muster: " + damaged, RuntimeWarning, stacklevel=2)
+    return payload.decode("utf-8", "replace")
 
 
 def list_workers(*, group: Optional[str] = None) -> List[Worker]:

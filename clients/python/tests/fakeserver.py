@@ -92,10 +92,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
-    def begin_lines(self):
+    def begin_lines(self, kind="application/x-ndjson"):
         self.send_response(200)
         self.send_header("Muster-Api-Version", self.server.version)
-        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Content-Type", kind)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
 
@@ -103,8 +103,9 @@ class Handler(BaseHTTPRequestHandler):
         payload = value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n"
         self.wfile.write(b"%x\r\n%s\r\n" % (len(payload), payload))
 
-    def end_lines(self):
-        self.wfile.write(b"0\r\n\r\n")
+    def end_lines(self, trailer=()):
+        lines = ["%s: %s\r\n" % (name, trailer[name]) for name in trailer]
+        self.wfile.write(b"0\r\n" + "".join(lines).encode() + b"\r\n")
 
     def hang_up(self):
         self.close_connection = True

@@ -1,6 +1,7 @@
 """What the calls take beyond the original's arguments, and the calls that it did not have."""
 
 import inspect
+import os
 import unittest
 
 import cdsw
@@ -134,14 +135,35 @@ class Logs(ServerCase):
     def test_bad(self):
         for args, error in (
             (("a", "stdin"), ValueError), (("a", None, 0), ValueError), (("a", None, 1.5), ValueError), (("a", None, "x"), ValueError),
+            (("a", None, 10**20), ValueError), (("",), ValueError), ((worker_id(0).encode(),), TypeError), (([b"w"],), TypeError),
             (([],), TypeError), ((["a", "b"],), TypeError), ((None,), ValueError), (({"message": "no GPU"},), ValueError),
         ):  # fmt: skip
             with self.assertRaises(error, msg=args):
                 muster.worker_logs(*args)
+        with self.assertRaisesRegex(ValueError, "tail must be a whole number of lines from 1 to 100000, not 1000000"):
+            muster.worker_logs("a", tail=10**6)
+        os.environ["CDSW_MASTER_ID"] = "session0session0"
+        for beginning in ("w", "w00000", "w00000000", worker_id(0)[:-1], 7, "session0", "session0session0"):
+            with self.assertRaisesRegex(muster.NotFoundError, "no worker of this session has the id '%s'" % beginning):
+                muster.worker_logs(beginning)
         self.assertEqual(self.server.requests, [])
         with self.assertRaises(muster.NotFoundError):
-            muster.worker_logs("a/b?c")
-        self.assertEqual(self.server.paths(), [("GET", "/muster/v1/engines/a%2Fb%3Fc/log?raw=true")])
+            muster.worker_logs("a/b?c/d?")
+        self.assertEqual(self.server.paths(), [("GET", "/muster/v1/engines/a%2Fb%3Fc%2Fd%3F/log?raw=true")])
+
+    def test_damaged(self):
+        """What can be read is returned, and what cannot is told."""
+
+        def damaged(h, body):
+            h.begin_lines("application/octet-stream")
+            h.line(b"one\n")
+            h.end_lines({"Muster-Damaged": "console file /t\u00fcr/w.log is damaged at byte 31"})
+
+        self.server.answers["GET", "/engines/%s/log" % worker_id(0)] = damaged
+        for _ in range(2):  # the connection is kept
+            with self.assertWarnsRegex(RuntimeWarning, "^muster: console file /t\u00fcr/w.log is damaged at byte 31$") as said:
+                self.assertEqual(muster.worker_logs(worker_id(0)), "one\n")
+            self.assertEqual(said.filename, __file__)
 
     def test_no_server_of_ours(self):
         path = "/engines/%s/log" % worker_id(0)

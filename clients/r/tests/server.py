@@ -30,7 +30,14 @@ def noise(h, body):
     h.hang_up()
 
 
+def damaged(h, body):
+    h.begin_lines("application/octet-stream")
+    h.line(b"one\n")
+    h.end_lines({"Muster-Damaged": "console file /t\u00fcr/w.log is damaged at byte 31"})
+
+
 BY_KEY = {
+    "damaged": damaged,
     "invalid": error("invalid", 400),
     "unauthorized": error("unauthorized", 401),
     "html": lambda h, body: h.reply(b"<html>hello</html>"),

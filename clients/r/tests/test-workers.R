@@ -155,7 +155,26 @@ stopifnot(identical(worker.logs("w000000000000000"), c("one", "tw\u00f6", "<ff>"
 invisible(requests())
 invisible(worker.logs(list(id = "w000000000000000"), "stderr", 20))
 stopifnot(requests()[[1]]$path == "/muster/v1/engines/w000000000000000/log?raw=true&stream=stderr&tail=20")
-fails("not_found", worker.logs("nobody"))
+fails("not_found", worker.logs("nobody00"))
+invisible(requests())
+Sys.setenv(CDSW_MASTER_ID = "session0session0")
+for (beginning in list("w", "w00000", "w00000000", 7, "session0", "session0session0")) {
+  fails("not_found", worker.logs(beginning), "no worker of this session has the id")
+}
+Sys.unsetenv("CDSW_MASTER_ID")
+fails("invalid", worker.logs(""), "must not be empty")
+fails("invalid", worker.logs(charToRaw("w0000000")), "id or description")
+fails("invalid", worker.logs("w000000000000000", tail = 1e20), "from 1 to 100000")
+stopifnot(length(requests()) == 0L)
+told <- NULL
+with_key("damaged", withCallingHandlers(
+  stopifnot(identical(worker.logs("w000000000000000"), "one")),
+  warning = function(w) {
+    told <<- conditionMessage(w)
+    invokeRestart("muffleWarning")
+  }
+))
+stopifnot(identical(told, "muster: console file /t\u00fcr/w.log is damaged at byte 31"))
 fails("invalid", worker.logs(a, "stdin"), "stream must be")
 for (bad in list(0, 1.5, -1, NA)) fails("invalid", worker.logs(a, tail = bad), "tail must be")
 for (bad in list(NULL, list(), w, list(message = "no GPU"))) fails("invalid", worker.logs(bad), "one worker")

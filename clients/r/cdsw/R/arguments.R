@@ -73,8 +73,8 @@ as_group <- function(value, others = FALSE) {
 # Returns a number of lines.
 as_lines <- function(value) {
   n <- as_number("tail", value)
-  if (n < 1 || n != round(n)) {
-    muster_stop("invalid", sprintf("tail must be a whole number of lines from 1 on, not %s (NULL means all)", shown(value)))
+  if (n < 1 || n > 1e5 || n != round(n)) {
+    muster_stop("invalid", sprintf("tail must be a whole number of lines from 1 to 100000, not %s (NULL means all)", shown(value)))
   }
   n
 }
@@ -142,6 +142,15 @@ as_ids <- function(x) {
   }
   collect(x)
   list(ids = found, refused = refused)
+}
+
+# Stops unless an id can be a worker's: all of it, or the eight letters that labels show.
+check_id <- function(id) {
+  if (!nzchar(id)) muster_stop("invalid", "a worker's id must not be empty")
+  session <- Sys.getenv("CDSW_MASTER_ID", Sys.getenv("CDSW_ENGINE_ID"))
+  if (!(nchar(id, "bytes") %in% c(16L, 8L)) || startsWith(session, id)) {
+    muster_stop("not_found", sprintf("no worker of this session has the id %s", shown(id)), "list.workers() tells which there are")
+  }
 }
 
 is_description <- function(x) any(c("id", "engineId", "message") %in% names(x))

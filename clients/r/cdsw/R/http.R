@@ -54,7 +54,16 @@ read_bytes_once <- function(path) {
     bad_reply("JSON in place of bytes")
   }
   check_version(response)
+  damaged <- damage_of(response)
+  if (nzchar(damaged)) warning("muster: ", damaged, call. = FALSE)
   response$content
+}
+
+# What the trailer of a reply tells of a damaged log, "" if nothing. libcurl gives trailers behind the headers.
+damage_of <- function(response) {
+  lines <- strsplit(text_of(response$headers), "\r?\n")[[1L]]
+  told <- sub("^muster-damaged: *", "", grep("^muster-damaged:", lines, ignore.case = TRUE, value = TRUE), ignore.case = TRUE)
+  if (length(told)) told[[1L]] else ""
 }
 
 # Returns bytes as lines. The last one need not be ended.

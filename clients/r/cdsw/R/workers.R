@@ -61,12 +61,13 @@ restart.workers <- function(...) {
   workers
 }
 
-# Gives the lines that a worker has printed so far, or all if it has ended.
+# Gives the lines that a worker has printed so far, or all if it has ended. Warns if they are damaged.
 worker.logs <- function(id, stream = NULL, tail = NULL) {
   wanted <- as_ids(id)
   if (length(wanted$ids) != 1L || length(wanted$refused)) {
     muster_stop("invalid", sprintf("one worker with an id must be named, not %s", shown(id)))
   }
+  check_id(wanted$ids)
   query <- "raw=true"
   if (!is.null(stream)) {
     if (!identical(stream, "stdout") && !identical(stream, "stderr")) {
