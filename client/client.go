@@ -181,5 +181,8 @@ func (c *Client) check(ctx context.Context, resp *http.Response) error {
 	if version == "" || json.Unmarshal(body, &e) != nil || e.Kind == "" || e.Message == "" {
 		return c.rubbish(body)
 	}
+	if resp.StatusCode == http.StatusServiceUnavailable && resp.Close { // it did not hear the request: who waits for a server waits on
+		return &unreachable{FromWire(e)}
+	}
 	return FromWire(e)
 }

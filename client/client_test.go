@@ -441,3 +441,24 @@ func TestConsoleThatOnlyBreaks(t *testing.T) {
 		t.Errorf("%v after %d", err, n)
 	}
 }
+
+// A server that takes no more connections is no other program, and is waited for.
+func TestTooManyConnections(t *testing.T) {
+	refused := 0
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if refused++; refused == 2 {
+			io.WriteString(w, `[]`)
+			return
+		}
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, `{"kind":"unavailable","message":"too many connections","hint":"close some"}`)
+	})
+	_, err := c.Sessions(t.Context())
+	if !Unreachable(err) || err.Error() != "too many connections" || engine.HintOf(err) != "close some" {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.Sessions(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

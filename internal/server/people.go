@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"muster/api"
 	"muster/internal/linux/peer"
 )
 
@@ -130,7 +131,8 @@ func (l *peopleListener) Accept() (net.Conn, error) {
 func refuse(c net.Conn) {
 	const body = `{"kind":"unavailable","message":"too many connections are open to this server from here","hint":"close some"}` + "\n"
 	c.SetWriteDeadline(time.Now().Add(time.Millisecond))
-	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\n%s: %d\r\nContent-Type: application/json\r\nConnection: close\r\n"+
+		"Content-Length: %d\r\n\r\n%s", api.HeaderVersion, api.Version, len(body), body)
 	c.Close()
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/api"
 	"muster/engine"
 )
 
@@ -136,6 +138,20 @@ func TestIdleConnectionsKeepNobodyAway(t *testing.T) {
 	eventually(t, "those over the bound are refused", func() bool { return peers.refused.Load() == 450 })
 	if said, _ := answer(t, "127.0.0.1", address); !strings.Contains(said, "503") && !strings.Contains(said, "reset") && !strings.Contains(said, "EOF") {
 		t.Errorf("one more: %s", said)
+	}
+	over, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer over.Close()
+	over.SetDeadline(time.Now().Add(patience))
+	resp, err := http.ReadResponse(bufio.NewReader(over), nil) // to a request that is not sent: no reset takes its reply away
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told api.Error // by this clients know the reply for a server's
+	if err := json.NewDecoder(resp.Body).Decode(&told); err != nil || resp.Header.Get(api.HeaderVersion) != "1" || told.Kind != "unavailable" {
+		t.Errorf("%v %+v %v", resp.Header, told, err)
 	}
 	for range 20 {
 		if said, _ := answer(t, "127.0.0.2", address); !strings.Contains(said, "200") {
