@@ -61,6 +61,11 @@ func TestWhatIsLostIsTold(t *testing.T) {
 		{"an entry of the order", func(t *testing.T, dir string) { scribble(t, 2*entrySize, dir, orderName) },
 			"a a0\nb b0\n! console file DIR/order is damaged at byte 64: this is no order entry; " + readEngines + "\n" +
 				"b b1\na a2\nb b2\na a3\nb b3\n", "a a0\na a1\na a2\na a3\n", "b b0\nb b1\nb b2\nb b3\n"},
+		{"the end of the order", func(t *testing.T, dir string) { truncate(t, 4*entrySize+5, dir, orderName) },
+			"a a0\nb b0\na a1\nb b1\n! console file DIR/order is damaged at byte 128: it ends before the last records of a; " + readEngines + "\n",
+			"a a0\na a1\na a2\na a3\n", "b b0\nb b1\nb b2\nb b3\n"},
+		{"what a killed writer had not put in order", func(t *testing.T, dir string) { truncate(t, 6*entrySize, dir, orderName) },
+			strings.TrimSuffix(whole, "a a3\nb b3\n"), "a a0\na a1\na a2\na a3\n", "b b0\nb b1\nb b2\nb b3\n"},
 		{"an empty order", func(t *testing.T, dir string) { truncate(t, 0, dir, orderName) },
 			"! the order of the session's output is not there any more: DIR/order; " + readEngines + "\n",
 			"a a0\na a1\na a2\na a3\n", "b b0\nb b1\nb b2\nb b3\n"},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 )
 
 // sessionCursor reads the records of all engines as the order file says.
@@ -67,19 +69,45 @@ func (c *sessionCursor) last(ended bool) error {
 	return nil
 }
 
-// missing is asked where the order ends. One that is short is none that was never written only if it is known that there was one.
+// missing is asked where the order ends.
 func (c *sessionCursor) missing(began bool) error {
-	if !began || c.off > 0 {
+	if !began || !c.ended && c.off > 0 {
 		return nil
 	}
 	engines, err := listEngines(c.dir)
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case c.off > 0:
+		return c.short(engines)
 	case len(engines) == 0:
 		return &DamagedError{File: c.dir, Missing: 1}
 	}
 	return &DamagedError{File: c.order.path, Missing: 1, Do: readEngines}
+}
+
+// short is the error for an order that does not tell of the last records of a log. One such record is no damage: a writer that was
+// killed leaves it.
+func (c *sessionCursor) short(engines map[string]*engineState) error {
+	ends, err := orderedEnds(c.dir, "")
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(engines)) {
+		if engines[id].size <= ends[id] {
+			continue
+		}
+		log := &engineCursor{id: id, off: ends[id], win: window{path: enginePath(c.dir, id)}}
+		_, err := log.read()
+		if err == nil {
+			_, err = log.read()
+		}
+		log.close()
+		if err == nil {
+			return &DamagedError{File: c.order.path, Offset: c.off, What: "it ends before the last records of " + id, Do: readEngines}
+		}
+	}
+	return nil
 }
 
 // forget drops what is held of the order. Engines' logs need not be read again at every end: an entry comes after its
