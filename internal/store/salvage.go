@@ -18,6 +18,7 @@ type Salvaged struct {
 	Kept  map[string]int // rows by table
 	Lost  bool           // a table ended early: there was more
 	Aside string         // where the damaged file is now; "" if nothing was damaged
+	Begun bool           // there were no records at all: these are new
 }
 
 // salvaged are the tables in the order in which they can be filled again, with the orders in which they are read: from both ends
@@ -38,28 +39,46 @@ const freshSuffix = ".salvage"
 // beside it. One that is whole is left as it is. Nobody may have it open.
 func Salvage(dir string) (Salvaged, error) {
 	path := filepath.Join(dir, FileName)
+	found := Salvaged{Kept: map[string]int{}}
+	if err := finishSalvage(path); err != nil {
+		return found, err
+	}
+	if empty(path) { // SQLite would remove the log of an emptied file, which may be all that is left
+		if _, err := os.Stat(path + "-wal"); err == nil {
+			if err := found.setAside(path); err != nil {
+				return found, err
+			}
+		}
+	}
 	s, err := Open(dir)
 	if err == nil {
+		found.Begun = s.begun
 		err = errors.Join(s.readAll(), s.Close())
 	}
 	if err == nil || !damaged(err) {
-		return Salvaged{}, err
+		return found, err
 	}
 	fresh := path + freshSuffix
 	if err := remove(fresh); err != nil {
 		return Salvaged{}, err
 	}
-	found := Salvaged{Kept: map[string]int{}}
 	if err := found.copy(path, fresh); err != nil {
 		return Salvaged{}, fmt.Errorf("salvage %s: %w", path, errors.Join(err, remove(fresh)))
 	}
-	found.Aside = path + time.Now().UTC().Format(".damaged-20060102-150405")
-	for _, suffix := range []string{"", "-wal"} {
-		if err := os.Rename(path+suffix, found.Aside+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Salvaged{}, err
-		}
+	if err := found.setAside(path); err != nil {
+		return Salvaged{}, err
 	}
 	return found, os.Rename(fresh, path)
+}
+
+func (f *Salvaged) setAside(path string) error {
+	f.Aside = path + time.Now().UTC().Format(".damaged-20060102-150405")
+	for _, suffix := range []string{"", "-wal"} {
+		if err := os.Rename(path+suffix, f.Aside+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // finishSalvage takes what a Salvage has kept that was killed when the damaged file was aside: else the records would be empty.
@@ -112,7 +131,7 @@ func (f *Salvaged) copy(from, to string) error {
 		return err
 	}
 	s := &Store{path: to, db: out}
-	if err := s.migrate(); err != nil {
+	if err := s.migrate(func(string) error { return nil }); err != nil {
 		return errors.Join(err, out.Close())
 	}
 	in, err := sql.Open("sqlite", "file:"+escape(from)+"?mode=ro")
@@ -198,7 +217,12 @@ func isRecord(columns []string, values []any, record any) bool {
 }
 
 func (f Salvaged) String() string {
-	if f.Aside == "" {
+	switch {
+	case f.Begun && f.Aside != "":
+		return "there were no records to keep: these are new; what was there is " + f.Aside
+	case f.Begun:
+		return "there were no records to keep: these are new"
+	case f.Aside == "":
 		return "the records are whole"
 	}
 	rest := ""

@@ -34,8 +34,8 @@ var migrations = []string{
 	createTokens,
 }
 
-// migrate brings the database to this release's form.
-func (s *Store) migrate() error {
+// migrate brings the database to this release's form. Of one that nothing was ever recorded in it asks lost first.
+func (s *Store) migrate(lost func(path string) error) error {
 	var version int
 	if err := s.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 		return err
@@ -43,6 +43,11 @@ func (s *Store) migrate() error {
 	if version > len(migrations) {
 		return engine.Errorf(engine.Unavailable, "the records in %s are of a later release of muster (form %d, this one knows %d)",
 			s.path, version, len(migrations)).WithHint("start that release, or give this one a state folder of its own (MUSTER_STATE_DIR)")
+	}
+	if s.begun = version == 0; s.begun {
+		if err := lost(s.path); err != nil {
+			return err
+		}
 	}
 	for ; version < len(migrations); version++ {
 		err := s.writeLocked(func(tx *sql.Tx) error {
@@ -55,6 +60,10 @@ func (s *Store) migrate() error {
 		if err != nil {
 			return err
 		}
+	}
+	if s.begun { // on the disk before there is a session: after a power cut they would seem to be lost
+		_, err := s.db.Exec("PRAGMA wal_checkpoint(PASSIVE)")
+		return err
 	}
 	return nil
 }

@@ -44,14 +44,28 @@ type Store struct {
 	mu      sync.Mutex // also keeps durable's setting to its own transaction
 	closed  bool
 	syncing *time.Timer // nil: nothing was written since the last one
+	begun   bool        // there was nothing in the file
 	fail    func(step string) error
 }
 
 // Open opens the database in a state folder; it is made if there is none. Conflict if another server holds it, Unavailable
 // if it is damaged or of a later release.
-func Open(dir string) (*Store, error) {
+func Open(dir string) (*Store, error) { return OpenUnless(dir, nil) }
+
+// OpenUnless is Open for who can tell whether records should be there. Where there is no file, or one that nothing was ever recorded
+// in, it calls lost before it begins new records: an error is the answer then, and nothing was changed that could be looked into.
+func OpenUnless(dir string, lost func(path string) error) (*Store, error) {
 	path := filepath.Join(dir, FileName)
-	if err := errors.Join(finishSalvage(path), touch(path)); err != nil {
+	if lost == nil {
+		lost = func(string) error { return nil }
+	}
+	err := finishSalvage(path)
+	if err == nil && empty(path) {
+		if err := lost(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(err, touch(path)); err != nil {
 		return nil, engine.Errorf(engine.Unavailable, "the records in %s cannot be written: %w", path, err)
 	}
 	db, err := connect(path)
@@ -59,11 +73,17 @@ func Open(dir string) (*Store, error) {
 		return nil, refusal(path, err)
 	}
 	s := &Store{path: path, db: db}
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(lost); err != nil {
 		db.Close()
 		return nil, refusal(path, err)
 	}
 	return s, nil
+}
+
+// empty reports whether no byte of records is there.
+func empty(path string) bool {
+	info, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
 // touch makes the file, for the owner's eyes: SQLite's own mode depends on the umask. The files beside it get its mode.
@@ -93,7 +113,7 @@ func escape(path string) string {
 }
 
 // prepare looks whether the file is whole, and brings it to this release's form.
-func (s *Store) prepare() error {
+func (s *Store) prepare(lost func(path string) error) error {
 	rows, err := s.db.Query("PRAGMA quick_check(1)")
 	if err != nil {
 		return err
@@ -110,7 +130,7 @@ func (s *Store) prepare() error {
 	if found != "ok" {
 		return &damagedError{found}
 	}
-	if err := s.migrate(); err != nil {
+	if err := s.migrate(lost); err != nil {
 		return err
 	}
 	return s.checkColumns()
@@ -165,6 +185,9 @@ func codeOf(err error) int {
 	}
 	return 0
 }
+
+// Damaged reports whether an error says that the records are not what was written, and Salvage is the way out.
+func Damaged(err error) bool { return damaged(err) }
 
 // damaged reports whether an error says that the file is not what was written.
 func damaged(err error) bool {

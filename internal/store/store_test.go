@@ -298,6 +298,78 @@ func TestSalvageLeavesWhatIsWhole(t *testing.T) {
 	}
 }
 
+// Who knows that records should be there is asked before new ones are begun: also where nothing but the log is gone, in which they
+// were. A refusal changes nothing, so that the next one asks again.
+func TestNewRecordsAreBegunUnlessTheyAreLost(t *testing.T) {
+	wal := []byte("all that is left")
+	for what, change := range map[string]func(path string) error{
+		"no file":     func(string) error { return nil },
+		"empty":       func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"but its log": func(path string) error { return os.WriteFile(path+"-wal", wal, 0o600) },
+		"emptied": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.WriteFile(path+"-wal", wal, 0o600))
+		},
+		"no tables": func(path string) error {
+			db, err := connect(path)
+			if err == nil {
+				err = errors.Join(touch(path), db.Ping(), db.Close())
+			}
+			return err
+		},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, FileName)
+		if err := change(path); err != nil {
+			t.Fatal(what, err)
+		}
+		lost := errors.New("they are lost")
+		for range 2 {
+			if _, err := OpenUnless(dir, func(at string) error {
+				if at != path {
+					t.Errorf("%s: asked for %s", what, at)
+				}
+				return lost
+			}); !errors.Is(err, lost) {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		found, err := Salvage(dir)
+		if err != nil || !found.Begun || !strings.Contains(found.String(), "no records") {
+			t.Errorf("%s: %v, %v", what, found, err)
+		}
+		if strings.Contains(what, "log") || what == "emptied" {
+			if b, err := os.ReadFile(found.Aside + "-wal"); err != nil || !bytes.Equal(b, wal) {
+				t.Errorf("%s: the log is not set aside: %q, %v", what, b, err)
+			}
+		}
+		for range 2 { // begun and empty is not lost
+			s, err := OpenUnless(dir, func(string) error { return lost })
+			if err != nil {
+				t.Fatalf("%s, salvaged: %v", what, err)
+			}
+			s.Close()
+		}
+	}
+}
+
+// Records that were just begun are whole without their log, which a power cut may take.
+func TestBegunRecordsAreOnTheDisk(t *testing.T) {
+	dir, copied := t.TempDir(), t.TempDir()
+	open(t, dir)
+	b, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(copied, FileName), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenUnless(copied, func(string) error { return errors.New("they are lost") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
 func TestFailedWriteLeavesNothing(t *testing.T) {
 	for _, step := range []string{"begin", "commit"} {
 		s := open(t, t.TempDir())
