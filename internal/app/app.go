@@ -64,6 +64,7 @@ type config struct {
 // app is a wired server without a listener.
 type app struct {
 	token   string
+	state   string // its folder
 	driver  driver.Driver
 	manager *manager.Manager
 	records *store.Store // nil: nothing outlives this process
@@ -125,7 +126,7 @@ func open(c config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{token: ownerToken(c.tokenFile), driver: drv}
+	a := &app{token: ownerToken(c.tokenFile), state: paths.state, driver: drv}
 	if a.cert, err = certificate(c.tls, paths.state); err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func open(c config) (_ *app, err error) {
 		a.users = newUsers()
 	}
 	if !c.ephemeral {
-		if a.records, err = openRecords(paths.state, c); err != nil {
+		if a.records, err = openRecords(paths.state, drv, c); err != nil {
 			return nil, err
 		}
 		defer func() {

@@ -67,7 +67,7 @@ what the server has to say is then in server.log in the folder of its token.`,
 	f.DurationVar(&o.serve.Grace, "grace", 0, "how long a session outlives the connection of a creator on another machine (default 10s)")
 	f.IntVar(&o.serve.LogsDays, "logs-days", 0, "remove the output of sessions that ended so many `days` ago (default: keep it)")
 	f.Float64Var(&o.serve.LogsGB, "logs-size", 0, "remove the oldest output of ended sessions beyond so many `GB` (default: keep it)")
-	f.BoolVar(&o.serve.Salvage, "salvage", false, "keep what can be read of damaged records, and set them aside")
+	f.BoolVar(&o.serve.Salvage, "salvage", false, "start with what can be read of damaged records, or none; what runs without one is ended")
 	f.StringVar(&o.serve.Rung, "rung", "auto", "`isolation`: auto, root, rootless or plain")
 	f.BoolVar(&o.background, "background", false, "return when the server answers, and leave it running")
 	f.BoolVar(&o.json, "json", false, "with --background: print where the server is as JSON")

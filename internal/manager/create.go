@@ -146,7 +146,7 @@ func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.Cre
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}
 	}
 	s.shares = m.sharesOf(s)
-	s.dir = filepath.Join(m.cfg.StateDir, "sessions", string(s.id))
+	s.dir = filepath.Join(m.cfg.StateDir, sessionsName, string(s.id))
 	b := &batch{name: s.name, role: engine.RoleSession, cpu: req.CPU, memory: req.Memory, gpus: req.GPUs, live: 1, held: true}
 	s.main = newWorker(s, b, s.id, netip.Addr{}, s.created) // its address comes with its place
 	if !m.cfg.HardCPU {
@@ -324,4 +324,8 @@ func pidfd(pid int) (*os.File, error) {
 
 func (s *session) consoleDir() string { return filepath.Join(s.dir, consoleName) }
 
-const consoleName = "console"
+// sessionsName is the folder of the sessions, in the state folder; each has one in it, with its console.
+const (
+	sessionsName = "sessions"
+	consoleName  = "console"
+)

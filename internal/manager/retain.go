@@ -125,7 +125,7 @@ type log struct {
 
 // endedOf returns the logs of sessions that have ended, those of earlier servers too, whose marks fit, but for one.
 func (m *Manager) endedOf(but engine.ID, fits func(mark string) bool) ([]log, error) {
-	sessions := filepath.Join(m.cfg.StateDir, "sessions")
+	sessions := filepath.Join(m.cfg.StateDir, sessionsName)
 	entries, err := os.ReadDir(sessions)
 	if err != nil {
 		return nil, err
