@@ -569,6 +569,47 @@ func TestOldConsolesOfAllProjects(t *testing.T) {
 	}
 }
 
+// What a session left that was never marked, as its server was killed while it was created, is nobody's project's; the server's own
+// limits see it.
+func TestOldConsolesWithoutAMark(t *testing.T) {
+	now := time.Now()
+	l := newLives(t, func(c *manager.Config, _ *fake.Options) {
+		c.Logs = project.Logs{Size: 0.00001}
+		c.Now = func() time.Time { return now }
+	})
+	sessions := filepath.Join(l.config.StateDir, "sessions")
+	left := func(names ...string) engine.ID {
+		id := engine.NewID()
+		for _, name := range names {
+			dir := makeDir(t, filepath.Join(sessions, string(id), name))
+			if err := os.WriteFile(filepath.Join(dir, "log"), make([]byte, 100_000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return id
+	}
+	old, keepers := left("console"), left("console", "engines")
+	place := engine.NewID()
+	p, err := l.driver.Open(t.Context(), driver.SessionSpec{
+		ID: place, ConsoleDir: filepath.Join(sessions, string(place), "console"), Ephemeral: true, Observe: func(driver.Observation) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.End(context.Background(), 0, "the test")
+	there := func(id engine.ID) bool {
+		_, err := os.Stat(filepath.Join(sessions, string(id)))
+		return err == nil
+	}
+	if l.restart(); !there(old) {
+		t.Error("a folder that may just be being made is gone")
+	}
+	now = now.Add(2 * time.Minute)
+	if l.restart(); there(old) || !there(keepers) || !there(place) {
+		t.Errorf("what is old is there: %v; what a keeper may have: %v; what lives: %v", there(old), there(keepers), there(place))
+	}
+}
+
 // blind finds no place, as when no descriptor is free to ask with.
 type blind struct{ driver.Driver }
 

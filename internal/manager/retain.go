@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -134,7 +135,12 @@ func (m *Manager) endedOf(but engine.ID, fits func(mark string) bool) ([]log, er
 	for _, e := range entries {
 		l := log{id: engine.ID(e.Name()), dir: filepath.Join(sessions, e.Name())}
 		mark, err := os.ReadFile(filepath.Join(l.dir, markName))
-		if err != nil || !fits(string(mark)) || l.id == but || !l.id.Valid() {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && m.unmarked(l.dir): // no project's: fits only whoever takes all
+		case err != nil:
+			continue
+		}
+		if !fits(string(mark)) || l.id == but || !l.id.Valid() {
 			continue
 		}
 		l.bytes, l.wrote = sizeOf(l.dir), wroteAt(l.dir)
@@ -148,6 +154,18 @@ func (m *Manager) endedOf(but engine.ID, fits func(mark string) bool) ([]log, er
 	return slices.DeleteFunc(logs, func(l log) bool {
 		return m.lives(l.id) || slices.ContainsFunc(handles, func(h driver.Handle) bool { return h.Session == l.id })
 	}), nil
+}
+
+// unmarkedTime is far more than it takes to create a session.
+const unmarkedTime = time.Minute
+
+// unmarked reports whether a folder without a mark is what a session left that ended long ago, as that of one whose server was
+// killed while it was created: nothing but a console, without the files of a keeper.
+func (m *Manager) unmarked(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	info, statErr := os.Stat(dir)
+	return err == nil && statErr == nil && len(entries) == 1 && entries[0].Name() == consoleName &&
+		m.now().Sub(latest(wroteAt(dir), info.ModTime())) > unmarkedTime
 }
 
 // lives reports whether a session is known to live: a driver that cannot ask at the moment does not list its place.
