@@ -17,7 +17,7 @@ var allowed = map[string][]string{
 	"client":                     {"api", "engine", "internal/console"},
 	"clients":                    {"engine", "internal/turns"},
 	"internal/app":               {"..."},
-	"internal/cli":               {"client", "api", "engine", "internal/console", "internal/console/view", "internal/console/screen", "internal/linux/peer"},
+	"internal/cli":               {"client", "api", "engine", "internal/console", "internal/console/view", "internal/console/screen", "internal/linux/peer", "internal/linux/pidfd"},
 	"internal/server":            {"api", "engine", "internal/console", "internal/linux/peer"},
 	"internal/manager":           {"api", "engine", "internal/console", "internal/driver", "internal/failpoint", "internal/kernel", "internal/project", "internal/store", "internal/quota"},
 	"internal/quota":             {"engine"},

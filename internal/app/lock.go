@@ -35,10 +35,10 @@ func (l *fileLock) release() {
 // answers, so that whoever gets that one knows: another server answers, or there is none, or one that is just ending.
 func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *fileLock, err error) {
 	name := filepath.Join(filepath.Dir(o.TokenFile), "."+filepath.Base(o.TokenFile))
-	if starting, err = lockFile(ctx, name+".starting", true); err != nil {
+	if starting, err = lockFile(ctx, name+".starting", lockWait); err != nil {
 		return nil, nil, err
 	}
-	if o.UntilIdle > 0 && o.Replaces == 0 && answers(ctx, o.Listen) {
+	if o.UntilIdle > 0 && o.Replaces == 0 && answers(ctx, o.Listen) && !cli.Dying(strings.TrimPrefix(o.Listen, "unix://"), listening(ctx, o.Listen)) {
 		starting.release()
 		return nil, nil, cli.ServerRuns(o.Listen, "muster ps shows it")
 	}
@@ -49,7 +49,11 @@ func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *fileLock,
 			return nil, nil, err
 		}
 	}
-	if lock, err = lockFile(ctx, name+".lock", o.UntilIdle > 0 || o.Replaces > 0); err != nil {
+	wait := cli.DyingTime // one that was killed holds its lock a little longer than it answers
+	if o.UntilIdle > 0 || o.Replaces > 0 {
+		wait = lockWait
+	}
+	if lock, err = lockFile(ctx, name+".lock", wait); err != nil {
 		starting.release()
 		return nil, nil, err
 	}
@@ -59,24 +63,24 @@ func lockServer(ctx context.Context, o cli.UpOptions) (starting, lock *fileLock,
 // lockWait is longer than a server takes to start or to end.
 const lockWait = 2 * closeTimeout
 
-// lockFile takes a lock. If it is to wait, it looks again and again for a bounded time: waiting in the kernel could not be
-// ended by ctx.
-func lockFile(ctx context.Context, path string, wait bool) (*fileLock, error) {
+// lockFile takes a lock, and looks again and again for a bounded time: waiting in the kernel could not be ended by ctx.
+func lockFile(ctx context.Context, path string, wait time.Duration) (*fileLock, error) {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for late := time.After(lockWait); ; {
+	for late := time.After(wait); ; {
 		l, err := tryLock(path)
 		switch {
 		case err == nil:
 			return l, nil
 		case err != unix.EWOULDBLOCK:
 			return nil, err
-		case !wait:
-			return nil, cli.ServerRuns("it holds "+path, "muster ps shows it")
 		}
 		select {
 		case <-again.C:
 		case <-late:
+			if wait < lockWait {
+				return nil, cli.ServerRuns("it holds "+path, "muster ps shows it")
+			}
 			return nil, engine.Errorf(engine.Conflict, "a server holds %s and does not answer", path)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

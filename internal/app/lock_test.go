@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"muster/internal/cli"
 )
@@ -91,6 +92,57 @@ func TestReplacesWhatCameInBetween(t *testing.T) {
 	<-ended
 	starting.release()
 	lock.release()
+}
+
+// dyingServer holds the lock and listens, hangs up on the first who asks, and is gone a moment later.
+const dyingServer = `
+import fcntl, os, socket, sys, time
+lock = open(sys.argv[1], "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+at = socket.socket(socket.AF_UNIX)
+at.bind(sys.argv[2])
+at.listen()
+print("up", flush=True)
+at.accept()[0].close()
+at.settimeout(0.3)
+try:
+    while True:
+        at.accept()[0].close()
+except OSError:
+    pass
+`
+
+// A server that was killed a moment ago still holds what it held: the next one waits for its end.
+func TestServersThatAreDying(t *testing.T) {
+	for _, idle := range []time.Duration{0, time.Minute} {
+		dir := t.TempDir()
+		socket := filepath.Join(dir, "socket")
+		other := exec.Command("python3", "-c", dyingServer, filepath.Join(dir, ".token.lock"), socket)
+		out, err := other.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(out, make([]byte, 3)); err != nil {
+			t.Fatal(err)
+		}
+		reaped := make(chan struct{})
+		go func() { other.Wait(); close(reaped) }()
+		if idle == 0 {
+			if !cli.Dying(socket, other.Process.Pid) {
+				t.Error("it is taken for one that serves")
+			}
+		}
+		starting, lock, err := lockServer(t.Context(), cli.UpOptions{Listen: "unix://" + socket, TokenFile: filepath.Join(dir, "token"), UntilIdle: idle})
+		if err != nil {
+			t.Fatal(idle, err)
+		}
+		<-reaped
+		starting.release()
+		lock.release()
+	}
 }
 
 // Though the file is removed by each who held the lock, there is one of them at a time.

@@ -248,6 +248,7 @@ func (o *upOptions) where(a *app, cmd *cobra.Command) error {
 	}
 	o.serve.Listen, o.serve.TokenFile = listen, tokenFile(listen, dir)
 	pid, yes := answers(socket)
+	yes = yes && !Dying(socket, pid)
 	if yes && o.replace {
 		o.serve.Replaces = pid
 		return nil
