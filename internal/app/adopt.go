@@ -82,7 +82,7 @@ func (a *app) adopt(ctx context.Context, log io.Writer) error {
 	if found.Adopted > 0 {
 		fmt.Fprintf(log, "muster: adopted %s of an earlier server, with %s\n", number(found.Adopted, "session"), number(found.Engines, "worker"))
 	}
-	for _, sentence := range slices.Concat(found.Stuck, found.Lost, found.Orphans) {
+	for _, sentence := range slices.Concat(found.Stuck, found.Lost, found.Moved, found.Orphans) {
 		fmt.Fprintf(log, "muster: %s\n", sentence)
 	}
 	return endangered(err, a.state, a.driver)

@@ -146,7 +146,11 @@ func open(c config) (_ *app, err error) {
 			return nil, err
 		}
 	}
-	if a.web, err = listenWeb(c.web); err != nil {
+	before, err := webBefore(a.records)
+	if err != nil {
+		return nil, endangered(err, paths.state, drv)
+	}
+	if a.web, err = listenWeb(c.web, before); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -11,24 +11,53 @@ import (
 
 	"muster/engine"
 	"muster/internal/server"
+	"muster/internal/store"
 	"muster/internal/web"
 )
 
 // webPort is where browsers find engines if nobody asks for something else and it is free: an address that people can keep.
 const webPort = 20202
 
+// localhost is where browsers find engines of a server that listens at a number.
+const localhost = "localhost"
+
 // noWeb asks for no web addresses.
 const noWeb = "none"
 
-// listenWeb listens where people's browsers find engines. Nil if they are not to.
-func listenWeb(asked string) (net.Listener, error) {
+// webBefore is the port of this machine at which the newest session that goes on was told that its engines are found; 0: none is known.
+// What people and engines have kept of addresses leads there.
+func webBefore(records *store.Store) (port int, err error) {
+	if records == nil {
+		return 0, nil
+	}
+	known, err := records.Sessions()
+	for _, k := range known {
+		host, digits, _ := net.SplitHostPort(k.Web)
+		if n, err := strconv.ParseUint(digits, 10, 16); err == nil && host == localhost && !k.Ended {
+			port = int(n)
+		}
+	}
+	return port, err
+}
+
+// listenWeb listens where people's browsers find engines: where it is asked to, else at the port before, else at the usual one, else
+// at any. Nil if they are not to.
+func listenWeb(asked string, before int) (net.Listener, error) {
 	switch asked {
 	case noWeb:
 		return nil, nil
 	case "":
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(webPort)))
-		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
-			l, err = net.Listen("tcp", "127.0.0.1:0")
+		ports := []int{webPort, 0}
+		if before != 0 {
+			ports = []int{before, webPort, 0}
+		}
+		var l net.Listener
+		var err error
+		for _, port := range ports {
+			l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
+				break
+			}
 		}
 		if err != nil {
 			return nil, engine.Errorf(engine.Unavailable, "no address for browsers: %w", err).WithHint("--web none does without")
@@ -51,7 +80,7 @@ func domain(asked string, l net.Listener) string {
 	}
 	host, _, _ := net.SplitHostPort(asked)
 	if host == "" || net.ParseIP(host) != nil {
-		host = "localhost"
+		host = localhost
 	}
 	return net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 }

@@ -8,8 +8,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"muster/engine"
+	"muster/internal/store"
 )
 
 func TestDomainIsWhatBrowsersFind(t *testing.T) {
@@ -33,16 +35,16 @@ func TestDomainIsWhatBrowsersFind(t *testing.T) {
 }
 
 func TestWebListener(t *testing.T) {
-	if l, err := listenWeb("none"); l != nil || err != nil {
+	if l, err := listenWeb("none", 1); l != nil || err != nil {
 		t.Errorf("none: %v, %v", l, err)
 	}
-	first, err := listenWeb("")
+	first, err := listenWeb("", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
 	// The usual port is taken now, by this listener or another one.
-	second, err := listenWeb("")
+	second, err := listenWeb("", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,7 @@ func TestWebListener(t *testing.T) {
 	// What was asked for is got, or said not to be.
 	taken := second.Addr().String()
 	for _, asked := range []string{taken, "203.0.113.7:0", "nonsense"} {
-		l, err := listenWeb(asked)
+		l, err := listenWeb(asked, 0)
 		if err == nil {
 			l.Close()
 			t.Errorf("%s: listens at %s", asked, l.Addr())
@@ -68,6 +70,65 @@ func TestWebListener(t *testing.T) {
 			!strings.Contains(engine.HintOf(err), "--web") {
 			t.Errorf("%s: %v, try: %s", asked, err, engine.HintOf(err))
 		}
+	}
+}
+
+// The addresses that people have kept of a session lead to it as long as it goes on, whatever server it has.
+func TestWebStaysWhereSessionsAre(t *testing.T) {
+	records, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer records.Close()
+	before := func() int {
+		port, err := webBefore(records)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	l, err := listenWeb("127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual, port := domain("", l), l.Addr().(*net.TCPAddr).Port
+	var ids []engine.ID
+	for i, web := range []string{"localhost:7", usual, "box.example:80", "", "localhost:999999"} {
+		ids = append(ids, engine.NewID())
+		if err := records.AddSession(store.Session{ID: ids[i], Created: time.Unix(int64(i), 0), Web: web}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := before(); got != port {
+		t.Fatalf("port %d, want %d", got, port)
+	}
+	other, err := listenWeb("", port) // that is taken
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	if got := domain("", other); got == usual {
+		t.Errorf("two listeners at %s", got)
+	}
+	l.Close()
+	again, err := listenWeb("", before())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	if got := domain("", again); got != usual {
+		t.Errorf("it is free, and listened is at %s instead of %s", got, usual)
+	}
+	for _, id := range ids {
+		if err := records.EndSession(id, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := before(); got != 0 {
+		t.Errorf("of sessions that have ended: %d", got)
+	}
+	if got, err := webBefore(nil); got != 0 || err != nil {
+		t.Errorf("without records: %d, %v", got, err)
 	}
 }
 

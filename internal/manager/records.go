@@ -50,7 +50,7 @@ func (s *session) record(ctx context.Context, lease string, pid int) error {
 	b := s.main.batch
 	err = s.m.cfg.Records.AddSession(store.Session{
 		ID: s.id, Kind: s.kind, Name: s.name, Project: s.project, Created: s.created, Boot: s.m.cfg.Boot, Kernel: b.kernel,
-		CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Address: s.main.addr, API: s.url, Interpreter: s.interpreter, Shared: s.shared,
+		CPU: b.cpu, Memory: b.memory, GPUs: b.gpus, Address: s.main.addr, API: s.url, Web: s.m.cfg.Web, Interpreter: s.interpreter, Shared: s.shared,
 		ProjectName: s.settings.Name, Owner: s.settings.Owner, Lease: lease, Terminal: s.terminal, TTY: s.tty != nil,
 		Stdin: s.stdin, PID: pid, User: s.recordedUser(),
 	}, secret)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ type Recovered struct {
 	Engines int      // of theirs that live
 	Stuck   []string // sentences for people: sessions that live and could not be adopted
 	Lost    []string // sentences for people: sessions that did not end by themselves while no server was there
+	Moved   []string // the same: sessions whose web addresses are others now
 	Orphans []string // the same of places that nobody had recorded: they were ended
 }
 
@@ -46,6 +48,7 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 	}
 	m.room.adopt(true)
 	var waiting []*worker
+	moved := map[string]int{}
 	for _, k := range known {
 		s, err := m.remember(k)
 		if err != nil {
@@ -59,6 +62,9 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 		case err == nil:
 			found.Adopted++
 			found.Engines += s.living()
+			if k.Web != "" && k.Web != m.cfg.Web {
+				moved[k.Web]++
+			}
 			defer s.lease.add(-1)
 			waiting = append(waiting, s.waiting()...)
 		case engine.KindOf(err) == engine.NotFound:
@@ -72,12 +78,26 @@ func (m *Manager) Recover(ctx context.Context) (found Recovered, err error) {
 			found.Stuck = append(found.Stuck, stuck(k, err))
 		}
 	}
+	found.Moved = m.moved(moved)
 	m.room.adopt(false)
 	m.queue(waiting)
 	m.forgetOld()
 	m.tidyAll(nil)
 	found.Orphans, err = m.endOrphans(ctx, known)
 	return found, err
+}
+
+// moved says which web addresses that people may have kept lead nowhere now: of so many sessions each.
+func (m *Manager) moved(sessions map[string]int) (told []string) {
+	now := "are below http://" + m.cfg.Web + " now"
+	if m.cfg.Web == "" {
+		now = "there are none now"
+	}
+	for _, before := range slices.Sorted(maps.Keys(sessions)) {
+		told = append(told, fmt.Sprintf("web addresses moved: those of %d adopted sessions were below http://%s, and %s; engines that run name the old ones",
+			sessions[before], before, now))
+	}
+	return told
 }
 
 func stuck(k store.Known, err error) string {

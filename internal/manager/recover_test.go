@@ -610,6 +610,23 @@ func TestOldConsolesWithoutAMark(t *testing.T) {
 	}
 }
 
+// Whose web addresses are others than those that people have kept is said.
+func TestWebAddressesThatMoved(t *testing.T) {
+	l := newLives(t)
+	l.config.Web = "localhost:39309"
+	l.restart()
+	l.session()
+	if found := l.restart(); found.Adopted != 1 || len(found.Moved) != 0 {
+		t.Errorf("nothing moved: %+v", found)
+	}
+	for _, now := range []string{"localhost:20202", ""} {
+		l.config.Web = now
+		if found := l.restart(); len(found.Moved) != 1 || !strings.Contains(found.Moved[0], "http://localhost:39309") || !strings.Contains(found.Moved[0], now) {
+			t.Errorf("%q: %+v", now, found)
+		}
+	}
+}
+
 // blind finds no place, as when no descriptor is free to ask with.
 type blind struct{ driver.Driver }
 

@@ -21,8 +21,9 @@ type Session struct {
 	CPU         float64         `json:"cpu"`
 	Memory      float64         `json:"memory"`
 	GPUs        int             `json:"gpus,omitempty"`
-	Address     netip.Addr      `json:"address"` // its own engine's
-	API         string          `json:"api"`     // where its engines find the API
+	Address     netip.Addr      `json:"address"`       // its own engine's
+	API         string          `json:"api"`           // where its engines find the API
+	Web         string          `json:"web,omitempty"` // host and port that its engines' web addresses end with; "": none
 	Interpreter string          `json:"interpreter,omitempty"`
 	Shared      []string        `json:"shared,omitempty"`
 	ProjectName string          `json:"project_name,omitempty"` // as its settings say
