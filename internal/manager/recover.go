@@ -94,7 +94,7 @@ func (m *Manager) moved(sessions map[string]int) (told []string) {
 		now = "there are none now"
 	}
 	for _, before := range slices.Sorted(maps.Keys(sessions)) {
-		told = append(told, fmt.Sprintf("web addresses moved: those of %d adopted sessions were below http://%s, and %s; engines that run name the old ones",
+		told = append(told, fmt.Sprintf("the web addresses of adopted sessions (%d) moved: they were below http://%s, and %s; engines that run name the old ones",
 			sessions[before], before, now))
 	}
 	return told
