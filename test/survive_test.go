@@ -88,6 +88,35 @@ func TestServerKilled(t *testing.T) {
 	w.endsWhole(run, up, before)
 }
 
+// A server whose records are gone ends nobody: it says what it saw, and the session that runs goes on until somebody asks for new ones.
+func TestServerWithoutItsRecords(t *testing.T) {
+	w := newWorld(t)
+	up := w.server()
+	w.write("session.py", "import time\nprint('runs', flush=True)\ntime.sleep(600)\n")
+	run := w.start("run", "session.py")
+	run.await("runs\n")
+	up.cmd.Process.Kill()
+	<-up.done
+	files, err := filepath.Glob(filepath.Join(w.root, "state", "muster.db*"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if r := w.muster("up"); r.code == 0 || !strings.Contains(r.err, "1 session, of which 1 runs") || !strings.Contains(r.err, "muster up --salvage") {
+			t.Fatalf("exit code %d: %s", r.code, r.err)
+		}
+	}
+	if up = w.server("--salvage"); !strings.Contains(up.output(), "ran without a record: it was ended") {
+		t.Errorf("with --salvage it says %q", up.output())
+	}
+	run.wait()
+}
+
 // What comes on the session's stdin while its server is killed again and again reaches the script once, and in order.
 func TestServerKilledUnderStdin(t *testing.T) {
 	w := newWorld(t)
