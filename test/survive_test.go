@@ -185,7 +185,7 @@ func TestSignalsWithoutServer(t *testing.T) {
 				}
 			}
 			if c.says == "KeyboardInterrupt" {
-				up = w.server()
+				w.server()
 			}
 			if code := run.wait(); code != c.code || !strings.Contains(run.output(), c.says) {
 				t.Errorf("exit code %d: %s", code, run.output())

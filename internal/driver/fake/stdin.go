@@ -55,7 +55,7 @@ func (in *stdin) Close() error {
 func (in *stdin) write(ctx context.Context, from int64, data []byte, last bool) (driver.Stdin, error) {
 	defer context.AfterFunc(ctx, func() {
 		in.mu.Lock() // or it would come between the look and the wait
-		in.mu.Unlock()
+		defer in.mu.Unlock()
 		in.changed.Broadcast()
 	})()
 	in.mu.Lock()
