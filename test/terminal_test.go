@@ -254,7 +254,7 @@ func TestSessionPythonPlain(t *testing.T) {
 
 	x.typed("import os, shutil; os.ttyname(0), shutil.get_terminal_size()\r")
 	x.sees("('/dev/pts/0', os.terminal_size(columns=100, lines=40))", ">>>")
-	x.resize(30, 180)
+	x.resize(30, 90)
 	x.typed("import time\rwhile shutil.get_terminal_size() != (90, 30): time.sleep(0.01)\r\rshutil.get_terminal_size()\r")
 	x.has("os.terminal_size(columns=90, lines=30)")
 	x.typed("time.mktim\t")
@@ -377,7 +377,7 @@ func TestSessionServerKilled(t *testing.T) {
 	<-server.done
 	x.has(`goes on, and this command waits for a server (Ctrl-\ three times`)
 	x.resize(30, 180)
-	x.typed(" meanwhile'\rimport os; print(len(before), os.get_terminal_size())\r")
+	x.typed(" meanwhile'\rimport os, time\rwhile os.get_terminal_size() != (180, 30): time.sleep(0.01)\r\rprint(len(before), os.get_terminal_size())\r")
 	server = w.server()
 	x.has("muster: the server is back")
 	x.has("15 os.terminal_size(columns=180, lines=30)")
