@@ -54,7 +54,7 @@ func openRoot(t *testing.T) (rung, recorded, *watched) {
 func TestSSHAsUser(t *testing.T) {
 	requireSSH(t)
 	_, _, w := openRoot(t)
-	uids := []int{ordinary}
+	uids := []int{os.Geteuid()}
 	if os.Geteuid() == 0 {
 		uids = []int{ordinary, 0}
 	}
