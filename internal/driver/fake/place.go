@@ -172,12 +172,10 @@ func (p *place) alive(id engine.ID) (*proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-pr.done:
+	if pr.ended.Load() {
 		return nil, engine.Errorf(engine.NotFound, "engine %s has ended", id)
-	default:
-		return pr, nil
 	}
+	return pr, nil
 }
 
 func (p *place) count(n map[string]int) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ type proc struct {
 	fatal chan struct{} // closed at the signal that ends it
 	done  chan struct{} // closed when nothing of it is left
 	group sync.WaitGroup
+	ended atomic.Bool // whoever observed its end finds it so, though done comes later
 
 	mu       sync.Mutex
 	dead     bool // fatal is closed
@@ -81,6 +83,7 @@ func (pr *proc) run() {
 		log.Close() // thousands of ended engines need no descriptor
 	}
 	pr.place.release(pr.spec.Address)
+	pr.ended.Store(true)
 	pr.observe(driver.Observation{Kind: driver.Exited, At: exit.At, Exit: &exit})
 	if pr.spec.Role == engine.RoleSession {
 		pr.place.begin(endGrace, exit, exit)
