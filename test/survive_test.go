@@ -173,7 +173,7 @@ func TestSignalsWithoutServer(t *testing.T) {
 			w := newWorld(t)
 			before := w.count()
 			up := w.server()
-			run := w.start("run", "-c", "import time, cdsw; cdsw.launch_workers(1, 0.1, 0.2, code='import time; time.sleep(1000)'); print('up', flush=True); time.sleep(1000)")
+			run := w.start("run", "-c", "import time, cdsw; w = cdsw.launch_workers(1, 0.1, 0.2, code='import time; time.sleep(1000)'); cdsw.await_workers(w, wait_for_completion=False); print('up', flush=True); time.sleep(1000)")
 			run.await("up\n")
 			up.cmd.Process.Kill()
 			<-up.done

@@ -126,6 +126,9 @@ func expect(p plan, n notes, own bool, done, session cause) map[string][]int {
 		if may["exit code"] = []int{p.Code}; p.Code == 0 {
 			may = map[string][]int{"succeeded": {0}}
 		}
+		if killed != nil {
+			killed = append(killed, p.Code) // asked to end, it came to its own end before that
+		}
 	}
 	switch done.fault {
 	case causeKilled:

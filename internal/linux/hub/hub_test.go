@@ -229,7 +229,7 @@ func links(t testing.TB, ns *os.File) []string {
 	t.Helper()
 	var names []string
 	err := netns.Do(ns, func() error {
-		all, err := netlink.LinkList()
+		all, err := whole(netlink.LinkList)
 		for _, l := range all {
 			if _, ours := linkNumber(l.Attrs().Name); ours {
 				names = append(names, l.Attrs().Name)
