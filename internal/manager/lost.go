@@ -57,16 +57,30 @@ func (m *Manager) lose(s *session, k store.Known) (sentence string) {
 	return fmt.Sprintf("session %s (%s) was lost: %s; what it printed is in %s", s.id, s.name, s.main.exit.Message, s.dir)
 }
 
+// recordedEnd is how an engine ended by its log, where its keeper was killed between writing that and telling it; nothing where the log
+// does not know, or the end is another one. The killed keeper writes no more, so that the logs are read once for all its engines.
+func (s *session) recordedEnd(id engine.ID, told engine.Exit) ending {
+	if told.Reason != engine.ReasonKeeperLost {
+		return ending{}
+	}
+	if s.lastEnds == nil {
+		s.lastEnds, _ = s.readEnds()
+	}
+	return s.lastEnds[id]
+}
+
 // readEnds finds, at the ends of their logs, the exits of the engines that have not ended as far as is recorded, and which of
 // them ever began.
 func (s *session) readEnds() (ends map[engine.ID]ending, began map[engine.ID]bool) {
 	ends, began = map[engine.ID]ending{}, map[engine.ID]bool{}
 	look := map[string]int{} // at so many records more
+	s.mu.Lock()
 	for _, w := range append([]*worker{s.main}, s.workers...) {
 		if !w.status.Final() {
 			look[string(w.id)] = lastRecords
 		}
 	}
+	s.mu.Unlock()
 	r, err := console.Open(s.consoleDir())
 	if err == nil {
 		err = r.Backward(func(id string) bool { return look[id] > 0 }, func(rec console.Record) bool {

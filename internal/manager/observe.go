@@ -36,10 +36,17 @@ func (s *session) observe(o driver.Observation) {
 		if o.Exit != nil {
 			exit = *o.Exit
 		}
+		recorded := s.recordedEnd(o.Engine, exit)
+		if recorded.Exit != nil {
+			exit = *recorded.Exit
+		}
 		s.change(func(fx *effects) {
 			w := s.findLocked(o.Engine)
 			if w == nil {
 				return
+			}
+			if recorded.Started != nil {
+				w.becomeLocked(engine.Running, *recorded.Started)
 			}
 			if w.finishLocked(exit, at) {
 				fx.freed = append(fx.freed, &w.ticket)

@@ -45,9 +45,10 @@ type session struct {
 	wake        chan struct{} // pending or failed has something
 	lease       *lease        // nil: its own engine's life, or a process's, is all that holds it
 	serving     sync.WaitGroup
-	seal        []byte     // the key for what is recorded of it
-	recording   sync.Mutex // held while launches and ends are recorded; taken before mu
-	endRecorded bool       // guarded by recording
+	seal        []byte               // the key for what is recorded of it
+	lastEnds    map[engine.ID]ending // of a killed keeper's logs, observe's alone; nil: not read
+	recording   sync.Mutex           // held while launches and ends are recorded; taken before mu
+	endRecorded bool                 // guarded by recording
 	// ----
 	mu         sync.Mutex
 	workers    []*worker // in launch order

@@ -111,12 +111,16 @@ type opens struct {
 	driver.Driver
 	mu    sync.Mutex
 	specs []driver.SessionSpec
+	tells func(driver.Observation) driver.Observation // what is told in place of it; nil: the same
 }
 
 func (o *opens) Open(ctx context.Context, spec driver.SessionSpec) (driver.Session, error) {
 	o.mu.Lock()
 	o.specs = append(o.specs, spec)
 	o.mu.Unlock()
+	if observe := spec.Observe; o.tells != nil {
+		spec.Observe = func(seen driver.Observation) { observe(o.tells(seen)) }
+	}
 	return o.Driver.Open(ctx, spec)
 }
 
