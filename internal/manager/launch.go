@@ -197,6 +197,9 @@ func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
 func (s *session) enter(b *batch, ws []*worker) error {
 	s.recording.Lock() // a stop is answered when its end is recorded, and then no attempt that it came before may be on record
 	defer s.recording.Unlock()
+	if err := s.stoppedBefore(ws); err != nil { // before it is recorded: that stop may be answered, and this server be killed before it takes a record back
+		return err
+	}
 	failpoint.Here("launch: before record")
 	drop, err := s.recordBatch(b, ws)
 	if err != nil {
@@ -209,6 +212,20 @@ func (s *session) enter(b *batch, ws []*worker) error {
 	return err
 }
 
+// stoppedBefore is an error if one of these attempts follows a worker that somebody stopped.
+func (s *session) stoppedBefore(attempts []*worker) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stoppedBeforeLocked(attempts)
+}
+
+func (s *session) stoppedBeforeLocked(attempts []*worker) error {
+	if slices.ContainsFunc(attempts, func(w *worker) bool { return w.previous != "" && !s.byID[w.previous].retrying }) {
+		return engine.Errorf(engine.Conflict, "it was stopped")
+	}
+	return nil
+}
+
 // add enters workers of a batch, all or none.
 func (s *session) add(b *batch, ws []*worker) error {
 	s.mu.Lock()
@@ -218,13 +235,14 @@ func (s *session) add(b *batch, ws []*worker) error {
 		bytes = b.work.size()
 		s.shedLocked(bytes)
 	}
+	stopped := s.stoppedBeforeLocked(ws)
 	switch {
 	case s.ending:
 		return engine.Errorf(engine.Conflict, "session %s has ended", s.id.Short())
 	case b.work == nil:
 		return errForgotten
-	case slices.ContainsFunc(ws, func(w *worker) bool { return w.previous != "" && !s.byID[w.previous].retrying }):
-		return engine.Errorf(engine.Conflict, "it was stopped")
+	case stopped != nil:
+		return stopped
 	case len(s.workers)+len(ws) > maxWorkers:
 		return engine.Errorf(engine.NoCapacity, "the session has launched %d workers, and %d more would be over %d, the most that a session may",
 			len(s.workers), len(ws), maxWorkers).WithHint("start another session")
