@@ -68,16 +68,19 @@ type Log struct {
 	mu   sync.Mutex
 	file io.WriteCloser
 	size int64
-	torn bool // the last line has no end: the disk was full
+	torn bool // the last line has no end: the disk was full, or a crash cut it off
 	max  int64
 }
 
-// Open opens the log in a folder, to append to it.
+// Open opens the log in a folder, to append to it. It writes nothing: a server starts on a full disk, too.
 func Open(dir string) (*Log, error) {
 	l := &Log{dir: dir, max: maxFile, create: func(path string) (*os.File, error) {
 		return os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	}}
-	return l, l.open()
+	if err := l.open(); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 func (l *Log) path(old int) string {
@@ -93,16 +96,14 @@ func (l *Log) open() error {
 		return err
 	}
 	info, err := f.Stat()
+	last := [1]byte{'\n'}
 	if err == nil && info.Size() > 0 {
-		var last [1]byte
-		if _, err = f.ReadAt(last[:], info.Size()-1); err == nil && last[0] != '\n' { // a crash has torn it
-			_, err = f.Write([]byte("\n"))
-		}
+		_, err = f.ReadAt(last[:], info.Size()-1)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	l.file, l.size = f, info.Size()
+	l.file, l.size, l.torn = f, info.Size(), last[0] != '\n'
 	return nil
 }
 
@@ -156,7 +157,6 @@ func (l *Log) turn() error {
 	if err := l.open(); err != nil {
 		return err
 	}
-	l.torn = false
 	return before.Close()
 }
 

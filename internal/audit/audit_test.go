@@ -45,10 +45,14 @@ func TestAudit(t *testing.T) {
 	}
 	f.WriteString(`{"at":"2026-01-01T00:`)
 	f.Close()
+	before, _ := os.Stat(path)
 	if l, err = Open(dir); err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	if after, _ := os.Stat(path); after.Size() != before.Size() {
+		t.Error("opening it wrote something: on a full disk no server would start")
+	}
 	if err := l.Add(Entry{At: late, Action: CreateToken, User: "alice", Result: "ok"}); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +73,13 @@ func TestAudit(t *testing.T) {
 }
 
 // The files turn, nothing of the newer ones is lost, and there are no more than so many.
+// What could not be opened is nothing that would have to be closed.
+func TestAuditNotOpened(t *testing.T) {
+	if l, err := Open(filepath.Join(t.TempDir(), "missing")); err == nil || l != nil {
+		t.Errorf("%v, %v", l, err)
+	}
+}
+
 func TestAuditTurns(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Open(dir)
