@@ -143,6 +143,9 @@ type Session interface {
 	End(ctx context.Context, grace time.Duration, by string) error
 }
 
+// ErrEnding is in the chain of what Start returns where the session is ending, or has ended: nothing starts there any more.
+var ErrEnding = engine.Errorf(engine.Unavailable, "the session has ended")
+
 // StartError is the error of an engine that could not be started: the step at which it failed, and why.
 type StartError struct {
 	Step string

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -111,7 +110,7 @@ func (k *Keeper) add(e *engine, main bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ending != nil {
-		return errors.New("the session is ending")
+		return errEnding
 	}
 	if k.engines[e.id] != nil || k.past[e.id] != nil {
 		return fmt.Errorf("%w: %s", errConflict, e.id)

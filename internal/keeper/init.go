@@ -133,6 +133,7 @@ var (
 	errConflict = errors.New("an engine with this id exists already")
 	errGap      = errors.New("bytes of stdin are missing")
 	errNoStdin  = errors.New("the engine has no stdin")
+	errEnding   = errors.New("the session is ending")
 )
 
 func kindOf(err error) string {
@@ -141,6 +142,8 @@ func kindOf(err error) string {
 		return wire.ErrNotFound
 	case errors.Is(err, errConflict), errors.Is(err, errGap), errors.Is(err, errNoStdin):
 		return wire.ErrConflict
+	case errors.Is(err, errEnding):
+		return wire.ErrEnding
 	}
 	return "internal"
 }

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"fmt"
 	"testing"
 
 	"muster/api"
@@ -25,5 +26,22 @@ func TestEndThatWasWrittenAndNotTold(t *testing.T) {
 	b.awaitEnd(id, ws[0].ID)
 	if w := b.engine(ws[0].ID); w.Reason != string(engine.ReasonExitCode) || w.ExitCode == nil || *w.ExitCode != 3 {
 		t.Errorf("it is told to have ended so: %+v", w)
+	}
+}
+
+// A worker that the driver refuses because its session is ending has not failed, though nobody has told the manager of that end yet.
+func TestStartInAnEndingSession(t *testing.T) {
+	b := newBench(t, func(_ *manager.Config, f *fake.Options) {
+		f.Fail = func(step string, s driver.Spec) error {
+			if step == fake.StepAccept && s.Role == engine.RoleWorker {
+				return &driver.StartError{Step: "keeper", Err: fmt.Errorf("keeper: %w", driver.ErrEnding)}
+			}
+			return nil
+		}
+	})
+	id := b.session()
+	w := b.launch(id, worker(1, "exit 0"))[0]
+	if a := b.awaitEnd(id, w.ID); len(a.Failures) != 1 || a.Failures[0].Status != "stopped" || a.Failures[0].Reason != "session ended" {
+		t.Errorf("%+v", a)
 	}
 }

@@ -214,7 +214,7 @@ func (s *session) started(batch []*worker, errs []error) {
 			}
 			refused = append(refused, w)
 			exit := engine.Exit{Reason: engine.ReasonLaunchFailed, Step: stepOf(errs[i]), Message: "launch failed at " + errs[i].Error()}
-			if s.ending {
+			if s.ending || errors.Is(errs[i], driver.ErrEnding) { // the driver may know of it before this process is told
 				exit = engine.Exit{Reason: engine.ReasonSessionEnded, Message: "its session ended before it started"}
 			}
 			exit.At = s.m.now()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 )
 
 var sessionCases = []testCase{
+	{"start in a session that is ending", "", startEnding},
 	{"the main engine's end ends its workers", "", mainEnds},
 	{"end of a session", "", endSession},
 	{"nothing starts in a session that has ended", "", startAfterEnd},
@@ -324,6 +326,18 @@ func recoverGone(w *world) {
 	p.end()
 	if _, err := w.d.Recover(w.t.Context(), p.spec, h); engine.KindOf(err) != engine.NotFound {
 		w.t.Errorf("recover of a place that is gone: %v, want not found", err)
+	}
+}
+
+// Who is late by a moment is told why, and not that something went wrong.
+func startEnding(w *world) {
+	p := w.open()
+	main := p.make(engine.RoleSession, Exit{0})
+	late := p.worker(Print{"never"})
+	p.start(main)
+	p.awaitExit(main.ID)
+	if errs := p.s.Start(w.t.Context(), specs(late)); !errors.Is(errs[0], driver.ErrEnding) {
+		w.t.Errorf("start: %v, want %v", errs[0], driver.ErrEnding)
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) error {
 	defer p.mu.Unlock()
 	switch {
 	case p.closing:
-		return engine.Errorf(engine.Conflict, "session %s has ended", p.spec.ID)
+		return driver.ErrEnding
 	case p.procs[spec.ID] != nil:
 		return engine.Errorf(engine.Conflict, "engine %s was started already", spec.ID)
 	case !p.addrs[spec.Address]:

@@ -20,7 +20,7 @@ import (
 )
 
 // errEnded answers whoever wants something of a session that is gone.
-var errEnded = engine.Errorf(engine.Unavailable, "the session has ended")
+var errEnded = driver.ErrEnding
 
 // request sends a request, with files beside it, and waits for the keeper's answer.
 func (s *session) request(ctx context.Context, r wire.Request, files ...*os.File) (reply, error) {
@@ -66,6 +66,8 @@ func errorOf(e wire.Event) error {
 		kind = engine.NotFound
 	case wire.ErrConflict:
 		kind = engine.Conflict
+	case wire.ErrEnding:
+		return errEnded
 	}
 	return engine.Errorf(kind, "%s", e.Error)
 }

@@ -143,6 +143,7 @@ type Event struct {
 const (
 	ErrNotFound = "not_found"
 	ErrConflict = "conflict"
+	ErrEnding   = "ending" // nothing is started any more
 )
 
 // Kinds of events.
