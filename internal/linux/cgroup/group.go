@@ -112,7 +112,11 @@ func (t *Tree) make(dir string) error {
 			return fmt.Errorf("make control group %s: %w", dir, err)
 		}
 		// Between the two the parent may have been another: with the group in it, it stays, and is ready when this returns.
-		if err := t.prepareParent(parent, false); err != nil {
+		err = t.prepareParent(parent, false)
+		if err == nil {
+			err = t.awaitControllers(dir)
+		}
+		if err != nil {
 			unix.Rmdir(dir)
 			return err
 		}

@@ -157,6 +157,29 @@ func (t *Tree) Prepare() error {
 	return t.handOn(t.v2)
 }
 
+// ownFiles are files that a group of version 2 has with the controller.
+var ownFiles = map[string]string{CPU: "cpu.weight", Memory: "memory.max", Pids: "pids.max", CPUSet: "cpuset.cpus"}
+
+// awaitControllers returns when a new group has what its parent hands on. A parent says that it does before the kernel has made it
+// so, while somebody else has it do that (Linux, cgroup_subtree_control_write): saying it again takes the lock, and waits for him.
+func (t *Tree) awaitControllers(dir string) error {
+	parent := filepath.Dir(dir)
+	if t.v2 == "" || filepath.Dir(parent) != t.v2 {
+		return nil
+	}
+	names := t.v2Controllers()
+	for _, c := range names {
+		if file := ownFiles[c]; file == "" || unix.Access(filepath.Join(dir, file), unix.F_OK) == nil {
+			continue
+		}
+		if err := write(filepath.Join(parent, "cgroup.subtree_control"), "+"+strings.Join(names, " +")); err != nil {
+			return fmt.Errorf("hand controllers on: %w", err)
+		}
+		return nil
+	}
+	return nil
+}
+
 // handOn lets the groups below dir have our controllers, as far as they do not have them yet. All or none: cpu and pids alone
 // may be handed on also where processes are, which would make the group a threaded one, and memory impossible from then on.
 func (t *Tree) handOn(dir string) error {
