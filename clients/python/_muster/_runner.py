@@ -2,6 +2,7 @@
 
     python -u _runner.py script PATH [ARGUMENT...]    PATH is relative to the working directory, or absolute
     python -u _runner.py code PATH [ARGUMENT...]      PATH is a file that holds the code, UTF-8
+    python -u _runner.py wait FOLDER [MODULE...]      one of these, as said by FOLDER/work, with the modules imported before
 
 What it adds to plain Python: sys.path begins with the working directory (the project folder) wherever the script lies;
 code shows its lines in tracebacks, under the name <code>; both may be indented as a whole, and written in IPython's syntax
@@ -21,16 +22,21 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # Tells a spawned child which file is its main one, and of which kind: "code" or "script", a colon, the path.
 MAIN_VARIABLE = "MUSTER_MAIN"
 
+# Modules that code, or an error in it, makes this file import.
+READ_AHEAD = ("linecache", "traceback")
+
 # What IPython adds to every script.
 IPYTHON_NAMES = ("get_ipython", "display", "__IPYTHON__")
 
 
 def main(argv):
     """Run what argv asks for. Returns normally, or ends the process as plain Python would."""
-    if len(argv) < 3 or argv[1] not in ("script", "code"):
-        sys.exit("usage: _runner.py script|code PATH [ARGUMENT...]")
-    kind, path, arguments = argv[1], argv[2], argv[3:]
+    if len(argv) < 3 or argv[1] not in ("script", "code", "wait"):
+        sys.exit("usage: _runner.py script|code PATH [ARGUMENT...] | wait FOLDER [MODULE...]")
     _set_path()
+    if argv[1] == "wait":
+        argv[1:] = _wait(argv[2], argv[3:])
+    kind, path, arguments = argv[1], argv[2], argv[3:]
     try:
         name, source = _read(kind, path)
     except (IOError, OSError) as e:
@@ -43,6 +49,99 @@ def main(argv):
     if kind == "code" and (b"__main__" if isinstance(source, bytes) else "__main__") in source:
         _let_children_import(module, kind, path)  # who guards the main part means to be imported
     _run(module, source, name, path)
+
+
+def _wait(folder, modules):
+    """Import modules, then wait for work: return its arguments, with its environment set.
+
+    End without having taken it where the modules might be others by now: what they read of the environment, or the files that
+    they came from. Then, and without work, somebody else starts an interpreter anew.
+    """
+    plain = os.environ._data
+    environment = os.environ._data = os.environb._data = _Watched(plain)
+    for name in READ_AHEAD + tuple(modules):
+        try:
+            __import__(name)
+        except Exception:
+            pass  # whoever imports it will meet the same error
+    plain.clear()
+    plain.update(dict.items(environment))  # an import may have set something
+    os.environ._data = os.environb._data = plain
+    before = _dates(modules)
+    says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
+    work = os.open(os.path.join(folder, "work"), os.O_RDONLY)
+    os.write(says, b"w")
+    parts = []
+    while True:
+        part = os.read(work, 65536)
+        if not part:
+            break
+        parts.append(part)
+    words = b"".join(parts).split(b"\0")
+    if len(words) < 3:
+        os._exit(0)
+    count, rest = int(words[0]), words[2:-1]
+    wanted = dict(entry.split(b"=", 1) for entry in rest[count:])
+    if environment.differ(wanted) or _dates(modules) != before:
+        os._exit(0)
+    os.write(says, b"t")
+    os.close(says)
+    os.close(work)
+    _set_environment(dict((os.fsdecode(name), os.fsdecode(value)) for name, value in wanted.items()))
+    return [os.fsdecode(word) for word in rest[:count]]
+
+
+class _Watched(dict):
+    """The environment, which remembers what was read of it."""
+
+    def __init__(self, data):
+        dict.__init__(self, data)
+        self.began, self.read, self.all = dict(data), set(), False
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return dict.__getitem__(self, name)
+
+    def __iter__(self):
+        self.all = True
+        return dict.__iter__(self)
+
+    def differ(self, wanted):
+        """Report whether something that was read is another thing in wanted."""
+        names = set(self.began) | set(wanted) if self.all else self.read
+        return any(self.began.get(name) != wanted.get(name) for name in names)
+
+
+def _dates(modules):
+    """Return when the files that modules came from were changed: a folder on the path changes with every installation."""
+    if not modules:
+        return []
+    here = os.getcwd() + os.sep
+    paths = set(sys.path[1:])  # the first is the project, where all kinds of files come and go
+    for name in modules:
+        name = name.partition(".")[0]
+        paths.update((here + name, here + name + ".py"))
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path:
+            paths.update((path, os.path.dirname(path)))
+    paths.discard(os.getcwd())
+    paths.update(f for f in [getattr(m, "__file__", None) for m in list(sys.modules.values())] if f and f.startswith(here))
+    return [(path, _date(path)) for path in sorted(paths)]
+
+
+def _date(path):
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return None
+
+
+def _set_environment(wanted):
+    for name in [name for name in os.environ if name not in wanted]:
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def again(names):
@@ -208,16 +307,48 @@ def _code_source(source):
     except UnicodeDecodeError as e:
         sys.exit("the code is not UTF-8: %s" % e)
     text = _dedent(text.replace("\r\n", "\n"))
-    import linecache
-
     # No time of change: linecache then never looks for the file.
     native = text if str is not bytes else text.encode("utf-8")
-    linecache.cache[CODE_NAME] = (len(text), None, [line + "\n" for line in native.split("\n")], CODE_NAME)
+    _show_lines((len(text), None, [line + "\n" for line in native.split("\n")], CODE_NAME))
     if str is not bytes:
         return text
     head = native.split(b"\n")[:2]
     # Python 2 takes bytes for ASCII unless told otherwise, by a cookie or by this mark.
     return native if any(b"coding" in line for line in head) else b"\xef\xbb\xbf" + native
+
+
+def _show_lines(entry):
+    """Let whoever asks linecache for lines of code find them. It takes 8 ms to import, and hardly any code ever asks."""
+    if str is bytes or "linecache" in sys.modules:
+        import linecache
+
+        linecache.cache[CODE_NAME] = entry
+    else:
+        sys.meta_path.insert(0, _Lines(entry))
+
+
+class _Lines(object):
+    """Fills linecache's cache when somebody imports that: a finder and a loader that vanishes with its one use."""
+
+    def __init__(self, entry):
+        self.entry = entry
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "linecache":
+            return None
+        sys.meta_path.remove(self)
+        import linecache
+
+        linecache.cache[CODE_NAME] = self.entry
+        self.module = sys.modules.pop(name)  # else it would be loaded again, as another one
+        return type(sys.__spec__)(name, self)
+
+    def create_module(self, spec):
+        self.spec = self.module.__spec__
+        return self.module
+
+    def exec_module(self, module):
+        module.__spec__ = self.spec
 
 
 def _dedent(text):

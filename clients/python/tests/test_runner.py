@@ -177,6 +177,17 @@ class Code(Folder):
         self.assertEqual(self.code(b"import sys\nsys.exit('no luck')"), (1, "", "no luck\n"))
 
 
+class Lean(Folder):
+    def test_code_pays_for_no_module_that_it_does_not_use(self):
+        source = b"import sys\nprint([m for m in ('linecache', 're', 'traceback') if m in sys.modules], len(sys.meta_path))\n"
+        self.assertEqual(self.code(source)[1].split("] ")[0], "[")
+
+    def test_lines_of_code_are_there_for_whoever_asks(self):
+        source = b"import sys\nimport linecache\nprint(repr(linecache.getline('<code>', 2)), linecache is sys.modules['linecache'])\n"
+        source += b"from importlib import reload\nprint(linecache.__spec__.origin == linecache.__file__, reload(linecache) is linecache)\n"
+        self.assertEqual(self.code(source), (0, "'import linecache\\n' True\nTrue True\n", ""))
+
+
 class Retry(Folder):
     """A worker on a machine whose network cannot make a connect wait for the master's bind."""
 
@@ -217,6 +228,104 @@ class Retry(Folder):
                 out, err = p.communicate(timeout=DEADLINE)
                 self.assertEqual((p.returncode, out), (1, b"begin\n"))
                 self.assertIn(b"refused", err)
+
+
+class Ahead(Folder):
+    """The same by an interpreter that was started before its work was known, as another process and with another environment."""
+
+    modules = ["no_such_module"]
+    meanwhile = staticmethod(lambda: None)
+    taken = b"t"
+
+    def run_(self, *args, env=()):
+        if args[0] != RUNNER:
+            return super().run_(*args, env=env)
+        folder = os.path.join(self.dir, "ahead")
+        os.mkdir(folder)
+        waits, work = os.path.join(folder, "waits"), os.path.join(folder, "work")
+        os.mkfifo(waits)
+        os.mkfifo(work)
+        says, feed = os.open(waits, os.O_RDWR), os.open(work, os.O_RDWR)
+        p = subprocess.Popen([self.python, "-u", RUNNER, "wait", folder] + self.modules, cwd=self.dir, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING="utf-8", DECOY="x",
+                             **{k: v for k, v in dict(env).items() if k.startswith("PYTHON")}))  # fmt: skip
+        self.assertEqual(os.read(says, 1), b"w")
+        self.meanwhile()
+        environment = ["%s=%s" % v for v in dict(os.environ, PYTHONIOENCODING="utf-8", **dict(env)).items()]
+        words = [str(len(args) - 1), str(len(environment))] + list(args[1:]) + environment
+        os.write(feed, "".join(w + "\0" for w in words).encode())
+        os.close(feed)
+        out, err = p.communicate(timeout=DEADLINE)
+        os.write(says, b".")
+        self.assertEqual(os.read(says, 1), self.taken)
+        os.close(says)
+        shutil.rmtree(folder)
+        return p.returncode, out.decode("utf-8"), err.decode("utf-8", "replace")
+
+
+class Preload(Ahead):
+    """Modules that are imported before the work comes, and when that is declined."""
+
+    def modules_of(self, **sources):
+        for name, source in sources.items():
+            self.write(name + ".py", source)
+        self.modules = list(sources)
+
+    def declines(self, *args, **options):
+        self.taken = b"."
+        self.assertEqual(self.code(b"print('never')", *args, **options), (0, "", ""))
+
+    def test_is_imported(self):
+        self.modules_of(early=b"import os\nvalue = os.environ.get('UNKNOWN')\nos.environ['LEFT'] = 'x'\n")
+        source = b"import sys\nprint('early' in sys.modules)\nimport early\nprint(early.value, early.os.environ.get('LEFT'))\n"
+        self.assertEqual(self.code(source), (0, "True\nNone None\n", ""))
+
+    def test_errors_are_for_who_imports(self):
+        self.modules_of(broken=b"raise ValueError('no luck')\n")
+        code, out, err = self.code(b"print('first')\nimport broken\n")
+        self.assertEqual((code, out), (1, "first\n"))
+        self.assertIn("ValueError: no luck", err)
+
+    def test_what_was_read_of_the_environment(self):
+        for read in ("environ.get('SAID')", "getenv('SAID')", "environ.get('SAID', 1)", "environ.copy()", "environ.keys() and list(os.environ)", "environb.get(b'SAID')"):
+            self.modules_of(early=b"import os\nos.%s\n" % read.encode())
+            with self.subTest(read):
+                self.declines(env={"SAID": "1"})
+        self.modules_of(early=b"import os\nos.environ.get('OTHER')\n'SAIDS' in os.environ\n")
+        self.taken = b"t"
+        self.assertEqual(self.code(b"import os; print(os.environ['SAID'])", env={"SAID": "1"}), (0, "1\n", ""))
+
+    def test_what_changed_on_the_disk(self):
+        libraries = os.path.join(self.dir, "libraries")
+        self.write("libraries/numeric/__init__.py", b"")
+        for change in ("early.py", "helper.py", "libraries/installed.dist-info", "libraries/numeric/other.py", "numeric.py"):
+            self.modules_of(early=b"import helper\n", helper=b"")
+            self.modules.append("numeric")
+            self.meanwhile = lambda: os.utime(os.path.dirname(self.write(change, b"# other\n"))) or os.utime(os.path.join(self.dir, change), (1, 1))
+            with self.subTest(change):
+                self.declines(env={"PYTHONPATH": libraries})
+        self.meanwhile, self.taken = lambda: self.write("results.csv", b"1"), b"t"
+        os.remove(os.path.join(self.dir, "numeric.py"))
+        self.assertEqual(self.code(b"print(1)", env={"PYTHONPATH": libraries}), (0, "1\n", ""))
+
+
+class SameAhead(Ahead, Same):
+    pass
+
+
+class ScriptAhead(Ahead, Script):
+    pass
+
+
+class CodeAhead(Ahead, Code):
+    def test_environment(self):
+        source = b"import os, sys\nprint(os.environ.get('DECOY'), os.environ['SAID'])\nos.system('echo $DECOY $SAID')\nprint(sys.argv)\n"
+        code, out, err = self.code(source, "a", "", env={"SAID": "yes=\u00e9"})
+        self.assertEqual((code, out, err), (0, "None yes=\u00e9\nyes=\u00e9\n['', 'a', '']\n", ""))
+
+    def test_nothing_stays_open(self):
+        source = b"import os\nprint([f for f in range(3, 64) if os.path.exists('/proc/self/fd/%d' % f)])"
+        self.assertEqual(self.code(source), (0, "[]\n", ""))
 
 
 @unittest.skipUnless(PYTHON2, "capability python2: there is no Python 2.7 on this machine")
