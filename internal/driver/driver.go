@@ -36,6 +36,7 @@ type Capabilities struct {
 	AttachReach bool   // its workers reach what it listens on, and it reaches them
 	AttachApart bool   // its workers have addresses of their own too, and reach nothing else of the host; else they share its loopback
 	Terminal    bool   // a session's own engine can have a terminal
+	Ahead       bool   // its sessions are Warmers
 	ConnectWait bool   // a young worker's connect to a port of its master that nobody listens on yet waits
 	Warnings    []string
 }
@@ -143,6 +144,33 @@ type Session interface {
 	End(ctx context.Context, grace time.Duration, by string) error
 }
 
+// Warmer is a Session that starts engines ahead of their work, so that there is hardly anything left to do when it comes.
+type Warmer interface {
+	// Warm sees to it from now on that n engines of a kind wait for work, of its own accord and in its own time: it returns at once. A
+	// kind is whatever the caller calls it; n = 0 ends those that wait. Spec, which may be called at any time until n is 0 or the
+	// session has ended, and must not call back, makes an engine for a seat; what it leaves out is said when work is given: its name, its
+	// role, its resources, its time limit.
+	Warm(kind string, n int, spec func(Seat) Spec)
+	// Take gives the seats of at most n engines of that kind that wait, those that have waited longest first. Start gives such an
+	// engine its work, if the Spec has the seat's id and address, and is for what waits. Release of the address ends it instead.
+	Take(kind string, n int) []Seat
+	// Waiting counts the engines of that kind that wait for work and could be taken.
+	Waiting(kind string) int
+}
+
+// Seat is where an engine that was started ahead waits.
+type Seat struct {
+	ID      engine.ID
+	Address netip.Addr
+}
+
+// Work is what an engine that was started ahead reads: bytes that its interpreter understands, and then the content of a file, if one
+// is named, relative to the working directory or absolute.
+type Work struct {
+	Bytes []byte
+	File  string
+}
+
 // ErrEnding is in the chain of what Start returns where the session is ending, or has ended: nothing starts there any more.
 var ErrEnding = engine.Errorf(engine.Unavailable, "the session has ended")
 
@@ -181,6 +209,8 @@ type Spec struct {
 	CPUSet    []int         // whole cores to pin to; empty: all
 	GPUs      []GPU         // devices given; all others are hidden
 	Stdin     bool          // it has one, for WriteStdin; else it is empty
+	// Work is for an engine that was started ahead; nil: it cannot be one. In the Spec of a Warm it is what comes first: bytes alone.
+	Work *Work
 	// Terminal makes stdin, stdout and stderr one terminal, the controlling one of the interpreter: what is written to stdin is
 	// typed there, its end hangs up; what it shows is the engine's stdout. nil: none.
 	Terminal *TerminalSize

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -41,12 +42,22 @@ func Main() {
 		report(wire.Report{Failed: failure(err)})
 		os.Exit(exitFailed)
 	}
-	report(wire.Report{Started: true})
-	go obey(control, proc)
+	started := func() { report(wire.Report{Started: true}) }
+	if proc.ahead != nil {
+		go proc.ahead.listen(func() { control.Send(wire.Report{Ready: true}, proc.ahead.shared...) })
+	} else {
+		started()
+	}
+	go obey(control, proc, started)
 	if proc.ssh != nil {
 		go proc.ssh.serve(func(text string) { report(wire.Report{Notice: text}) }) // until the init exits
 	}
-	report(wire.Report{Exited: proc.wait()})
+	exited, err := proc.end(func() { report(wire.Report{Lost: true}) })
+	if err != nil {
+		report(wire.Report{Failed: failure(err)})
+		os.Exit(exitFailed)
+	}
+	report(wire.Report{Exited: exited})
 	proc.endOthers()
 	os.Exit(0)
 }
@@ -59,10 +70,13 @@ const (
 
 // process is the interpreter.
 type process struct {
-	pid   int
-	pidfd int
 	plain bool
 	ssh   *sshServer // nil: none
+	ahead *ahead     // nil: it was started with its work
+
+	mu    sync.Mutex
+	pid   int // changed by the main goroutine alone
+	pidfd int
 }
 
 // start starts the interpreter. The master of its terminal, if it is to have one, goes through give.
@@ -100,10 +114,17 @@ func start(give func(master *os.File) error) (*process, error) {
 	if err := pin(spec.Cores); err != nil {
 		return nil, &sandbox.Step{Name: "cores", Err: err}
 	}
+	proc := &process{plain: spec.Plain, ssh: ssh}
+	if spec.Ahead {
+		if proc.ahead, err = newAhead(spec); err != nil {
+			return nil, &sandbox.Step{Name: "start ahead", Err: err}
+		}
+	}
 	pid, pidfd, err := startInterpreter(spec, files)
 	if err != nil {
 		return nil, explain(spec, err)
 	}
+	proc.is(pid, pidfd)
 	// The interpreter alone holds the engine's output now: it ends when the last of the engine's processes does.
 	devNull, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err == nil {
@@ -112,7 +133,7 @@ func start(give func(master *os.File) error) (*process, error) {
 		}
 		unix.Close(devNull)
 	}
-	return &process{pid: pid, pidfd: pidfd, plain: spec.Plain, ssh: ssh}, nil
+	return proc, nil
 }
 
 // pin lets this thread, and what it starts, run on these cores alone. Control groups hold an engine to them, where they can: of

@@ -14,18 +14,56 @@ import (
 
 // obey carries out the keeper's orders. When there is no keeper any more it ends the engine: by its own end where the kernel
 // then ends the rest, else by the interpreter's, which makes the main thread end what that leaves behind.
-func obey(control *wire.Conn, p *process) {
+func obey(control *wire.Conn, p *process, started func()) {
 	for {
 		var o wire.Order
-		if _, err := control.Receive(&o); err != nil {
+		files, err := control.Receive(&o)
+		if err != nil {
 			if !p.plain {
 				os.Exit(exitLost)
 			}
-			unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // gone already: then the main thread is at it
+			if p.ahead != nil {
+				p.ahead.giveUp()
+			}
+			p.kill()
 			return
 		}
-		if o.Signal > 0 {
-			unix.Kill(-p.pid, syscall.Signal(o.Signal)) // gone already: its exit is on its way
+		switch {
+		case o.Signal > 0:
+			p.signal(syscall.Signal(o.Signal))
+		case o.Give && p.ahead != nil && len(files) == 1:
+			go p.ahead.give(files[0], p, started)
+		}
+	}
+}
+
+// signal sends one to the interpreter's process group. Where that is gone already, its exit is on its way.
+func (p *process) signal(s syscall.Signal) {
+	if p.ahead != nil {
+		p.ahead.signal()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unix.Kill(-p.pid, s)
+}
+
+// kill ends the interpreter. Where it is gone already, the main thread is at it.
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+}
+
+// end reaps whatever ends until it is the interpreter that has the work. Lost is told when one has ended that waited for it.
+func (p *process) end(lost func()) (*wire.Exited, error) {
+	for {
+		exited := p.wait()
+		if p.ahead == nil || p.ahead.tookIt() {
+			return exited, nil
+		}
+		lost()
+		if again, err := p.replace(); !again || err != nil {
+			return exited, err
 		}
 	}
 }

@@ -28,22 +28,24 @@ type engine struct {
 	limit    int64         // memory limit in bytes; 0: none
 	lasts    time.Duration // how long it may run; 0: as long as it likes
 	plain    bool
-	user     *[2]int // uid and gid of a user who is not this process's; nil: this process's
-	log      *console.EngineLog
+	user     *[2]int           // uid and gid of a user who is not this process's; nil: this process's
 	group    *cgroup.Group     // nil without limits
 	held     *os.File          // while it is, no other server sweeps the group; closed when the group is removed
 	memory   *cgroup.OOMEvents // nil without a memory limit
 	process  *os.Process       // the init, and what follows: set before live
 	pumps    [2]*pump
 	input    *input // nil: its stdin is empty
+	ahead    *ahead // nil: it was started with its work
 
 	mu      sync.Mutex
-	control *wire.Conn // nil until the init was started
-	asked   *wire.Exit // who asked for its end, if anybody did before it came, or before the memory limit was met
-	screen  *terminal  // nil until the init made it
-	early   bool       // that was before the init was started
-	outOf   bool       // the kernel killed one of its processes at the memory limit
-	over    bool       // its interpreter's end was reported: later requests to stop do not count
+	control *wire.Conn         // nil until the init was started
+	log     *console.EngineLog // nil while it waits for work; changed no more then
+	before  int64              // nanoseconds of CPU that it had taken when its work came
+	asked   *wire.Exit         // who asked for its end, if anybody did before it came, or before the memory limit was met
+	screen  *terminal          // nil until the init made it
+	early   bool               // that was before the init was started
+	outOf   bool               // the kernel killed one of its processes at the memory limit
+	over    bool               // its interpreter's end was reported: later requests to stop do not count
 	killing *time.Timer
 	ending  *time.Timer // strikes at the time limit; nil: it has none, or does not run yet
 	killAt  time.Time
@@ -57,9 +59,18 @@ func (e *engine) pid() int { return e.process.Pid }
 
 // start starts an engine as the server asked. All or nothing: after an error nothing of the engine is left.
 func (k *Keeper) start(r wire.Request, files []*os.File) error {
+	e, spec, err := k.read(r, files)
+	if err != nil {
+		return err
+	}
+	return k.begin(e, spec, files)
+}
+
+// read makes an engine of what the server sent. After an error the files are closed.
+func (k *Keeper) read(r wire.Request, files []*os.File) (e *engine, spec wire.EngineSpec, err error) {
 	defer func() {
-		for _, f := range files {
-			f.Close()
+		if err != nil {
+			closeAll(files)
 		}
 	}()
 	want := 1
@@ -67,13 +78,12 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 		want++
 	}
 	if len(files) != want {
-		return fmt.Errorf("%d descriptors came with the request, %d were announced", len(files), want)
+		return nil, spec, fmt.Errorf("%d descriptors came with the request, %d were announced", len(files), want)
 	}
-	var spec wire.EngineSpec
 	if err := wire.ReadMemoryFile(files[0], &spec); err != nil {
-		return fmt.Errorf("read spec: %w", err)
+		return nil, spec, fmt.Errorf("read spec: %w", err)
 	}
-	e := &engine{
+	e = &engine{
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
 		dir: spec.PrivateDir, limit: spec.MemoryLimit, lasts: spec.TimeLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
 		lacked: oom.Kills(),
@@ -83,22 +93,34 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	}
 	if r.Cgroup != nil {
 		e.group = cgroup.Open(*r.Cgroup)
-		var err error
 		if e.held, err = e.group.Hold(); err != nil {
-			return err
+			return nil, spec, err
 		}
 	}
+	return e, spec, nil
+}
+
+// begin enters an engine and starts its init. It closes the files: the spec, and the network if it has one.
+func (k *Keeper) begin(e *engine, spec wire.EngineSpec, files []*os.File) error {
+	defer closeAll(files)
 	var net *os.File
-	if r.HasNet {
+	if len(files) > 1 {
 		net = files[1]
 	}
-	if err := k.add(e, spec.Main); err != nil {
+	add := func() error { return k.add(e, spec.Main) }
+	if e.ahead != nil {
+		add = func() error { return k.addWaiting(e) }
+	}
+	if err := add(); err != nil {
 		e.letGo()
 		return err
 	}
 	if err := e.launch(spec, files[0], net); err != nil {
 		k.forget(e)
 		e.letGo()
+		if e.ahead != nil {
+			close(e.ahead.gone)
+		}
 		return err
 	}
 	failpoint.Here("keeper: after init")
@@ -106,14 +128,17 @@ func (k *Keeper) start(r wire.Request, files []*os.File) error {
 	return nil
 }
 
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
 func (k *Keeper) add(e *engine, main bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ending != nil {
-		return errEnding
-	}
-	if k.engines[e.id] != nil || k.past[e.id] != nil {
-		return fmt.Errorf("%w: %s", errConflict, e.id)
+	if err := k.freeLocked(e.id); err != nil {
+		return err
 	}
 	k.engines[e.id] = e
 	if main {
@@ -122,10 +147,22 @@ func (k *Keeper) add(e *engine, main bool) error {
 	return nil
 }
 
+// freeLocked is an error if no engine of this id can be entered.
+func (k *Keeper) freeLocked(id string) error {
+	switch {
+	case k.ending != nil:
+		return errEnding
+	case k.engines[id] != nil || k.past[id] != nil || k.waiting[id] != nil:
+		return fmt.Errorf("%w: %s", errConflict, id)
+	}
+	return nil
+}
+
 // forget takes back add: the engine was never there.
 func (k *Keeper) forget(e *engine) {
 	k.mu.Lock()
 	delete(k.engines, e.id)
+	delete(k.waiting, e.id)
 	if k.main == e.id {
 		k.main = ""
 	}
@@ -146,13 +183,11 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net *os.File) (err error
 	if err := e.makeFolders(spec.TmpDir); err != nil {
 		return fmt.Errorf("make private folder: %w", err)
 	}
-	failpoint.Here("keeper: before log")
-	if e.log, err = e.keeper.console.Log(e.id); err != nil {
-		return fmt.Errorf("open output log: %w", err)
-	}
-	first := event{Type: "engine", Engine: e.id, Name: e.name, Role: e.role, Address: spec.Address}
-	if err := e.log.Append(console.Event, 0, time.Now(), first.json()); err != nil {
-		return fmt.Errorf("write output log: %w", err)
+	if e.ahead == nil {
+		failpoint.Here("keeper: before log")
+		if err := e.openLog(spec); err != nil {
+			return err
+		}
 	}
 	if spec.Stdin {
 		e.input = newInput()

@@ -46,6 +46,7 @@ func (e *engine) evidence(h heard) evidence {
 		e.ending.Stop()
 	}
 	v.asked, v.outOf = e.asked, e.outOf
+	v.nanos = max(0, v.nanos-e.before)
 	return v
 }
 

@@ -61,6 +61,7 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	engines map[string]*engine // those that have not ended
+	waiting map[string]*engine // those that have no work yet
 	past    map[string]*past   // those that have
 	order   []*past            // the same, in the order of their ends
 	inits   map[int]bool       // process ids of inits that were not waited for yet
@@ -93,7 +94,7 @@ func open(dir string) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{
-		done: make(chan struct{}), engines: map[string]*engine{}, past: map[string]*past{}, inits: map[int]bool{},
+		done: make(chan struct{}), engines: map[string]*engine{}, waiting: map[string]*engine{}, past: map[string]*past{}, inits: map[int]bool{},
 		servers: map[*server]bool{},
 	}
 	if err := json.Unmarshal(b, &k.config); err != nil {
@@ -200,6 +201,7 @@ func (k *Keeper) end(grace time.Duration, by string) {
 func (k *Keeper) beginEndLocked(by string) {
 	if k.ending == nil {
 		k.ending = &wire.Exit{Reason: "session ended", By: by, Message: "ended by " + by, At: time.Now()}
+		go k.dropAll(func(*server) bool { return true })
 	}
 }
 
@@ -220,7 +222,7 @@ func (k *Keeper) endAfter(main *wire.Exit) {
 // endIfEmpty tells the servers that the session is over when it is ending and its last engine is gone.
 func (k *Keeper) endIfEmpty() {
 	k.mu.Lock()
-	if k.ending == nil || len(k.engines) > 0 || k.final != nil {
+	if k.ending == nil || len(k.engines) > 0 || len(k.waiting) > 0 || k.final != nil {
 		k.mu.Unlock()
 		return
 	}

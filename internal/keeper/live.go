@@ -13,16 +13,19 @@ import (
 // live goes with the engine from its start to its end: it hears its init, waits until every process of it is gone and its
 // output is complete, and then says how it ended.
 func (e *engine) live() {
-	for _, p := range e.pumps {
-		go p.run()
+	if e.ahead == nil {
+		e.carry()
 	}
-	e.watchMemory()
 	if e.early {
 		e.kill() // a stop was asked for while the init was being started
 	}
 	heard := e.hear()
 	e.process.Wait()
 	e.keeper.endStrays(e.pid())
+	if e.ahead != nil && e.neverGiven() {
+		e.discard()
+		return
+	}
 	for _, p := range e.pumps {
 		p.finish() // all of them before any is waited for: one may hold up another
 	}
@@ -37,6 +40,14 @@ func (e *engine) live() {
 	e.clean()
 	failpoint.Here("keeper: after clean")
 	e.keeper.exited(e, exit)
+}
+
+// carry begins to carry the engine's output into its log, and to watch over its memory.
+func (e *engine) carry() {
+	for _, p := range e.pumps {
+		go p.run()
+	}
+	e.watchMemory()
 }
 
 // heard is what an init reported.
@@ -60,6 +71,13 @@ func (e *engine) hear() (h heard) {
 			e.keeper.noticeOnce(r.Notice)
 		case r.Terminal && len(files) == 1:
 			e.setTerminal(files[0])
+		case r.Ready:
+			if len(files) == 1 {
+				e.ahead.shared = files[0]
+			}
+			e.keeper.isReady(e)
+		case r.Lost:
+			e.keeper.drop(e.id) // unless it has its work
 		case r.Started:
 			h.started = true
 			e.keeper.started(e)
@@ -163,14 +181,20 @@ func (e *engine) letGo() {
 	}
 }
 
-// clean removes the cgroup and the private folder. Everything that used them is gone.
-func (e *engine) clean() {
-	if e.group != nil {
-		if err := e.group.Remove(); err != nil {
-			e.keeper.notice(fmt.Sprintf("the cgroup of engine %s could not be removed: %v", e.id, err))
-		}
-		e.letGo()
+// removeGroup removes the cgroup. Everything that used it is gone.
+func (e *engine) removeGroup() {
+	if e.group == nil {
+		return
 	}
+	if err := e.group.Remove(); err != nil {
+		e.keeper.notice(fmt.Sprintf("the cgroup of engine %s could not be removed: %v", e.id, err))
+	}
+	e.letGo()
+}
+
+// clean removes the cgroup and the private folder.
+func (e *engine) clean() {
+	e.removeGroup()
 	k := e.keeper
 	k.cleanup.Add(1)
 	go func() {

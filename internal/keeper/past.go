@@ -97,5 +97,5 @@ func (k *Keeper) noted(err error) error {
 func (e *engine) hasLog() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.control != nil
+	return e.control != nil && e.log != nil
 }

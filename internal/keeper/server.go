@@ -115,6 +115,7 @@ func (k *Keeper) serve(conn *wire.Conn) {
 	k.mu.Lock()
 	delete(k.servers, s)
 	k.mu.Unlock()
+	k.dropAll(func(of *server) bool { return of == s })
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -129,14 +130,21 @@ func (k *Keeper) serve(conn *wire.Conn) {
 // handle carries out one request. What takes time runs beside the others.
 func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 	answer := func(err error) { s.put(replyTo(r, err)) }
-	if r.Op != wire.OpStart {
-		for _, f := range files { // no other operation has any
-			f.Close()
-		}
+	switch r.Op {
+	case wire.OpStart, wire.OpPrepare, wire.OpGive:
+	default:
+		closeAll(files) // no other operation has any
 	}
 	switch r.Op {
 	case wire.OpStart:
 		s.jobs.Go(func() { answer(k.start(r, files)) })
+	case wire.OpPrepare:
+		s.jobs.Go(func() { answer(k.prepare(s, r, files)) })
+	case wire.OpGive:
+		s.jobs.Go(func() { answer(k.give(r, files)) })
+	case wire.OpDrop:
+		k.drop(r.Engine)
+		answer(nil)
 	case wire.OpSignal:
 		answer(k.with(r.Engine, func(e *engine) error { return e.signal(r.Signal) }))
 	case wire.OpStop:
@@ -212,6 +220,8 @@ func (k *Keeper) take(by *server) {
 		<-s.left
 		s.jobs.Wait()
 	}
+	// An engine that waited may have the id of one that a new server starts.
+	k.dropAll(func(of *server) bool { return of != by })
 }
 
 // keepSecret returns the session's secret: the one that was proposed first.

@@ -195,7 +195,7 @@ func sameID(w *world) {
 	p.awaitText(first.ID, "ready\n")
 	second := p.worker(Hang{})
 	second.ID, second.Hostname = first.ID, first.Hostname
-	errs := p.s.Start(w.t.Context(), []driver.Spec{second})
+	errs := p.s.Start(w.t.Context(), p.works([]driver.Spec{second}))
 	if engine.KindOf(errs[0]) != engine.Conflict {
 		w.t.Errorf("start of an id that is in use: %v, want a conflict", errs[0])
 	}
@@ -214,7 +214,7 @@ func cancelled(w *world) {
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan []error, 1)
-	go func() { done <- p.s.Start(ctx, specs) }()
+	go func() { done <- p.s.Start(ctx, p.works(specs)) }()
 	cancel()
 	for i, err := range <-done {
 		if err != nil {

@@ -54,7 +54,7 @@ func missingDir(w *world) {
 	p.startMain()
 	spec := p.worker(Print{"never"})
 	spec.Dir = filepath.Join(p.project, "missing")
-	if err := p.s.Start(w.t.Context(), append(specs(spec), p.worker(Print{"sibling"})))[0]; err != nil {
+	if err := p.s.Start(w.t.Context(), p.works(append(specs(spec), p.worker(Print{"sibling"}))))[0]; err != nil {
 		p.s.Release(spec.Address)
 		return // refused at once is as good
 	}

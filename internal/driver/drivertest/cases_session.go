@@ -92,7 +92,7 @@ func startAfterEnd(w *world) {
 	p.startMain()
 	spec := p.worker(Hang{})
 	p.end()
-	if err := p.s.Start(w.t.Context(), specs(spec))[0]; err == nil {
+	if err := p.s.Start(w.t.Context(), p.works(specs(spec)))[0]; err == nil {
 		w.t.Error("an engine started in a session that has ended")
 	}
 	if _, err := p.s.Reserve(1); err == nil {
@@ -336,7 +336,7 @@ func startEnding(w *world) {
 	late := p.worker(Print{"never"})
 	p.start(main)
 	p.awaitExit(main.ID)
-	if errs := p.s.Start(w.t.Context(), specs(late)); !errors.Is(errs[0], driver.ErrEnding) {
+	if errs := p.s.Start(w.t.Context(), p.works(specs(late))); !errors.Is(errs[0], driver.ErrEnding) {
 		w.t.Errorf("start: %v, want %v", errs[0], driver.ErrEnding)
 	}
 }
@@ -357,7 +357,7 @@ func runInjected(t *testing.T, f *Factory) {
 			idle := f.Count()
 			bad, good := p.worker(Print{"never"}), p.worker(Print{"ready"}, Exit{3})
 			bad.Name = "fails"
-			errs := p.s.Start(t.Context(), specs(bad, good))
+			errs := p.s.Start(t.Context(), p.works(specs(bad, good)))
 			if errs[1] != nil {
 				t.Fatalf("the sibling: %v", errs[1])
 			}

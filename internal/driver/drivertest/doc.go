@@ -51,6 +51,8 @@ type Factory struct {
 	Steps  []string
 	// Count tells how much there is of everything that a driver makes (processes, cgroups, links…), to compare.
 	Count func() map[string]int
+	// Ahead is the command line of an interpreter that waits for what Express made (PythonAhead). Needed by drivers that declare Ahead.
+	Ahead []string
 	// UID, GID and Groups of the engines.
 	UID, GID int
 	Groups   []int
@@ -71,27 +73,41 @@ func Run(t *testing.T, f Factory) {
 		}
 	}
 	for _, c := range cases {
-		needs := strings.Fields(c.needs)
-		if slices.ContainsFunc(needs, func(n string) bool { return slices.Contains(f.Lacks, n) }) {
-			continue
-		}
-		t.Run(c.name, func(t *testing.T) {
-			before := f.Count()
-			w := &world{t: t, f: &f, d: f.New(t)}
-			t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
-			t.Cleanup(func() { w.d.Close() })
-			if both := contradiction(f.Lacks, w.d.Capabilities()); both != "" {
-				t.Fatalf("%s declares %s, and its test says that it lacks that: its cases would not be run", w.d.Capabilities().Name, both)
-			}
-			for _, n := range needs {
-				if !declared(w.d.Capabilities(), n) {
-					t.Skipf("capability %s: %s does not have it on this machine", n, w.d.Capabilities().Name)
-				}
-			}
-			c.run(w)
-		})
+		f.runCase(t, c, false)
 	}
 	runInjected(t, &f)
+	if slices.Contains(f.Lacks, "Ahead") {
+		return
+	}
+	t.Run("started ahead", func(t *testing.T) {
+		for _, c := range cases {
+			c.needs += " Ahead"
+			f.runCase(t, c, true)
+		}
+	})
+}
+
+// runCase runs a case, with workers that were started ahead of their work or not.
+func (f *Factory) runCase(t *testing.T, c testCase, ahead bool) {
+	needs := strings.Fields(c.needs)
+	if slices.ContainsFunc(needs, func(n string) bool { return slices.Contains(f.Lacks, n) }) {
+		return
+	}
+	t.Run(c.name, func(t *testing.T) {
+		before := f.Count()
+		w := &world{t: t, f: f, d: f.New(t), ahead: ahead}
+		t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
+		t.Cleanup(func() { w.d.Close() })
+		if both := contradiction(f.Lacks, w.d.Capabilities()); both != "" {
+			t.Fatalf("%s declares %s, and its test says that it lacks that: its cases would not be run", w.d.Capabilities().Name, both)
+		}
+		for _, n := range needs {
+			if !declared(w.d.Capabilities(), n) {
+				t.Skipf("capability %s: %s does not have it on this machine", n, w.d.Capabilities().Name)
+			}
+		}
+		c.run(w)
+	})
 }
 
 type testCase struct {
@@ -101,7 +117,7 @@ type testCase struct {
 }
 
 // cases in the order of the files cases_*.go.
-var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases, attachedCases)
+var cases = concat(lifeCases, outputCases, placeCases, networkCases, resourceCases, sessionCases, attachedCases, aheadCases)
 
 func concat(lists ...[]testCase) []testCase {
 	var all []testCase
@@ -120,6 +136,7 @@ func capabilities(c driver.Capabilities) map[string]bool {
 		"OwnAddress": c.OwnAddress, "Isolation": c.Isolation, "MemoryLimit": c.MemoryLimit, "CPUShare": c.CPUShare,
 		"CPUCap": c.CPUCap, "GPU": c.GPU, "Survives": c.Survives, "ConnectWait": c.ConnectWait, "Loopback": c.Loopback,
 		"Attach": c.Attach, "AttachReach": c.AttachReach, "AttachApart": c.AttachApart, "Terminal": c.Terminal,
+		"Ahead": c.Ahead,
 	}
 }
 
@@ -138,6 +155,8 @@ type world struct {
 	t *testing.T
 	f *Factory
 	d driver.Driver
+	// ahead lets workers be engines that were started ahead of their work.
+	ahead bool
 }
 
 // checkNothingLeft waits until there is no more of anything than before: the kernel frees some things a little later.

@@ -26,7 +26,8 @@ type place struct {
 	spec    driver.SessionSpec
 	project string
 	bell    *console.Bell
-	main    driver.Spec // set by startMain
+	main    driver.Spec               // set by startMain
+	seats   map[engine.ID]driver.Spec // of workers that were started ahead, as they were asked for
 
 	mu      sync.Mutex
 	seen    []driver.Observation
@@ -177,21 +178,27 @@ func (p *place) make(role engine.Role, steps ...Step) driver.Spec {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	addrs, err := p.s.Reserve(1)
-	if err != nil || len(addrs) != 1 {
-		p.t.Fatalf("reserve 1 address: %v, %v", addrs, err)
-	}
-	id := engine.NewID()
 	master := p.main.Address
 	if p.spec.Attached != nil {
 		master = p.s.Address()
 	}
 	spec := driver.Spec{
-		ID: id, Name: string(role), Role: role, Address: addrs[0], Master: master, Hostname: string(id),
+		Name: string(role), Role: role, Master: master,
 		Argv: prog.Argv, Private: Private, Files: prog.Files, Env: append([]string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, prog.Env...),
 		Dir: p.project, Visible: append([]string{p.project}, prog.Visible...), Shared: append([]string{p.project}, prog.Visible...),
 		Resources: engine.Resources{CPU: 1, MemoryBytes: 500e6}, UID: p.w.f.UID, GID: p.w.f.GID, Groups: p.w.f.Groups,
 	}
+	if p.w.ahead && role == engine.RoleWorker {
+		at := p.seat(spec)
+		spec.ID, spec.Address, spec.Work = at.ID, at.Address, aheadWork(spec)
+	} else {
+		addrs, err := p.s.Reserve(1)
+		if err != nil || len(addrs) != 1 {
+			p.t.Fatalf("reserve 1 address: %v, %v", addrs, err)
+		}
+		spec.ID, spec.Address = engine.NewID(), addrs[0]
+	}
+	spec.Hostname = string(spec.ID)
 	if role == engine.RoleSession {
 		spec.Master, spec.Resources.MemoryBytes = spec.Address, 0
 		p.main = spec
@@ -202,7 +209,7 @@ func (p *place) make(role engine.Role, steps ...Step) driver.Spec {
 // start starts engines that must be accepted.
 func (p *place) start(specs ...driver.Spec) {
 	p.t.Helper()
-	for i, err := range p.s.Start(p.t.Context(), specs) {
+	for i, err := range p.s.Start(p.t.Context(), p.works(specs)) {
 		if err != nil {
 			p.t.Fatalf("start %s: %v", specs[i].ID, err)
 		}

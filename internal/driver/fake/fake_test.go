@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 			d.Close()
 			return fake.New(fake.Options{World: world})
 		},
-		Lacks: []string{"Isolation", "CPUShare", "CPUCap", "GPU", "Loopback", "AttachReach", "AttachApart"},
+		Lacks: []string{"Ahead", "Isolation", "CPUShare", "CPUCap", "GPU", "Loopback", "AttachReach", "AttachApart"},
 		Steps: fake.EngineSteps,
 		FailAt: func(t *testing.T, step string) driver.Driver {
 			return fake.New(fake.Options{World: world, Fail: func(at string, s driver.Spec) error {

@@ -29,7 +29,8 @@ type place struct {
 	history  []driver.Observation
 	watchers []*watcher
 	procs    map[engine.ID]*proc // all that were ever accepted
-	last     netip.Addr          // given last
+	crews    map[string]*crew
+	last     netip.Addr // given last
 	addrs    map[netip.Addr]bool
 	lease    *lease
 	closing  bool
@@ -40,7 +41,7 @@ type place struct {
 func newPlace(o Options, spec driver.SessionSpec, w *console.Writer) *place {
 	p := &place{
 		opts: o, spec: spec, writer: w, network: newNetwork(), gone: make(chan struct{}),
-		procs: map[engine.ID]*proc{}, last: gateway, addrs: map[netip.Addr]bool{},
+		procs: map[engine.ID]*proc{}, crews: map[string]*crew{}, last: gateway, addrs: map[netip.Addr]bool{},
 	}
 	p.happened = sync.NewCond(&p.mu)
 	return p
@@ -100,6 +101,10 @@ func (p *place) clear(procs []*proc, grace time.Duration, why, main engine.Exit)
 func (p *place) reserve(n int) ([]netip.Addr, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.reserveLocked(n)
+}
+
+func (p *place) reserveLocked(n int) ([]netip.Addr, error) {
 	if p.closing {
 		return nil, engine.Errorf(engine.Conflict, "session %s has ended", p.spec.ID)
 	}
@@ -145,7 +150,7 @@ func (p *place) settle(coming []netip.Addr) (accepted []driver.Observation) {
 		}
 		accepted = append(accepted, driver.Observation{Kind: driver.Accepted, Engine: id, At: time.Now(), Held: held})
 	}
-	p.addrs = keep
+	p.addrs, p.crews = keep, map[string]*crew{} // what waits ends with the process that wanted it
 	return accepted
 }
 

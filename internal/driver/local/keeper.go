@@ -105,6 +105,10 @@ func (s *session) take(e wire.Event, files []*os.File) {
 		close(s.live)
 	case wire.EventAccepted:
 		s.adopt(e)
+	case wire.EventReady:
+		s.seated(engine.ID(e.Engine))
+	case wire.EventDropped:
+		s.unseated(engine.ID(e.Engine))
 	default:
 		s.observe(e)
 	}
@@ -218,6 +222,10 @@ func (s *session) keeperKilled() *driver.Observation {
 	exit := &engine.Exit{
 		Reason: engine.ReasonKeeperLost, Code: 137, Signal: 9, At: time.Now(),
 		Message: "the session's keeper was killed, and the session with it",
+	}
+	for id, slot := range s.emptySlots() {
+		s.sweep(id, slot.member)
+		slot.closeInside()
 	}
 	for id, m := range live {
 		s.sweep(id, m)

@@ -104,6 +104,7 @@ func TestConformance(t *testing.T) {
 			f := drivertest.Factory{
 				New:     func(t *testing.T) driver.Driver { return r.driver(t) },
 				Express: drivertest.Python(python(t)),
+				Ahead:   drivertest.PythonAhead(python(t)),
 				Restart: func(t *testing.T, d driver.Driver) driver.Driver {
 					if err := d.Close(); err != nil {
 						t.Error(err)
@@ -124,7 +125,7 @@ func TestConformance(t *testing.T) {
 			if name == Root {
 				t.Run("as nobody", func(t *testing.T) {
 					f.UID, f.GID, f.Steps = 65534, 65534, nil
-					f.Express = drivertest.Python("/usr/bin/python3")
+					f.Express, f.Ahead = drivertest.Python("/usr/bin/python3"), drivertest.PythonAhead("/usr/bin/python3")
 					drivertest.Run(t, f)
 				})
 			}

@@ -63,7 +63,7 @@ func (d *Driver) choose() error {
 // plainly settles for the plain rung, with the one warning that says so.
 func (d *Driver) plainly(why string) {
 	d.rung = Plain
-	d.caps = driver.Capabilities{Name: "plain", Survives: true, Attach: true, AttachReach: true, Terminal: true, Warnings: []string{
+	d.caps = driver.Capabilities{Name: "plain", Survives: true, Attach: true, AttachReach: true, Terminal: true, Ahead: true, Warnings: []string{
 		"engines are plain processes here, without isolation, own addresses or limits" + why,
 	}}
 }
@@ -118,7 +118,7 @@ func (d *Driver) declare(noGroups error) {
 	memory, cpu := d.tree.Has(cgroup.Memory), d.tree.Has(cgroup.CPU)
 	d.caps = driver.Capabilities{
 		Name: "local", OwnAddress: true, Isolation: true, GPU: true, Survives: true, ConnectWait: true, Loopback: true,
-		Attach: true, AttachReach: true, AttachApart: d.rung == Root, Terminal: true,
+		Attach: true, AttachReach: true, AttachApart: d.rung == Root, Terminal: true, Ahead: true,
 		MemoryLimit: memory, CPUShare: cpu, CPUCap: cpu,
 	}
 	if d.rung == Rootless {

@@ -47,6 +47,9 @@ type session struct {
 	waiting  map[uint64]chan<- reply
 	starting map[engine.ID]bool   // taken by a start that is under way
 	engines  map[engine.ID]member // accepted by the keeper, not ended
+	slots    map[engine.ID]*slot  // started ahead, or just being
+	crews    map[string]*crew     // of each kind that is to wait
+	fill     chan struct{}        // a crew may lack somebody; nil: there was none yet
 	ended    *driver.Observation  // what the keeper said at its end
 	// Nothing is observed any more, because this process
 	detached  bool // lets go of a session that goes on
@@ -78,6 +81,7 @@ func newSession(d *Driver, spec driver.SessionSpec) *session {
 	s := &session{
 		driver: d, spec: spec, live: make(chan struct{}), lost: make(chan struct{}), gone: make(chan struct{}),
 		waiting: map[uint64]chan<- reply{}, starting: map[engine.ID]bool{}, engines: map[engine.ID]member{},
+		slots: map[engine.ID]*slot{}, crews: map[string]*crew{},
 	}
 	if !d.apart(spec) {
 		s.plain = newLoopback()
@@ -106,6 +110,9 @@ func (s *session) release() {
 	s.mu.Lock()
 	s.released = true
 	for _, m := range s.engines {
+		m.closeInside()
+	}
+	for _, m := range s.slots {
 		m.closeInside()
 	}
 	s.mu.Unlock()
@@ -176,6 +183,7 @@ func (s *session) Reserve(n int) (addrs []netip.Addr, err error) {
 }
 
 func (s *session) Release(addrs ...netip.Addr) {
+	addrs = s.dropSeats(addrs)
 	if s.hub == nil {
 		return
 	}

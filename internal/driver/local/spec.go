@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"path/filepath"
 	"strings"
 
@@ -27,6 +28,7 @@ func (s *session) engineSpec(spec driver.Spec) wire.EngineSpec {
 		ShmBytes: defaultShmBytes, MemoryLimit: spec.Resources.MemoryBytes, TimeLimit: spec.TimeLimit,
 		Stdin: spec.Stdin,
 	}
+	w.Work = s.work(spec)
 	if spec.Resources.MemoryBytes > 0 {
 		w.ShmBytes = max(spec.Resources.MemoryBytes/2, minShmBytes)
 	}
@@ -55,13 +57,30 @@ func (s *session) argv(spec driver.Spec) []string {
 	if spec.Private == "" {
 		return spec.Argv
 	}
-	folder := sandbox.PrivateDir
-	if s.driver.rung == Plain {
-		folder = filepath.Join(s.engineDir(spec.ID), wire.PlainFilesName)
-	}
 	out := make([]string, len(spec.Argv))
 	for i, a := range spec.Argv {
-		out[i] = strings.ReplaceAll(a, spec.Private, folder)
+		out[i] = strings.ReplaceAll(a, spec.Private, s.folder(spec))
 	}
 	return out
+}
+
+// work is what an interpreter that waits reads, with the engine's own folder in it.
+func (s *session) work(spec driver.Spec) *wire.Work {
+	if spec.Work == nil {
+		return nil
+	}
+	w := &wire.Work{Bytes: spec.Work.Bytes, File: spec.Work.File}
+	if spec.Private != "" {
+		w.Bytes = bytes.ReplaceAll(w.Bytes, []byte(spec.Private), []byte(s.folder(spec)))
+		w.File = strings.ReplaceAll(w.File, spec.Private, s.folder(spec))
+	}
+	return w
+}
+
+// folder is the engine's own.
+func (s *session) folder(spec driver.Spec) string {
+	if s.driver.rung == Plain {
+		return filepath.Join(s.engineDir(spec.ID), wire.PlainFilesName)
+	}
+	return sandbox.PrivateDir
 }

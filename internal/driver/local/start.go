@@ -34,6 +34,8 @@ type attempt struct {
 	request wire.Request
 	inside  net.Listener // see driver.Inside; nil: none
 	net     uint64       // the inode of its network namespace; 0: none of its own
+	slot    *slot        // it is started ahead of its work; nil: it is not
+	group   *cgroup.Group
 }
 
 // Start implements driver.Session.
@@ -52,22 +54,31 @@ func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 	return errs
 }
 
-// start makes one engine's network and cgroup and hands both to the keeper. All or nothing.
+// start starts one engine, or gives its work to one that was started ahead. All or nothing.
 func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 	if err := ctx.Err(); err != nil {
 		return failedAt("start", err)
 	}
+	if slot := s.slotOf(spec.ID); slot != nil {
+		if given, err := s.give(ctx, spec, slot); given {
+			return err
+		}
+	}
+	return s.make(ctx, &attempt{spec: spec, wire: s.engineSpec(spec), request: wire.Request{Op: wire.OpStart, Engine: string(spec.ID)}})
+}
+
+// make makes an engine's network and cgroup and hands both to the keeper. All or nothing.
+func (s *session) make(ctx context.Context, a *attempt) (err error) {
+	spec := a.spec
 	if err := s.claim(spec.ID); err != nil {
 		return failedAt("start", err)
 	}
 	defer s.unclaim(spec.ID)
-	a := &attempt{spec: spec, wire: s.engineSpec(spec)}
 	defer func() {
 		if err != nil && a.inside != nil {
 			a.inside.Close()
 		}
 	}()
-	a.request = wire.Request{Op: wire.OpStart, Engine: string(spec.ID)}
 	if err := s.addSSH(ctx, &a.wire); err != nil {
 		return failedAt("ssh", err)
 	}
@@ -95,6 +106,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 				err = errors.Join(err, group.Remove())
 			}
 		}()
+		a.group = group
 		failpoint.Here("driver: after cgroup")
 		paths := group.Paths()
 		a.request.Cgroup, a.wire.Cgroup = &paths, &paths
@@ -129,7 +141,13 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 		s.mu.Unlock()
 		return failedAt("keeper", errEnded)
 	}
-	s.engines[id] = member{address: a.spec.Address, net: a.net, inside: a.inside}
+	m := member{address: a.spec.Address, net: a.net, inside: a.inside}
+	if a.slot == nil {
+		s.engines[id] = m
+	} else {
+		a.slot.member, a.slot.group, a.slot.files = m, a.group, a.wire.Files
+		s.slots[id] = a.slot
+	}
 	if a.inside != nil {
 		s.serving.Go(func() { s.spec.Inside.Serve(a.inside) })
 	}
@@ -142,10 +160,11 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.engines[id]; !there && errors.Is(err, errEnded) {
+	if _, there := s.engines[id]; !there && a.slot == nil && errors.Is(err, errEnded) {
 		return nil // its end with the keeper was observed
 	}
 	delete(s.engines, id)
+	delete(s.slots, id)
 	return failedAt("keeper", err)
 }
 
@@ -153,7 +172,7 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 func (s *session) claim(id engine.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, there := s.engines[id]; there || s.starting[id] {
+	if _, there := s.engines[id]; there || s.starting[id] || s.slots[id] != nil {
 		return engine.Errorf(engine.Conflict, "engine %s exists already", id)
 	}
 	s.starting[id] = true
@@ -189,9 +208,8 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 		return nil
 	}
 	err = s.inNetwork(func() error {
-		if spec.Role == engine.RoleWorker && s.spec.Attached == nil { // else the way to the process waits by itself
-			young := func() error { return s.hub.Young(spec.Master, []netip.Addr{spec.Address}) }
-			if err := step("young", young); err != nil {
+		if a.slot == nil {
+			if err := s.youngHere(a); err != nil {
 				return err
 			}
 		}
@@ -213,6 +231,27 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 		ns.Close()
 	}
 	return ns, err
+}
+
+// young makes an engine's connects to its master's ports wait for a while.
+func (s *session) young(a *attempt) error {
+	if s.hub == nil {
+		return nil
+	}
+	return s.inNetwork(func() error { return s.youngHere(a) })
+}
+
+func (s *session) youngHere(a *attempt) error {
+	if a.spec.Role != engine.RoleWorker || s.spec.Attached != nil { // the way to a process outside waits by itself
+		return nil
+	}
+	if err := s.step("young", a); err != nil {
+		return err
+	}
+	if err := s.hub.Young(a.spec.Master, []netip.Addr{a.spec.Address}); err != nil {
+		return failedAt("young", err)
+	}
+	return nil
 }
 
 func (a *attempt) listenInside(ns *os.File, port int) error {
@@ -243,24 +282,8 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 	if err != nil {
 		return nil, failedAt("cgroup", err)
 	}
-	var limits cgroup.Limits // of what the machine can limit; that it cannot limit the rest was said at the start
-	if tree.Has(cgroup.Memory) {
-		limits.MemoryBytes = spec.Resources.MemoryBytes
-	}
-	if tree.Has(cgroup.CPU) {
-		limits.CPUWeight = spec.Resources.CPU
-		if spec.HardCPU {
-			limits.CPUCap = spec.Resources.CPU
-		}
-	}
-	if tree.Has(cgroup.Pids) {
-		limits.Pids = maxProcesses()
-	}
-	if tree.Has(cgroup.CPUSet) {
-		limits.CPUSet = spec.CPUSet
-	}
 	if err = s.step("limits", a); err == nil {
-		if err = group.Limit(limits); err != nil {
+		if err = group.Limit(s.driver.limits(spec)); err != nil {
 			err = failedAt("limits", err)
 		}
 	}
@@ -268,6 +291,26 @@ func (s *session) makeGroup(a *attempt) (*cgroup.Group, error) {
 		return nil, errors.Join(err, group.Remove())
 	}
 	return group, nil
+}
+
+// limits are those of what the machine can limit; that it cannot limit the rest was said at the start.
+func (d *Driver) limits(spec driver.Spec) (limits cgroup.Limits) {
+	if d.tree.Has(cgroup.Memory) {
+		limits.MemoryBytes = spec.Resources.MemoryBytes
+	}
+	if d.tree.Has(cgroup.CPU) {
+		limits.CPUWeight = spec.Resources.CPU
+		if spec.HardCPU {
+			limits.CPUCap = spec.Resources.CPU
+		}
+	}
+	if d.tree.Has(cgroup.Pids) {
+		limits.Pids = maxProcesses()
+	}
+	if d.tree.Has(cgroup.CPUSet) {
+		limits.CPUSet = spec.CPUSet
+	}
+	return limits
 }
 
 // failedAt tells at which step a start failed; the manager makes the exit of it.

@@ -112,9 +112,9 @@ func (c *Conn) Send(message any, files ...*os.File) error {
 }
 
 // SendWithin is Send that gives up after a time, for a peer that may never read.
-func (c *Conn) SendWithin(limit time.Duration, message any) error {
+func (c *Conn) SendWithin(limit time.Duration, message any, files ...*os.File) error {
 	c.c.SetWriteDeadline(time.Now().Add(limit))
-	return c.Send(message)
+	return c.Send(message, files...)
 }
 
 // Receive waits for the next message, decodes it into message and returns the files that came with it. At the end of the

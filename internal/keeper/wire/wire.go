@@ -112,6 +112,13 @@ const (
 	// OpTake cuts the connections of all other servers off, and is answered when everything is done that they had asked for: what
 	// a server that connects after it is told is complete.
 	OpTake = "take"
+	// OpPrepare starts an engine ahead of its work, with the descriptors of OpStart. Nobody is told of it as of an engine, but the
+	// server that asked: EventReady when its interpreter waits, EventDropped when it has ended without ever having had work. The
+	// answer says that it was accepted.
+	OpPrepare = "prepare"
+	// OpGive gives it its work: the spec of the engine that it becomes, as a descriptor. From the answer on it is an engine like any.
+	OpGive = "give"
+	OpDrop = "drop" // ends it without work
 )
 
 // Event is a message from the keeper to the server: the answer to a Request (Seq not 0), or something that happened. A
@@ -156,6 +163,8 @@ const (
 	EventWrote    = "wrote"  // the console log grew
 	EventNotice   = "notice" // a sentence for people
 	EventLive     = "live"
+	EventReady    = "ready"   // an engine that was started ahead waits for its work
+	EventDropped  = "dropped" // it is gone, and everything of it
 )
 
 // Exit is engine.Exit on this wire (this package must not need package engine's dependencies in the keeper).
@@ -210,6 +219,28 @@ type EngineSpec struct {
 	SSH         *SSH              `json:"ssh,omitempty"`          // nil: no SSH server
 	Stdin       bool              `json:"stdin,omitempty"`        // it has one, which OpStdin writes
 	Terminal    *TerminalSize     `json:"terminal,omitempty"`     // stdin, stdout and stderr are a terminal of this size
+
+	// Ahead says that there is no work yet: Argv makes the interpreter wait for it, see Work.
+	Ahead bool `json:"ahead,omitempty"`
+	// Work, in the spec of an OpPrepare, is what the interpreter reads first, and in that of an OpGive what it reads then; nil there: it
+	// is ended, and Argv started in its place.
+	Work *Work `json:"work,omitempty"`
+}
+
+// Names of two FIFOs in the engine's private folder, of an engine that is started ahead. Its interpreter opens both, writes Waits to the
+// first, and reads the second to its end. When it has what it needs, and before it runs anything of the work, it writes Takes. One
+// that ends before that has declined, and the work is done by an interpreter that is started in its place.
+const (
+	WaitsName = "waits"
+	WorkName  = "work"
+	Waits     = 'w'
+	Takes     = 't'
+)
+
+// Work is what is written into the FIFO: bytes that the interpreter understands, and then the content of a file.
+type Work struct {
+	Bytes []byte `json:"bytes"`
+	File  string `json:"file,omitempty"`
 }
 
 // SSH is the server that an init starts for each connection to a port of the engine, as the engine's user.
@@ -225,15 +256,18 @@ type TerminalSize struct {
 	Cols int `json:"cols"`
 }
 
-// Order is a message from the keeper to an init.
+// Order is a message from the keeper to an init: exactly one field is set.
 type Order struct {
-	Signal int `json:"signal,omitempty"` // to the interpreter's process group
+	Signal int  `json:"signal,omitempty"` // to the interpreter's process group
+	Give   bool `json:"give,omitempty"`   // an engine that was started ahead gets its work: the spec is beside it
 }
 
 // Report is a message from an init to its keeper: exactly one field is set.
 type Report struct {
 	Notice   string  `json:"notice,omitempty"`   // a sentence for people, told once in a session
 	Terminal bool    `json:"terminal,omitempty"` // beside it: the master of the engine's terminal
+	Ready    bool    `json:"ready,omitempty"`    // the interpreter of an engine that was started ahead waits; beside it: /dev/shm, but on the plain rung
+	Lost     bool    `json:"lost,omitempty"`     // it has ended without having taken work: another one is started when there is some
 	Started  bool    `json:"started,omitempty"`
 	Failed   *Failed `json:"failed,omitempty"`
 	Exited   *Exited `json:"exited,omitempty"`

@@ -36,14 +36,23 @@ func (g *Group) Stats() (Stats, error) {
 	}
 	read(&s.MemoryBytes, Memory, "memory.usage_in_bytes", "memory.current")
 	read(&s.MemoryPeakBytes, Memory, "memory.max_usage_in_bytes", "memory.peak")
-	read(&s.CPUNanos, CPUAcct, "cpuacct.usage", "")
+	s.CPUNanos = g.CPUNanos()
 	read(&s.Pids, Pids, "pids.current", "pids.current")
-	if g.paths.V1[CPUAcct] == "" && g.paths.V2 != "" {
-		micros, _ := readKey(filepath.Join(g.paths.V2, "cpu.stat"), "usage_usec")
-		s.CPUNanos = 1000 * micros
-	}
 	s.OOMKills, _ = g.oomKills()
 	return s, nil
+}
+
+// CPUNanos is the CPU time of Stats; 0 where the machine does not count it.
+func (g *Group) CPUNanos() int64 {
+	if dir := g.paths.V1[CPUAcct]; dir != "" {
+		n, _ := readInt(filepath.Join(dir, "cpuacct.usage"))
+		return n
+	}
+	if g.paths.V2 == "" {
+		return 0
+	}
+	micros, _ := readKey(filepath.Join(g.paths.V2, "cpu.stat"), "usage_usec")
+	return 1000 * micros
 }
 
 // CountsOOMKills reports whether Stats can tell of such kills: there must be a memory controller.

@@ -134,6 +134,13 @@ func (h *Hub) Release(addrs ...netip.Addr) {
 	h.pool.release(addrs)
 }
 
+// Detach says that the engine that has a reserved address is gone, and another one comes in its place.
+func (h *Hub) Detach(addr netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.attached, addr)
+}
+
 // Settle tells a hub that was opened which engines live, and the addresses that were given to others still to come: those are
 // reserved and can be attached. What else Open found is free: a process that was killed was making it, and its network went
 // with that process's descriptors.

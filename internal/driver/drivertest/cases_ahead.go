@@ -1,0 +1,149 @@
+package drivertest
+
+import (
+	"sync/atomic"
+
+	"muster/engine"
+	"muster/internal/driver"
+)
+
+var aheadCases = []testCase{
+	{"ahead: nobody hears of those that wait", "Ahead", aheadUnheard},
+	{"ahead: those that are taken are made up for", "Ahead", aheadRefilled},
+	{"ahead: a seat that is released", "Ahead", aheadReleased},
+	{"ahead: work for another kind of engine", "Ahead", aheadUnfit},
+	{"ahead: one that ends without having taken its work", "Ahead", aheadDeclined},
+	{"ahead: an interpreter that never waits", "Ahead", aheadNever},
+}
+
+func (p *place) warm(n int) {
+	p.t.Helper()
+	cold := p.w.ahead
+	p.w.ahead = false
+	spec := p.worker(Print{"never"})
+	p.s.Release(spec.Address)
+	p.w.ahead = cold
+	p.s.(driver.Warmer).Warm(aheadKind, n, func(s driver.Seat) driver.Spec { return p.aheadOf(spec, s) })
+}
+
+// takeSeat makes a worker's spec for an engine that waits.
+func (p *place) takeSeat(steps ...Step) driver.Spec {
+	p.t.Helper()
+	cold := p.w.ahead
+	p.w.ahead = false
+	spec := p.worker(steps...)
+	p.w.ahead = cold
+	p.s.Release(spec.Address)
+	seats := p.s.(driver.Warmer).Take(aheadKind, 1)
+	if len(seats) != 1 {
+		p.t.Fatalf("%d seats, want 1", len(seats))
+	}
+	spec.ID, spec.Address, spec.Hostname, spec.Work = seats[0].ID, seats[0].Address, string(seats[0].ID), aheadWork(spec)
+	return spec
+}
+
+// They are in no list of a later server's, and end with the one that wanted them.
+func aheadUnheard(w *world) {
+	p := w.open()
+	p.startMain()
+	idle := w.f.Count()
+	p.warm(2)
+	p.awaitWaiting(2)
+	p.s.(driver.Warmer).Warm(aheadKind, 0, nil)
+	w.checkNothingLeft(idle)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.seen {
+		if o.Engine != "" && o.Engine != p.main.ID {
+			w.t.Errorf("observed: %+v", o)
+		}
+	}
+}
+
+func aheadRefilled(w *world) {
+	p := w.open()
+	p.startMain()
+	p.warm(2)
+	for range 3 {
+		p.awaitWaiting(2)
+		specs := []driver.Spec{p.takeSeat(Print{"one"}, Exit{3}), p.takeSeat(Print{"two"}, Exit{4})}
+		p.start(specs...)
+		expectExit(w, p.awaitExit(specs[0].ID), engine.ReasonExitCode, 3, 0)
+		expectExit(w, p.awaitExit(specs[1].ID), engine.ReasonExitCode, 4, 0)
+		p.expectStdout(specs[0].ID, "one\n")
+		p.expectStdout(specs[1].ID, "two\n")
+	}
+	if seats := p.s.(driver.Warmer).Take("another kind", 1); len(seats) != 0 {
+		w.t.Errorf("seats of a kind of which nobody waits: %v", seats)
+	}
+}
+
+func aheadReleased(w *world) {
+	p := w.open()
+	p.startMain()
+	idle := w.f.Count()
+	p.warm(1)
+	p.awaitWaiting(1)
+	seats := p.s.(driver.Warmer).Take(aheadKind, 1)
+	p.s.(driver.Warmer).Warm(aheadKind, 0, nil)
+	p.s.Release(seats[0].Address)
+	w.checkNothingLeft(idle)
+}
+
+// Where what waits cannot be what is wanted, the work is done all the same, under the same id and at the same address.
+func aheadUnfit(w *world) {
+	p := w.open()
+	p.startMain()
+	p.warm(1)
+	p.awaitWaiting(1)
+	spec := p.takeSeat(Print{"done"})
+	spec.Work = nil
+	p.start(spec)
+	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSucceeded, 0, 0)
+	p.expectStdout(spec.ID, "done\n")
+}
+
+func aheadDeclined(w *world) {
+	p := w.open()
+	p.startMain()
+	p.warm(1)
+	p.awaitWaiting(1)
+	spec := p.takeSeat(Print{"done"}, Exit{5})
+	spec.Work = &driver.Work{} // which makes it end
+	p.start(spec)
+	expectExit(w, p.awaitExit(spec.ID), engine.ReasonExitCode, 5, 0)
+	p.expectStdout(spec.ID, "done\n")
+	if n := p.observed(driver.Started, spec.ID); n != 1 {
+		w.t.Errorf("observed to start %d times", n)
+	}
+}
+
+// It is given up after a few tries, and nothing of it stays.
+func aheadNever(w *world) {
+	p := w.open()
+	p.startMain()
+	idle := w.f.Count()
+	p.warm(1)
+	p.awaitWaiting(1)
+	p.s.(driver.Warmer).Warm(aheadKind, 0, nil)
+	cold := p.worker(Exit{1})
+	var tries atomic.Int64
+	p.s.(driver.Warmer).Warm("never", 1, func(s driver.Seat) driver.Spec {
+		tries.Add(1)
+		spec := cold
+		spec.ID, spec.Address, spec.Hostname = s.ID, s.Address, string(s.ID)
+		return spec
+	})
+	p.s.Release(cold.Address)
+	if !waitFor(func() bool { return tries.Load() > 1 }) {
+		w.t.Errorf("it was tried %d times", tries.Load())
+	}
+	if n := p.s.(driver.Warmer).Waiting("never"); n != 0 {
+		w.t.Errorf("%d wait", n)
+	}
+	p.s.(driver.Warmer).Warm("never", 0, nil)
+	w.checkNothingLeft(idle)
+	if n := tries.Load(); n > 5 {
+		w.t.Errorf("it was tried %d times", n)
+	}
+}

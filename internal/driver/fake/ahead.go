@@ -1,0 +1,87 @@
+package fake
+
+import (
+	"muster/engine"
+	"muster/internal/driver"
+)
+
+// The fake has engines wait at once, and makes up for those that were taken at once. Options.Claim says whether it declares that.
+
+// crew are the engines of a kind that wait.
+type crew struct {
+	want int
+	make func(driver.Seat) driver.Spec
+	wait []driver.Spec
+}
+
+// Warm implements driver.Warmer.
+func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
+	p := s.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.crews[kind]
+	if c == nil {
+		c = &crew{}
+		p.crews[kind] = c
+	}
+	if c.want, c.make = n, spec; n == 0 {
+		for _, w := range c.wait {
+			delete(p.addrs, w.Address)
+		}
+		delete(p.crews, kind)
+		return
+	}
+	p.fillLocked(c)
+}
+
+func (p *place) fillLocked(c *crew) {
+	for len(c.wait) < c.want && !p.closing {
+		addrs, err := p.reserveLocked(1)
+		if err != nil {
+			return
+		}
+		c.wait = append(c.wait, c.make(driver.Seat{ID: engine.NewID(), Address: addrs[0]}))
+	}
+}
+
+// Take implements driver.Warmer.
+func (s *session) Take(kind string, n int) (seats []driver.Seat) {
+	p := s.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.crews[kind]
+	if c == nil {
+		return nil
+	}
+	n = min(n, len(c.wait))
+	for _, w := range c.wait[:n] {
+		seats = append(seats, driver.Seat{ID: w.ID, Address: w.Address})
+	}
+	c.wait = c.wait[n:]
+	p.fillLocked(c)
+	return seats
+}
+
+// Waiting implements driver.Warmer.
+func (s *session) Waiting(kind string) int { return len(s.Ahead(kind)) }
+
+// Ahead returns the specs of the engines of a kind that wait; of all kinds, if it is "".
+func (s *session) Ahead(kind string) (waiting []driver.Spec) {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	for k, c := range s.p.crews {
+		if kind == "" || kind == k {
+			waiting = append(waiting, c.wait...)
+		}
+	}
+	return waiting
+}
+
+// Ahead returns the specs of a session's engines that wait for work.
+func (d *Driver) Ahead(id engine.ID) []driver.Spec {
+	p := d.opts.World.place(id)
+	if p == nil {
+		return nil
+	}
+	return (&session{p, d.closing}).Ahead("")
+}

@@ -1,0 +1,349 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
+)
+
+// slot is an engine that was started ahead of its work. It has all that an engine has, under the id that it will have as one:
+//
+//	being made ─► ready ─► taken ─► given: an engine like any
+//	     └──────────┴────────┴─ ended, or dropped ─► gone
+type slot struct {
+	member
+	kind    string
+	group   *cgroup.Group     // nil: there are none
+	files   map[string][]byte // those that it has
+	since   time.Time         // it is ready; zero: it is not yet
+	taken   bool
+	dropped bool // nobody wants it
+	lost    bool // it was gone when its work came
+	gone    chan struct{}
+}
+
+// crew are the engines of a kind that are to wait.
+type crew struct {
+	want int
+	spec func(driver.Seat) driver.Spec
+	fail int // in a row
+}
+
+// maxFailures is how often starting an engine ahead may fail before nobody tries it again: those that are started with their work
+// will say what is wrong.
+const maxFailures = 3
+
+// Warm implements driver.Warmer.
+func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released || s.detached {
+		return
+	}
+	if n == 0 {
+		delete(s.crews, kind)
+		s.fillSoon()
+		for id, slot := range s.slots {
+			if slot.kind == kind && !slot.taken {
+				slot.dropped = true
+				go s.drop(id)
+			}
+		}
+		return
+	}
+	c := s.crews[kind]
+	if c == nil {
+		c = &crew{}
+		s.crews[kind] = c
+	}
+	c.want, c.spec = n, spec
+	if s.fill == nil {
+		s.fill = make(chan struct{}, 1)
+		go s.filling(s.fill)
+	}
+	s.fillSoon()
+}
+
+// fillSoon wakes who makes up for what crews lack. The caller holds mu.
+func (s *session) fillSoon() {
+	if s.fill == nil {
+		return
+	}
+	select {
+	case s.fill <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// filling makes up for what crews lack, one engine after the other: who waits for work has time.
+func (s *session) filling(woken <-chan struct{}) {
+	for {
+		kind, c, over := s.lacking()
+		if over {
+			return
+		}
+		if c == nil {
+			select {
+			case <-woken:
+				continue
+			case <-s.lost:
+				return
+			}
+		}
+		if err := s.seat(kind, c); err != nil {
+			s.mu.Lock()
+			c.fail++
+			s.mu.Unlock()
+		}
+	}
+}
+
+// lacking returns a crew that lacks somebody, nil if none does; and that there is none any more, of which the next Warm is to know.
+func (s *session) lacking() (kind string, c *crew, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released || s.detached || len(s.crews) == 0 {
+		s.fill = nil
+		return "", nil, true
+	}
+	has := map[string]int{}
+	for _, slot := range s.slots {
+		if !slot.taken && !slot.dropped {
+			has[slot.kind]++
+		}
+	}
+	for kind, c := range s.crews {
+		if has[kind] < c.want && c.fail < maxFailures {
+			return kind, c, false
+		}
+	}
+	return "", nil, false
+}
+
+// seat starts an engine ahead.
+func (s *session) seat(kind string, c *crew) error {
+	addrs, err := s.Reserve(1)
+	if err != nil {
+		return err
+	}
+	spec := c.spec(driver.Seat{ID: engine.NewID(), Address: addrs[0]})
+	a := &attempt{spec: spec, wire: s.engineSpec(spec), slot: &slot{kind: kind, gone: make(chan struct{})}}
+	a.request = wire.Request{Op: wire.OpPrepare, Engine: string(spec.ID)}
+	a.wire.Ahead = true
+	if err := s.make(context.Background(), a); err != nil {
+		s.Release(addrs...)
+		return err
+	}
+	s.mu.Lock()
+	late := s.crews[kind] != c // nobody wants it any more
+	if late {
+		a.slot.dropped = true
+	}
+	s.mu.Unlock()
+	if late {
+		s.drop(spec.ID)
+	}
+	return nil
+}
+
+// seated notes that an engine waits for work.
+func (s *session) seated(id engine.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slot := s.slots[id]; slot != nil {
+		slot.since = time.Now()
+		if c := s.crews[slot.kind]; c != nil {
+			c.fail = 0
+		}
+	}
+}
+
+// unseated notes that one is gone. The address of one that was taken is still somebody's, who will start it anew.
+func (s *session) unseated(id engine.ID) {
+	s.mu.Lock()
+	slot := s.slots[id]
+	delete(s.slots, id)
+	if slot != nil {
+		slot.lost = true
+		delete(s.engines, id) // its work was just to be given
+		if c := s.crews[slot.kind]; c != nil && slot.since.IsZero() && !slot.dropped {
+			c.fail++ // it never came so far
+		}
+		s.fillSoon()
+	}
+	s.mu.Unlock()
+	if slot == nil {
+		return
+	}
+	slot.closeInside()
+	if s.hub != nil {
+		s.inNetwork(func() error {
+			if slot.taken {
+				s.hub.Detach(slot.address)
+			} else {
+				s.hub.Release(slot.address)
+			}
+			return nil
+		})
+	}
+	close(slot.gone)
+}
+
+// emptySlots takes all of them, of a session whose keeper is gone.
+func (s *session) emptySlots() map[engine.ID]*slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.slots
+	s.slots = map[engine.ID]*slot{}
+	for _, slot := range all {
+		close(slot.gone)
+	}
+	return all
+}
+
+// Take implements driver.Warmer.
+func (s *session) Take(kind string, n int) (seats []driver.Seat) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(seats) < n {
+		var first engine.ID
+		for id, slot := range s.slots {
+			if slot.waits(kind) && (first == "" || slot.since.Before(s.slots[first].since)) {
+				first = id
+			}
+		}
+		if first == "" {
+			break
+		}
+		s.slots[first].taken = true
+		seats = append(seats, driver.Seat{ID: first, Address: s.slots[first].address})
+	}
+	return seats
+}
+
+func (slot *slot) waits(kind string) bool {
+	return slot.kind == kind && !slot.taken && !slot.dropped && !slot.since.IsZero()
+}
+
+// Waiting implements driver.Warmer.
+func (s *session) Waiting(kind string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, slot := range s.slots {
+		if slot.waits(kind) {
+			n++
+		}
+	}
+	return n
+}
+
+// dropSeats ends those that wait at one of these addresses, and returns the other addresses: theirs become free with their ends.
+func (s *session) dropSeats(addrs []netip.Addr) (others []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := map[netip.Addr]engine.ID{}
+	for id, slot := range s.slots {
+		if slot.taken {
+			taken[slot.address] = id
+		}
+	}
+	for _, a := range addrs {
+		id, there := taken[a]
+		if !there {
+			others = append(others, a)
+			continue
+		}
+		s.slots[id].taken, s.slots[id].dropped = false, true
+		go s.drop(id)
+	}
+	return others
+}
+
+// drop ends an engine that waits.
+func (s *session) drop(id engine.ID) {
+	s.request(context.Background(), wire.Request{Op: wire.OpDrop, Engine: string(id)}) // an error: it is gone
+}
+
+// slotOf returns the engine that waits for the work of that id; nil if there is none.
+func (s *session) slotOf(id engine.ID) *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slots[id]
+}
+
+// give gives work to an engine that waits for it. With false it is gone, and one has to be started with the work.
+func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given bool, err error) {
+	a := &attempt{spec: spec, wire: s.engineSpec(spec), request: wire.Request{Op: wire.OpGive, Engine: string(spec.ID)}}
+	if !s.fitting(spec, slot) {
+		s.drop(spec.ID)
+		<-slot.gone
+		return false, nil
+	}
+	if err := s.addSSH(ctx, &a.wire); err != nil {
+		return true, failedAt("ssh", err)
+	}
+	for name, content := range slot.files {
+		if bytes.Equal(a.wire.Files[name], content) {
+			delete(a.wire.Files, name) // a copy: addSSH made it
+		}
+	}
+	if slot.group != nil {
+		if err := slot.group.Limit(s.driver.limits(spec)); err != nil {
+			s.drop(spec.ID) // it may be larger than the limit already
+			<-slot.gone
+			return false, nil
+		}
+	}
+	if err := s.young(a); err != nil {
+		return true, err
+	}
+	f, err := s.specFile(a)
+	if err != nil {
+		return true, err
+	}
+	defer f.Close()
+	s.mu.Lock()
+	if s.slots[spec.ID] != slot {
+		s.mu.Unlock()
+		<-slot.gone
+		return false, nil
+	}
+	s.engines[spec.ID] = slot.member // what is observed of it may come before the answer
+	s.mu.Unlock()
+	_, err = s.request(context.WithoutCancel(ctx), a.request, f)
+	s.mu.Lock()
+	_, there := s.engines[spec.ID]
+	if err == nil {
+		delete(s.slots, spec.ID)
+		s.fillSoon()
+	} else {
+		delete(s.engines, spec.ID)
+	}
+	lost := slot.lost
+	s.mu.Unlock()
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, errEnded) && !there && !lost:
+		return true, nil // its end with the keeper was observed
+	case errors.Is(err, errEnded):
+		return true, failedAt("keeper", err)
+	}
+	s.drop(spec.ID)
+	<-slot.gone
+	return false, nil
+}
+
+// fitting reports whether an engine that waits can become what is asked for.
+func (s *session) fitting(spec driver.Spec, slot *slot) bool {
+	return spec.Work != nil && slot.address == spec.Address && len(spec.GPUs) == 0 && len(spec.CPUSet) == 0 && spec.Terminal == nil && !spec.Stdin
+}
+
+var _ driver.Warmer = (*session)(nil)

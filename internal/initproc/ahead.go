@@ -1,0 +1,301 @@
+package initproc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"muster/internal/keeper/wire"
+	"muster/internal/linux/sandbox"
+)
+
+// ahead is an interpreter that was started ahead of its work, and waits for it:
+//
+//	started ─► waits ─► work given ─► takes it ─► an interpreter like any
+//	   └─────────┴─ ended ─┴─ ended before it took it ─► another one is started in its place, for the same work
+//
+// So it may decline, or die, and nobody is the wiser. What it may do meanwhile it does with the engine's rights, in the engine's
+// private folder too: nothing here trusts what lies there.
+type ahead struct {
+	folder *os.Root
+	shared []*os.File // /dev/shm, for who may set its size; none on the plain rung
+	first  wire.EngineSpec
+	waits  *os.File      // FIFO that it writes to
+	work   *os.File      // FIFO that it reads
+	output [2]int        // the engine's stdout and stderr, for one that is started in its place
+	given  chan struct{} // closed when there is work
+	over   chan struct{} // closed when there will be none
+
+	mu       sync.Mutex
+	spec     wire.EngineSpec // the work's, when it was given
+	taken    bool
+	signaled bool // somebody wanted it to end, or whatever the signal means: it is not started again
+}
+
+// newAhead makes the FIFOs, in the engine's private folder.
+func newAhead(spec wire.EngineSpec) (_ *ahead, err error) {
+	a := &ahead{first: spec, given: make(chan struct{}), over: make(chan struct{}), output: [2]int{-1, -1}}
+	if a.folder, err = os.OpenRoot(privateFolder(spec)); err != nil {
+		return nil, err
+	}
+	if !spec.Plain {
+		fd, err := unix.Open("/dev/shm", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: "/dev/shm", Err: err}
+		}
+		a.shared = []*os.File{os.NewFile(uintptr(fd), "/dev/shm")}
+	}
+	if a.waits, err = a.fifo(wire.WaitsName); err != nil {
+		return nil, err
+	}
+	if a.work, err = a.fifo(wire.WorkName); err != nil {
+		return nil, err
+	}
+	if spec.Work != nil {
+		if _, err := a.work.Write(spec.Work.Bytes); err != nil {
+			return nil, err
+		}
+	}
+	for i := range a.output {
+		if a.output[i], err = unix.FcntlInt(uintptr(i+1), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func privateFolder(spec wire.EngineSpec) string {
+	if spec.Plain {
+		return filepath.Join(spec.PrivateDir, wire.PlainFilesName)
+	}
+	return sandbox.PrivateDir
+}
+
+// fifo makes one, and holds both ends, so that nobody waits for the other to open it.
+func (a *ahead) fifo(name string) (*os.File, error) {
+	path := filepath.Join(a.folder.Name(), name)
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, &os.PathError{Op: "mkfifo", Path: path, Err: err}
+	}
+	if !a.first.Plain {
+		if err := os.Lchown(path, a.first.UID, a.first.GID); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+}
+
+// listen hears the interpreter until it has taken its work, or this process ends.
+func (a *ahead) listen(ready func()) {
+	raw, err := a.waits.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Read(func(fd uintptr) bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for {
+			switch a.hearLocked(int(fd)) {
+			case wire.Waits:
+				ready()
+				continue
+			case wire.Takes:
+				return true
+			}
+			return a.taken // by tookIt
+		}
+	})
+}
+
+// hearLocked reads what the interpreter said; 0 if it said nothing.
+func (a *ahead) hearLocked(fd int) byte {
+	var said [1]byte
+	for {
+		n, err := unix.Read(fd, said[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 {
+			return 0
+		}
+		if said[0] == wire.Takes {
+			a.takenLocked()
+		}
+		return said[0]
+	}
+}
+
+func (a *ahead) takenLocked() {
+	if a.taken {
+		return
+	}
+	a.taken = true
+	for i, fd := range a.output {
+		unix.Close(fd)
+		a.output[i] = -1
+	}
+	a.folder.Remove(wire.WaitsName)
+	a.folder.Remove(wire.WorkName)
+}
+
+// tookIt reports, when the interpreter has ended, whether it had taken its work, or is not to be replaced for another reason.
+func (a *ahead) tookIt() bool {
+	raw, err := a.waits.SyscallConn()
+	if err != nil {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	raw.Control(func(fd uintptr) {
+		for !a.taken && a.hearLocked(int(fd)) != 0 {
+		}
+	})
+	return a.taken || a.signaled
+}
+
+// giveUp says that there will be no work.
+func (a *ahead) giveUp() {
+	a.signal()
+	close(a.over)
+}
+
+// signal notes that the interpreter was sent one.
+func (a *ahead) signal() {
+	a.mu.Lock()
+	a.signaled = true
+	a.mu.Unlock()
+}
+
+// give hands the work over. It returns when the interpreter has it, declined, or ended.
+func (a *ahead) give(f *os.File, p *process, started func()) {
+	defer f.Close()
+	var spec wire.EngineSpec
+	err := wire.ReadMemoryFile(f, &spec)
+	if err == nil {
+		err = a.write(spec)
+	}
+	a.mu.Lock()
+	a.spec = spec
+	a.mu.Unlock()
+	started()
+	close(a.given)
+	if err == nil && spec.Work != nil {
+		err = a.feed(spec)
+	}
+	if err != nil || spec.Work == nil {
+		p.kill() // and another one is started in its place, which meets the same error, if it is one of the work's
+	}
+}
+
+// write makes the files of the engine's private folder anew.
+func (a *ahead) write(spec wire.EngineSpec) error {
+	for name, content := range spec.Files {
+		if err := a.folder.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		f, err := a.folder.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(content)
+		if err == nil && !spec.Plain {
+			err = f.Chown(spec.UID, spec.GID)
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// feed writes the work into the FIFO, where it ends with what is written.
+func (a *ahead) feed(spec wire.EngineSpec) error {
+	var more io.Reader
+	if spec.Work.File != "" {
+		f, err := openAs(spec, spec.Work.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		more = f
+	}
+	raw, err := a.work.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var fd int
+	controlErr := raw.Control(func(both uintptr) {
+		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", both), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if err = errors.Join(controlErr, err); err != nil {
+		return err
+	}
+	in := os.NewFile(uintptr(fd), wire.WorkName)
+	defer in.Close()
+	a.work.Close() // now the interpreter alone reads it
+	if _, err := in.Write(spec.Work.Bytes); err != nil {
+		return err
+	}
+	if more != nil {
+		_, err = io.Copy(in, more)
+	}
+	return err
+}
+
+// openAs opens a file of the project's with the rights of the engine's user.
+func openAs(spec wire.EngineSpec, name string) (f *os.File, err error) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(spec.Dir, name)
+	}
+	open := func() { f, err = os.Open(name) }
+	if look := looker(spec); look != nil {
+		if lookErr := look(open); lookErr != nil {
+			return nil, lookErr
+		}
+		return f, err
+	}
+	open()
+	return f, err
+}
+
+// replace starts an interpreter for the work in the place of one that ended without it, as soon as there is work.
+// With false there will be none.
+func (p *process) replace() (again bool, err error) {
+	a := p.ahead
+	select {
+	case <-a.given:
+	case <-a.over:
+		return false, nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(null)
+	pid, pidfd, err := startInterpreter(a.spec, []uintptr{uintptr(null), uintptr(a.output[0]), uintptr(a.output[1])})
+	if err != nil {
+		return false, explain(a.spec, err)
+	}
+	p.is(pid, pidfd)
+	a.takenLocked()
+	return true, nil
+}
+
+// is makes another process the interpreter.
+func (p *process) is(pid, pidfd int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd != 0 {
+		syscall.Close(p.pidfd)
+	}
+	p.pid, p.pidfd = pid, pidfd
+}

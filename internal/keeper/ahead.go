@@ -1,0 +1,216 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"muster/internal/console"
+	"muster/internal/keeper/wire"
+)
+
+// An engine can be started ahead of its work: everything is made but its log, and its interpreter waits. It is nobody's yet: no
+// server but the one that asked hears of it, and with that server's connection, or with the session, it ends without a trace.
+//
+//	prepare ─► waiting ─► give ─► an engine like any
+//	               └─ ended, dropped, its server gone, the session's end ─► discarded
+//
+// waiting holds those, guarded by mu.
+type ahead struct {
+	server *server
+	ready  bool          // its interpreter waits
+	shared *os.File      // its /dev/shm; nil: it has none of its own
+	gone   chan struct{} // closed when everything of it is gone; not if it became an engine
+}
+
+// prepare starts an engine ahead. All or nothing.
+func (k *Keeper) prepare(by *server, r wire.Request, files []*os.File) error {
+	e, spec, err := k.read(r, files)
+	if err != nil {
+		return err
+	}
+	e.ahead = &ahead{server: by, gone: make(chan struct{})}
+	return k.begin(e, spec, files)
+}
+
+// addWaiting makes an engine known that has no work yet.
+func (k *Keeper) addWaiting(e *engine) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.freeLocked(e.id); err != nil {
+		return err
+	}
+	if !k.servers[e.ahead.server] {
+		return errors.New("the server that asked for it is gone")
+	}
+	k.waiting[e.id] = e
+	return nil
+}
+
+// isReady tells the server that asked that the interpreter waits.
+func (k *Keeper) isReady(e *engine) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.waiting[e.id] == e {
+		e.ahead.ready = true
+		e.ahead.server.put(wire.Event{Kind: wire.EventReady, Engine: e.id, At: time.Now()})
+	}
+}
+
+// give makes an engine that waits one like any other. Who is too late is told that there is no such engine.
+func (k *Keeper) give(r wire.Request, files []*os.File) error {
+	defer closeAll(files)
+	if len(files) != 1 {
+		return fmt.Errorf("%d descriptors came with the request, 1 was announced", len(files))
+	}
+	var spec wire.EngineSpec
+	if err := wire.ReadMemoryFile(files[0], &spec); err != nil {
+		return fmt.Errorf("read spec: %w", err)
+	}
+	e, err := k.claim(r.Engine, spec)
+	if err != nil {
+		return err
+	}
+	if e.ahead.shared != nil {
+		resize(e.ahead.shared, spec.ShmBytes) // an error: it is larger than it would have been, and what is in it counts as memory
+		e.ahead.shared.Close()
+	}
+	before := e.used()
+	e.mu.Lock()
+	e.before = before
+	// An error: its init has just ended, and this engine with it.
+	e.control.SendWithin(orderWithin, wire.Order{Give: true}, files[0])
+	e.mu.Unlock()
+	e.carry()
+	return nil
+}
+
+// resize makes a file system in memory larger or smaller (fspick(2), Linux 5.2): by the file itself, for what the engine's paths lead
+// to is the engine's word.
+func resize(mounted *os.File, bytes int64) error {
+	fs, err := unix.Fspick(int(mounted.Fd()), "", unix.FSPICK_EMPTY_PATH|unix.FSPICK_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "size", strconv.FormatInt(bytes, 10)); err != nil {
+		return err
+	}
+	return unix.FsconfigReconfigure(fs)
+}
+
+// claim takes an engine out of those that wait. Its log is begun under the same lock: an engine has one, or waits on.
+func (k *Keeper) claim(id string, spec wire.EngineSpec) (*engine, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.waiting[id]
+	if e == nil || !e.ahead.ready {
+		return nil, errNotFound
+	}
+	if k.ending != nil {
+		return nil, errEnding
+	}
+	e.name, e.role, e.limit, e.lasts = spec.Name, spec.Role, spec.MemoryLimit, spec.TimeLimit
+	if err := e.openLog(spec); err != nil {
+		return nil, err
+	}
+	delete(k.waiting, id)
+	k.engines[id] = e
+	return e, nil
+}
+
+// used is the CPU time, in nanoseconds, that the engine's processes have taken; 0 if nobody counts.
+func (e *engine) used() int64 {
+	if e.group == nil {
+		return 0
+	}
+	return e.group.CPUNanos()
+}
+
+// neverGiven takes an engine that has ended out of those that wait, and reports whether it was there.
+func (e *engine) neverGiven() bool {
+	e.keeper.mu.Lock()
+	defer e.keeper.mu.Unlock()
+	if e.keeper.waiting[e.id] != e {
+		return false
+	}
+	delete(e.keeper.waiting, e.id)
+	return true
+}
+
+// discard removes everything of an engine that ended without work.
+func (e *engine) discard() {
+	for _, p := range e.pumps {
+		p.close()
+	}
+	if e.ahead.shared != nil {
+		e.ahead.shared.Close()
+	}
+	e.removeGroup()
+	if err := e.removeFolders(); err != nil {
+		e.keeper.notice(fmt.Sprintf("the folders of engine %s could not be removed: %v", e.id, err))
+	}
+	e.ahead.server.put(wire.Event{Kind: wire.EventDropped, Engine: e.id, At: time.Now()})
+	close(e.ahead.gone)
+	e.keeper.endIfEmpty()
+}
+
+// drop ends an engine that waits. Harmless if there is none.
+func (k *Keeper) drop(id string) {
+	k.mu.Lock()
+	e := k.waiting[id]
+	k.mu.Unlock()
+	if e != nil {
+		e.killWaiting()
+	}
+}
+
+// dropAll ends the engines that wait, of those servers for which it holds, and returns when they are gone.
+func (k *Keeper) dropAll(of func(*server) bool) {
+	k.mu.Lock()
+	var all []*engine
+	for _, e := range k.waiting {
+		if of(e.ahead.server) {
+			all = append(all, e)
+		}
+	}
+	k.mu.Unlock()
+	for _, e := range all {
+		e.killWaiting()
+	}
+	for _, e := range all {
+		<-e.ahead.gone
+	}
+}
+
+// killWaiting ends an engine that waits, or that is just being started.
+func (e *engine) killWaiting() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.control == nil {
+		e.asked = &wire.Exit{} // live sees it
+		return
+	}
+	e.kill()
+}
+
+// openLog begins the engine's log.
+func (e *engine) openLog(spec wire.EngineSpec) error {
+	log, err := e.keeper.console.Log(e.id)
+	if err != nil {
+		return fmt.Errorf("open output log: %w", err)
+	}
+	first := event{Type: "engine", Engine: e.id, Name: e.name, Role: e.role, Address: spec.Address}
+	if err := log.Append(console.Event, 0, time.Now(), first.json()); err != nil {
+		log.Close()
+		return fmt.Errorf("write output log: %w", err)
+	}
+	e.mu.Lock()
+	e.log = log
+	e.mu.Unlock()
+	return nil
+}
