@@ -118,6 +118,10 @@ func open(c config) (_ *app, err error) {
 	if err := mayShare(c, drv.Capabilities()); err != nil {
 		return nil, err
 	}
+	ahead, err := aheadOf(os.Getenv(aheadVariable))
+	if err != nil {
+		return nil, err
+	}
 	table, err := kernels(paths, drv.Probe)
 	if err != nil {
 		return nil, err
@@ -161,7 +165,7 @@ func open(c config) (_ *app, err error) {
 	where := domain(c.web, a.web)
 	who := caller()
 	config := manager.Config{
-		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, StateDir: paths.state, Ephemeral: c.ephemeral,
+		Driver: drv, Kernels: table, Capacity: capacity, HardCPU: c.hardCPU, Ahead: ahead, StateDir: paths.state, Ephemeral: c.ephemeral,
 		OwnerToken: a.token, Serve: a.serveEngines, Web: where, User: who.Username, Home: who.HomeDir,
 		UID: os.Getuid(), GID: os.Getgid(), Groups: groups(), Log: log, Records: a.records, Boot: bootID(), Own: own(paths),
 		LeaseGrace: c.grace, Logs: project.Logs{Days: c.logsDays, Size: c.logsGB},

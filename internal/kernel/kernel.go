@@ -30,6 +30,7 @@ type Request struct {
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
 	Shared      []string                 // Command.Shared of the session's first request
 	Own         []Own                    // the project's own entries of the table
+	Preload     []string                 // Python modules that one that is started ahead imports
 	For         *engine.Behalf           // whose rights count for what is looked at and asked
 }
 
@@ -45,6 +46,8 @@ type Command struct {
 	Files   map[string][]byte
 	Visible []string // folders that the interpreter needs even if they lie in /tmp
 	Shared  []string // see driver.Spec
+	// Ahead is how it can be started ahead of this work, and others of the same interpreter; nil: it cannot.
+	Ahead *Ahead
 }
 
 // Language is an entry of the table.
@@ -62,6 +65,8 @@ type Language struct {
 	Command commandFunc
 	// Prompt makes the command line of the interactive interpreter, and what it adds to the environment.
 	Prompt func(ctx context.Context, interpreter string, r Request) (argv []string, env map[string]string, err error)
+	// Ahead makes the command line of one that waits, in a private folder, for what Command would have run; nil: it cannot.
+	Ahead func(interpreter, private string, r Request) *Ahead
 }
 
 type commandFunc func(ctx context.Context, interpreter, file string, isCode bool, r Request) (argv []string, env map[string]string, err error)
@@ -138,8 +143,10 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 		return Command{Kernel: l.Kernel, Argv: []string{"/bin/sleep", "infinity"}, Visible: t.visible}, nil
 	}
 	file, isCode, private := script, script == "", ""
-	if isCode {
+	if isCode || l.Ahead != nil {
 		private = "{" + rand.Text() + "}"
+	}
+	if isCode {
 		file = private + "/" + l.CodeFile
 	}
 	interpreter, err := t.interpreter(ctx, l, r)
@@ -151,6 +158,11 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 		return Command{}, err
 	}
 	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Private: private, Env: env}
+	if l.Ahead != nil {
+		if err := r.For.Do(func() { c.Ahead = l.Ahead(interpreter, private, r) }); err != nil {
+			return Command{}, err
+		}
+	}
 	if c.Visible, err = l.visibleTo(r, interpreter); err != nil {
 		return Command{}, err
 	}

@@ -16,6 +16,9 @@ func python3(c Config) Language {
 		Kernel: engine.Python3, Endings: []string{".py"}, Commands: []string{"python3", "python"}, CodeFile: "code.py",
 		Missing: "install Python 3 (Debian: apt-get install python3)",
 		Resolve: askPython(c), Command: pythonCommand(c), Prompt: ipythonPrompt(c),
+		Ahead: func(interpreter, private string, r Request) *Ahead {
+			return aheadOfPython(c, interpreter, private, r.Preload)
+		},
 	}
 }
 
@@ -94,7 +97,7 @@ func r(c Config) Language {
 			env, err := rEnv(ctx, c, interpreter, q)
 			return append([]string{interpreter, file}, q.Args...), env, err
 		},
-		Prompt: rPrompt(c),
+		Prompt: rPrompt(c), Ahead: aheadOfR,
 	}
 }
 
@@ -127,6 +130,7 @@ func scala() Language {
 		Command: func(_ context.Context, interpreter, file string, _ bool, r Request) ([]string, map[string]string, error) {
 			return append([]string{interpreter, "-nc", file}, r.Args...), javaHeap(r.Env), nil
 		},
+		Ahead: aheadOfScala,
 		Prompt: func(_ context.Context, interpreter string, r Request) ([]string, map[string]string, error) {
 			return []string{interpreter}, javaHeap(r.Env), nil
 		},

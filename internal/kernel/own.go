@@ -63,6 +63,9 @@ func (o Own) over(l Language) Language {
 	if len(o.Endings) > 0 {
 		l.Endings = o.Endings
 	}
+	if o.Script != nil || o.Code != nil {
+		l.Ahead = nil // it waits as the built-in one is started
+	}
 	l.Command = o.command(l.Command)
 	return l
 }

@@ -28,6 +28,15 @@ type Capacity struct {
 	GPUs        []driver.GPU
 }
 
+// Ahead says whether engines are started ahead of their work.
+type Ahead string
+
+const (
+	AheadOn     Ahead = "" // where the driver can
+	AheadOff    Ahead = "off"
+	AheadRandom Ahead = "random" // they are, and each launch uses them or not: nobody may tell the difference
+)
+
 // Config of a Manager. Driver, Kernels, Capacity, StateDir and OwnerToken are needed.
 type Config struct {
 	Driver    driver.Driver // stays the caller's: close it after the Manager
@@ -35,7 +44,8 @@ type Config struct {
 	Capacity  Capacity
 	HardCPU   bool   // CPU is admitted and capped like memory, not shared
 	StateDir  string // consoles are kept beneath it
-	Ephemeral bool   // Close ends all sessions and removes what they left
+	Ahead     Ahead
+	Ephemeral bool // Close ends all sessions and removes what they left
 	// Records are what outlives this process; nil: nothing does. They stay the caller's: close them after the Manager.
 	Records *store.Store
 	// LeaseGrace is how long a session whose creator is on another machine outlives its connection; 0: 10 s.

@@ -102,7 +102,7 @@ func (e vars) defaults(in envInput) {
 	e["PWD"] = in.Project
 	e["HOSTNAME"] = string(in.ID)
 	e["PYTHONUNBUFFERED"] = "1"
-	threads := strconv.Itoa(max(1, int(math.Ceil(math.Min(in.CPU, 1e6)))))
+	threads := strconv.Itoa(threads(in.CPU))
 	for _, k := range threadVars {
 		e.orElse(k, threads)
 	}

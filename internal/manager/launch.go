@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -106,7 +107,8 @@ func (m *Manager) prepare(ctx context.Context, s *session, req api.LaunchWorkers
 	w := &work{env: req.Env}
 	r := kernel.Request{
 		Kernel: b.kernel, Script: s.script(req.Script), Code: req.Code, Project: s.project, Own: s.settings.Kernels,
-		Env: m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
+		Preload: s.settings.Preload,
+		Env:     m.environment(s, some, w, from), SearchEnv: from.search, // not Env: an engine wrote that, and the search runs on the host
 		Shared: s.shared, For: s.behalf,
 	}
 	if s.interpreter != "" {
@@ -167,14 +169,15 @@ func cut(text string, most int) string {
 
 // accept gives workers ids and addresses and enters them, one for each lineage.
 func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
-	addrs, err := s.place.Reserve(len(from))
+	seats, err := s.seats(b, len(from))
 	if err != nil {
 		return nil, err
 	}
 	now := s.m.now()
 	ws := make([]*worker, len(from))
-	for i := range ws {
-		ws[i] = newWorker(s, b, engine.NewID(), addrs[i], now)
+	addrs := make([]netip.Addr, len(from))
+	for i, seat := range seats {
+		ws[i], addrs[i] = newWorker(s, b, seat.ID, seat.Address, now), seat.Address
 		ws[i].lineage = from[i]
 	}
 	ts := make([]*ticket, len(ws))

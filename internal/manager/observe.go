@@ -29,6 +29,10 @@ func (s *session) observe(o driver.Observation) {
 			if w := s.findLocked(o.Engine); w != nil {
 				w.becomeLocked(engine.Starting, at)
 				w.becomeLocked(engine.Running, at)
+				if w == s.main && !s.adopting {
+					s.warmth.due = true
+					s.wakeLocked()
+				}
 			}
 		})
 	case driver.Exited:
@@ -104,6 +108,7 @@ func (s *session) gone(o driver.Observation, at time.Time) {
 // dropWaitingLocked ends the workers that the driver does not have: nobody else will.
 func (s *session) dropWaitingLocked(fx *effects) {
 	s.ending = true
+	s.coolAllLocked()
 	s.pending = nil
 	s.stopTryingLocked()
 	s.forgetWorkLocked()

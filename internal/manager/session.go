@@ -70,6 +70,7 @@ type session struct {
 	ended      bool
 	origin     *origin // nil when it has ended
 	stdin      bool    // was asked for
+	warmth     warmth
 }
 
 // origin is the environment from which a session was created. It is not changed.
@@ -135,6 +136,7 @@ func (s *session) run() {
 		case <-s.wake:
 			s.tryAgain()
 			s.startPending()
+			s.warmUp()
 			s.m.logged("record ends in session "+string(s.id), s.recordEnds())
 			continue
 		case <-s.due():
@@ -194,6 +196,7 @@ func (s *session) startPending() {
 	errs := s.place.Start(s.m.ctx, specs)
 	failpoint.Here("start: after driver")
 	s.started(batch, errs)
+	s.keepWarmAll(batch, works, from)
 }
 
 // started takes the driver's answer: refused engines are final, and those whom somebody stopped meanwhile are stopped now. What this
@@ -243,9 +246,15 @@ func stepOf(err error) string {
 // spec is what the driver needs to start a worker. Everything it looks at is fixed once a worker is admitted.
 func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
 	b, c, who := w.batch, work.command, s.m.accountOf(s)
+	env := s.m.environment(s, w, work, from).list()
+	var ahead *driver.Work
+	if c.Ahead != nil && b.kindOf(work) != "" {
+		ahead = &driver.Work{}
+		ahead.Bytes, ahead.File = c.Work(env)
+	}
 	return driver.Spec{
-		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id),
-		Argv: c.Argv, Private: c.Private, Env: s.m.environment(s, w, work, from).list(), Files: c.Files,
+		ID: w.id, Name: b.name, Role: b.role, Address: w.addr, Master: s.main.addr, Hostname: string(w.id), Work: ahead,
+		Argv: c.Argv, Private: c.Private, Env: env, Files: c.Files,
 		Dir: s.project, Alias: s.alias(), Visible: append([]string{s.project}, c.Visible...), Shared: s.shared,
 		Resources: b.resources(), HardCPU: s.m.cfg.HardCPU || s.settings.Limits.HardCPU, CPUSet: w.ticket.cores, TimeLimit: b.timeLimit, GPUs: w.ticket.gpus,
 		UID: who.UID, GID: who.GID, Groups: who.Groups, Foreign: s.behalf != nil,

@@ -27,6 +27,7 @@ func parse(content []byte) (Settings, *problem) {
 		Environment: variables(t.table("environment")),
 		Session:     size(t.table("session")),
 		Worker:      size(t.table("worker")),
+		Preload:     t.list("preload", `names of Python modules, such as ["numpy"]`, moduleName.MatchString),
 		Kernels:     kernels(t.table("kernels")),
 		Limits:      limits(t.table("limits")),
 		Logs:        logs(t.table("logs")),
@@ -97,6 +98,8 @@ func variables(t *table) map[string]string {
 func hasPrefix(s string, prefixes ...string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
+
+var moduleName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 
 var kernelName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
 

@@ -37,6 +37,7 @@ type Settings struct {
 	Environment map[string]string // for every engine
 	Session     Size              // of sessions that ask for none
 	Worker      Size              // of workers that ask for none
+	Preload     []string          // Python modules that workers have imported before their work comes
 	Kernels     []kernel.Own
 	Limits      Limits
 	Logs        Logs

@@ -1,0 +1,161 @@
+package kernel
+
+import (
+	"bytes"
+	_ "embed" // ahead.scala
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"muster/engine"
+)
+
+// Ahead says how an interpreter is started ahead of its work, with everything done that does not depend on it.
+type Ahead struct {
+	// Argv makes it wait. Command.Private in it stands for the folder with the FIFOs that it waits at.
+	Argv []string
+	// Begin is what it reads first, with Command.Private in it as well.
+	Begin []byte
+	// Skip is how many words of Command.Argv are not the work's, but how the interpreter is started.
+	Skip  int
+	Files map[string][]byte // in that folder, beside the FIFOs
+	// All says that all variables count when it starts: what it runs then is people's, or it cannot change its own.
+	All bool
+}
+
+// Work is what an interpreter that was started ahead reads: what it would have found in its arguments and its environment, and the
+// name of the file that follows, if one does. Command.Private stands in it as in Argv.
+func (c Command) Work(env []string) (words []byte, file string) {
+	if c.Kernel == engine.R {
+		return workOfR(c, env), c.Argv[c.Ahead.Skip]
+	}
+	return workOfWords(c, env), ""
+}
+
+// workOfWords is each word ended by a NUL, which none can hold. First come the numbers of arguments and variables.
+func workOfWords(c Command, env []string) []byte {
+	var b bytes.Buffer
+	list := func(words []string) {
+		for _, w := range words {
+			b.WriteString(w)
+			b.WriteByte(0)
+		}
+	}
+	list([]string{strconv.Itoa(len(c.Argv) - c.Ahead.Skip), strconv.Itoa(len(env))})
+	list(c.Argv[c.Ahead.Skip:])
+	list(env)
+	return b.Bytes()
+}
+
+// workOfR is R code, in one line, that makes variables and arguments what they would have been, says that the work is taken, and leaves
+// nothing behind. R has changed some of the variables that it reads at its start, and those that count then are what they are to be.
+func workOfR(c Command, env []string) []byte {
+	var names, values []string
+	for _, v := range env {
+		if name, value, _ := strings.Cut(v, "="); !ReadAtStart(name) {
+			names, values = append(names, name), append(values, value)
+		}
+	}
+	file, more := c.Argv[c.Ahead.Skip], c.Argv[c.Ahead.Skip+1:]
+	tail := []string{"--file=" + file}
+	if len(more) > 0 {
+		tail = append(append(tail, "--args"), more...)
+	}
+	return []byte(`local({v<-` + rStrings(values) + `;names(v)<-` + rStrings(names) + `;do.call(Sys.setenv,as.list(v));` +
+		`f<-base::commandArgs;a<-f();body(f)[[2L]][[3L]]<-c(a[seq_len(grep("^--file=",a)[1L]-1L)],` + rStrings(tail) + `);` +
+		`e<-baseenv();unlockBinding("commandArgs",e);assign("commandArgs",f,e);lockBinding("commandArgs",e);` +
+		rSays(c.Private, "t") + "})\n")
+}
+
+// rSays makes R write one letter to who listens.
+func rSays(private, letter string) string {
+	return `w<-file(` + rString(private+"/waits") + `,"wb",raw=TRUE);writeBin(charToRaw("` + letter + `"),w);close(w);invisible(NULL)`
+}
+
+func rStrings(all []string) string {
+	quoted := make([]string, len(all))
+	for i, s := range all {
+		quoted[i] = rString(s)
+	}
+	return "c(" + strings.Join(quoted, ",") + ")"
+}
+
+// rString writes a string as R reads it, whatever bytes it has.
+func rString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			fmt.Fprintf(&b, "\\x%02x", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// startVariables are read when an interpreter starts, or when a library is loaded, by their names or by how those begin: they cannot
+// be said later.
+var startVariables = []string{
+	"HOME", "LANG", "LANGUAGE", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
+	"BLIS_*", "CONDA_*", "CUDA_*", "GLIBC_*", "GOMP_*", "GOTO_*", "JAVA_*", "JDK_*", "KMP_*", "LC_*", "LD_*", "MALLOC_*", "MKL_*", "MPL*", "MUSTER_*", "NCCL_*",
+	"NUMBA_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "PYTHON*", "PYTORCH_*", "R_*", "TF_*", "TORCH_*", "XDG_*", "XLA_*", "_JAVA_*", "_R_*",
+}
+
+// ReadAtStart reports whether a variable counts when an interpreter starts.
+func ReadAtStart(name string) bool {
+	return slices.ContainsFunc(startVariables, func(v string) bool {
+		begin, any := strings.CutSuffix(v, "*")
+		return name == v || any && strings.HasPrefix(name, begin)
+	})
+}
+
+// aheadOfPython makes the runner wait, with modules imported.
+func aheadOfPython(c Config, interpreter, private string, modules []string) *Ahead {
+	runner := filepath.Join(c.PythonPath, "_muster", "_runner.py")
+	return &Ahead{Argv: append([]string{interpreter, "-u", runner, "wait", private}, modules...), Skip: 3}
+}
+
+// aheadOfR makes R read its script from a FIFO. When it comes to the first line, its packages are loaded.
+func aheadOfR(interpreter, private string, r Request) *Ahead {
+	return &Ahead{
+		Argv: []string{interpreter, private + "/work"}, Begin: []byte("local({" + rSays(private, "w") + "})\n"), Skip: 1,
+		All: hasProfile(r),
+	}
+}
+
+//go:embed ahead.scala
+var scalaAhead []byte
+
+// aheadOfScala runs a script that warms the compiler up and waits. A virtual machine cannot change its variables.
+func aheadOfScala(interpreter, private string, _ Request) *Ahead {
+	const file = "ahead.scala"
+	return &Ahead{
+		Argv: []string{interpreter, "-nc", private + "/" + file, private}, Files: map[string][]byte{file: scalaAhead}, Skip: 1, All: true,
+	}
+}
+
+// hasProfile reports whether R runs or reads something of people's when it starts.
+func hasProfile(r Request) bool {
+	for _, v := range []string{"R_PROFILE", "R_PROFILE_USER", "R_ENVIRON", "R_ENVIRON_USER"} {
+		if _, set := r.Env[v]; set {
+			return true
+		}
+	}
+	for _, dir := range []string{r.Project, r.Env["HOME"]} {
+		for _, name := range []string{".Rprofile", ".Renviron"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,161 @@
+package kernel
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"muster/engine"
+)
+
+func TestReadAtStart(t *testing.T) {
+	for name, want := range map[string]bool{
+		"PYTHONPATH": true, "LD_PRELOAD": true, "LC_ALL": true, "TZ": true, "HOME": true, "OMP_NUM_THREADS": true, "R_LIBS": true,
+		"TZX": false, "MY_TOKEN": false, "HOMEWORK": false, "CDSW_ENGINE_ID": false, "": false,
+	} {
+		if got := ReadAtStart(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
+// What R does with a script it does with the same script when it was started before that was known.
+func TestRAheadIsAsRscript(t *testing.T) {
+	rscript, err := exec.LookPath("Rscript")
+	if err != nil {
+		t.Skip("capability R: there is no Rscript on the PATH")
+	}
+	for name, script := range map[string]string{
+		"prints":       "x <- 1:3\nx\nprint('a')\ninvisible(7)\ncat('no newline')",
+		"arguments":    "commandArgs()\ncommandArgs(TRUE)\nsub('--file=', '', grep('--file=', commandArgs(), value = TRUE))\n",
+		"environment":  "cat(Sys.getenv('SAID'), Sys.getenv('QUOTED'), Sys.getenv('EMPTY'), '\\n')\nsystem('echo $SAID')\n",
+		"error":        "f <- function() stop('no luck')\nf()\ncat('never\\n')\n",
+		"warning":      "warning('look out')\nas.integer('x')\n",
+		"syntax error": "cat('first\\n')\nx <- = 1\n",
+		"exit code":    "quit(status = 3)\n",
+		"incomplete":   "cat('first\\n')\nf <- function() {\n",
+		"globals":      "ls()\nls(all.names = TRUE)\nsearch()\ninteractive()\n",
+		"input":        "readLines(file('stdin'))\n",
+		"long":         "n <- 0\n" + strings.Repeat("n <- n + 1 # a line that makes the script longer than a pipe\n", 4000) + "n\n",
+		"options":      "options('echo', 'keep.source', 'warn')\ngetOption('defaultPackages')\n",
+		"empty":        "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "script.R"), []byte(script), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			argv := []string{rscript, "script.R", "x", "-y", "a b"}
+			env := append(os.Environ(), "SAID=yes\xc3\xa9", "QUOTED=a\"b\\c\td", "EMPTY=")
+			cold := exec.Command(argv[0], argv[1:]...)
+			cold.Dir, cold.Env = dir, env
+			wantOut, wantErr, wantCode := outputs(t, cold, nil)
+			out, said, code := rAhead(t, rscript, dir, argv, env)
+			if out != wantOut || said != wantErr || code != wantCode {
+				t.Errorf("ahead: %d, %q, %q\nwant:  %d, %q, %q", code, out, said, wantCode, wantOut, wantErr)
+			}
+		})
+	}
+}
+
+func rAhead(t *testing.T, rscript, dir string, argv, env []string) (out, said string, code int) {
+	t.Helper()
+	private := filepath.Join(dir, "private")
+	if err := os.Mkdir(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var fifos [2]*os.File
+	for i, name := range []string{"waits", "work"} {
+		if err := unix.Mkfifo(filepath.Join(private, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(filepath.Join(private, name), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fifos[i] = f
+	}
+	a := aheadOfR(rscript, private, Request{Project: dir, Env: map[string]string{"HOME": dir}})
+	if a.All {
+		t.Error("no file of people's is there, and all variables are said to count")
+	}
+	cmd := exec.Command(a.Argv[0], a.Argv[1:]...)
+	cmd.Dir, cmd.Env = dir, os.Environ()
+	fifos[1].Write(a.Begin)
+	return outputs(t, cmd, func() {
+		var letter [1]byte
+		if fifos[0].Read(letter[:]); letter[0] != 'w' {
+			t.Errorf("it says %q, and not that it waits", letter)
+		}
+		in, err := os.OpenFile(fifos[1].Name(), os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fifos[1].Close()
+		defer in.Close()
+		words, file := Command{Kernel: engine.R, Argv: argv, Ahead: a, Private: private}.Work(env)
+		in.Write(words)
+		script, err := os.Open(filepath.Join(dir, file))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer script.Close()
+		io.Copy(in, script)
+		if fifos[0].Read(letter[:]); letter[0] != 't' {
+			t.Errorf("it says %q, and not that it takes the work", letter)
+		}
+	})
+}
+
+func outputs(t *testing.T, cmd *exec.Cmd, meanwhile func()) (out, said string, code int) {
+	t.Helper()
+	var o, e strings.Builder
+	cmd.Stdout, cmd.Stderr = &o, &e
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if meanwhile != nil {
+		meanwhile()
+	}
+	cmd.Wait()
+	return o.String(), e.String(), cmd.ProcessState.ExitCode()
+}
+
+// Files of people's that R runs at its start may look at any variable.
+func TestRProfilesMakeAllVariablesCount(t *testing.T) {
+	project, home := t.TempDir(), t.TempDir()
+	r := Request{Project: project, Env: map[string]string{"HOME": home}}
+	if aheadOfR("R", "p", r).All {
+		t.Error("there is none")
+	}
+	for _, path := range []string{filepath.Join(project, ".Rprofile"), filepath.Join(home, ".Renviron")} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !aheadOfR("R", "p", r).All {
+			t.Errorf("%s is not seen", path)
+		}
+		os.Remove(path)
+	}
+	r.Env["R_PROFILE_USER"] = "/x"
+	if !aheadOfR("R", "p", r).All {
+		t.Error("R_PROFILE_USER is not seen")
+	}
+}
+
+func TestWorkOfPython(t *testing.T) {
+	c := Command{Kernel: engine.Python3, Argv: []string{"python3", "-u", "r.py", "script", "a.py", ""}, Ahead: &Ahead{Skip: 3}}
+	words, file := c.Work([]string{"A=1", "B="})
+	if want := []string{"3", "2", "script", "a.py", "", "A=1", "B=", ""}; !slices.Equal(strings.Split(string(words), "\x00"), want) || file != "" {
+		t.Errorf("%q, %q", words, file)
+	}
+}

@@ -1,0 +1,211 @@
+package manager
+
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"muster/api"
+	"muster/engine"
+	"muster/internal/driver"
+	"muster/internal/kernel"
+)
+
+// Engines are started ahead of their work where the driver can do that: a few of each kind that a session launches. A kind is all that
+// has to be said when an interpreter starts; the rest is said with the work. The first launch of a kind is cold.
+
+const (
+	// fewestAhead of a kind wait, mostAhead at most: as many as were last launched at once.
+	fewestAhead = 2
+	mostAhead   = 16
+	// aheadFor is how long engines wait for work of a kind of which there was none meanwhile.
+	aheadFor = 5 * time.Minute
+	// mostKinds wait in a session.
+	mostKinds = 2
+)
+
+// warmth is what a session does ahead. Guarded by session.mu.
+type warmth struct {
+	due   bool        // the first are to be started
+	kinds []*warmKind // the last used first
+}
+
+type warmKind struct {
+	name string
+	want int
+	idle *time.Timer
+}
+
+// warmer is the place's power to start engines ahead; nil if there is none, or nobody wants it.
+func (s *session) warmer() driver.Warmer {
+	if s.m.cfg.Ahead == AheadOff || !s.m.cfg.Driver.Capabilities().Ahead {
+		return nil
+	}
+	w, _ := s.place.(driver.Warmer)
+	return w
+}
+
+// kindOf names the kind of engines that a launch needs; "" if it can only be started with its work.
+func (b *batch) kindOf(w *work) string {
+	a := w.command.Ahead
+	if a == nil || b.gpus > 0 {
+		return ""
+	}
+	var said []string
+	for _, word := range a.Argv {
+		said = append(said, strings.ReplaceAll(word, w.command.Private, ""))
+	}
+	if a.All { // variables tell of these
+		said = append(said, number(b.cpu), number(b.memory))
+	}
+	for _, k := range slices.Sorted(maps.Keys(w.env)) {
+		if a.All || kernel.ReadAtStart(k) {
+			said = append(said, k+"="+w.env[k])
+		}
+	}
+	return strings.Join(append(said, strconv.Itoa(threads(b.cpu))), "\x00")
+}
+
+// threads is how many threads libraries start in an engine.
+func threads(cpu float64) int { return max(1, int(math.Ceil(math.Min(cpu, 1e6)))) }
+
+// seats gives n engines to come their ids and addresses: those of engines that wait, as far as there are any.
+func (s *session) seats(b *batch, n int) ([]driver.Seat, error) {
+	s.mu.Lock()
+	work := b.work
+	s.mu.Unlock()
+	var seats []driver.Seat
+	if w := s.warmer(); w != nil && work != nil && (s.m.cfg.Ahead != AheadRandom || rand.N(2) == 0) {
+		if kind := b.kindOf(work); kind != "" {
+			seats = w.Take(kind, n)
+		}
+	}
+	addrs, err := s.place.Reserve(n - len(seats))
+	if err != nil {
+		for _, seat := range seats {
+			s.place.Release(seat.Address)
+		}
+		return nil, err
+	}
+	for _, a := range addrs {
+		seats = append(seats, driver.Seat{ID: engine.NewID(), Address: a})
+	}
+	return seats, nil
+}
+
+// warmUp has the first engines wait: workers of the session's own kernel, which most sessions launch.
+func (s *session) warmUp() {
+	s.mu.Lock()
+	due := s.warmth.due
+	s.warmth.due = false
+	s.mu.Unlock()
+	if !due || s.warmer() == nil {
+		return
+	}
+	b, err := s.m.prepare(s.m.ctx, s, api.LaunchWorkers{N: 1, Code: "0", OrElse: true})
+	if err != nil {
+		return // the first launch will say it
+	}
+	if from, err := s.from(); err == nil {
+		s.keepWarm(b, b.work, from, fewestAhead)
+	}
+}
+
+// keepWarmAll has engines wait for launches like those of which workers were just started.
+func (s *session) keepWarmAll(ws []*worker, works []*work, from *origin) {
+	count := map[*batch]int{}
+	for _, w := range ws {
+		count[w.batch]++
+	}
+	for i, w := range ws {
+		if n := count[w.batch]; n > 0 {
+			delete(count, w.batch)
+			s.keepWarm(w.batch, works[i], from, n)
+		}
+	}
+}
+
+// keepWarm has engines wait for the next launch like this one, of n workers.
+func (s *session) keepWarm(b *batch, work *work, from *origin, n int) {
+	w := s.warmer()
+	if w == nil || work == nil {
+		return
+	}
+	name := b.kindOf(work)
+	if name == "" {
+		return
+	}
+	n = min(max(n, fewestAhead), mostAhead)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return
+	}
+	i := slices.IndexFunc(s.warmth.kinds, func(k *warmKind) bool { return k.name == name })
+	var k *warmKind
+	if i >= 0 {
+		k = s.warmth.kinds[i]
+		s.warmth.kinds = slices.Delete(s.warmth.kinds, i, i+1)
+		k.idle.Stop()
+	} else {
+		k = &warmKind{name: name}
+	}
+	k.want = n
+	k.idle = time.AfterFunc(aheadFor, func() { s.cool(k) })
+	s.warmth.kinds = slices.Insert(s.warmth.kinds, 0, k)
+	for len(s.warmth.kinds) > mostKinds {
+		last := s.warmth.kinds[len(s.warmth.kinds)-1]
+		s.coolLocked(last)
+	}
+	w.Warm(name, n, s.aheadSpec(b, work, from))
+}
+
+// cool ends the engines of a kind that wait.
+func (s *session) cool(k *warmKind) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.coolLocked(k)
+}
+
+func (s *session) coolLocked(k *warmKind) {
+	if i := slices.Index(s.warmth.kinds, k); i >= 0 {
+		s.warmth.kinds = slices.Delete(s.warmth.kinds, i, i+1)
+		k.idle.Stop()
+		if w := s.warmer(); w != nil {
+			w.Warm(k.name, 0, nil)
+		}
+	}
+}
+
+// coolAllLocked lets nothing of the session wait any more.
+func (s *session) coolAllLocked() {
+	for len(s.warmth.kinds) > 0 {
+		s.coolLocked(s.warmth.kinds[0])
+	}
+}
+
+// aheadSpec makes the spec of an engine that waits for work such as this.
+func (s *session) aheadSpec(b *batch, of *work, from *origin) func(driver.Seat) driver.Spec {
+	ahead := &batch{role: engine.RoleWorker, cpu: b.cpu, memory: b.memory, kernel: b.kernel}
+	w := &work{command: of.command, env: map[string]string{}}
+	w.command.Argv, w.command.Files = of.command.Ahead.Argv, of.command.Ahead.Files
+	for k, v := range of.env {
+		if of.command.Ahead.All || kernel.ReadAtStart(k) {
+			w.env[k] = v
+		}
+	}
+	return func(seat driver.Seat) driver.Spec {
+		spec := s.spec(newWorker(s, ahead, seat.ID, seat.Address, s.m.now()), w, from)
+		spec.Work = &driver.Work{Bytes: of.command.Ahead.Begin}
+		spec.Resources = engine.Resources{CPU: idleWeight}
+		spec.TimeLimit = 0
+		return spec
+	}
+}
+
+// idleWeight is the share of the CPU that engines have before their work: what runs goes first.
+const idleWeight = 0.1
