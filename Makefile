@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test examples mutants chaos adopt soak fuzz network fresh test-vm lint clean
+.PHONY: help build demo test examples bench mutants chaos adopt soak fuzz network fresh test-vm lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ examples: build ## all examples, with real frameworks (Dask, Ray, MPI, …), as 
 mutants: build ## take away each fix of the launch races, and five promises, in turn: the tests must notice
 	@scripts/need python3 r
 	@scripts/mutants
+
+bench: build ## from a launch to the worker's first line, beside bare interpreters: RUNS=40, PYTHON=python3 (with numpy and pandas for those rows)
+	@scripts/need python3
+	@MUSTER_AHEAD=$(or $(MUSTER_AHEAD),on) MUSTER_BIN=$(CURDIR)/bin/muster PYTHONPATH=$(CURDIR)/clients/python $(or $(PYTHON),python3) bench/launch.py --runs $(or $(RUNS),40)
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities
 	@scripts/lint
