@@ -121,7 +121,9 @@ func TestAheadInOtherLanguages(t *testing.T) {
 	requireR(t)
 	for name, c := range map[string]struct{ file, source, mark string }{
 		"r": {"w.R", `cat("ARGS", commandArgs(), "\nSAID", Sys.getenv("SAID"), Sys.getenv("CDSW_CPU_MILLICORES"), "\n")
-cat("COMMAND", readLines("/proc/self/cmdline", warn = FALSE), "\n")
+words <- readBin("/proc/self/cmdline", "raw", 4096)
+words[words == 0] <- charToRaw(" ")
+cat("COMMAND", rawToChar(words), "\n")
 stop("no luck")
 `, "/dev/muster/work"},
 		"scala": {"w.scala", `println("ARGS " + args.mkString(" ") + "\nSAID " + sys.env("SAID") + " " + sys.env("CDSW_CPU_MILLICORES"))
@@ -141,7 +143,7 @@ for i in range(60):
     out = cdsw.worker_logs(w["id"], stream="stdout")
     err = [l for l in cdsw.worker_logs(w["id"], stream="stderr").splitlines() if "no luck" in l]
     args, said, command = re.match("ARGS (.*)\nSAID (.*)\nCOMMAND (.*)\n", out).groups()
-    found["ahead" if %q in command else "cold"] = [args, said, err, failed[0]["exit_code"]]
+    found["ahead" if %q in command else "cold"] = [args, said.strip(), err, failed[0]["exit_code"]]
     if len(found) == 2:
         break
     time.sleep(0.5)
