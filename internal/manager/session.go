@@ -230,7 +230,9 @@ func (s *session) started(batch []*worker, errs []error) {
 		s.place.Release(w.addr)
 	}
 	for _, w := range stop { // also if this process ends: the next one does not know of it
+		failpoint.Here("stop: before driver")
 		s.m.logged("stop "+string(w.id), s.place.Stop(context.WithoutCancel(s.m.ctx), w.id, stopGrace, engine.ReasonStopped, w.stopBy))
+		failpoint.Here("stop: after driver")
 	}
 }
 
