@@ -72,7 +72,7 @@ func TestEachKey(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	const cores, gigabytes = "must be a number of cores above 0, such as 0.5, not ", "must be a number of gigabytes above 0, such as 1.5, not "
 	for _, c := range []struct{ content, want string }{
-		{"nmae = \"x\"", "line 1: nmae is no setting; here may stand: name, owner, home_alias, environment, session, worker, kernels, limits, logs"},
+		{"nmae = \"x\"", "line 1: nmae is no setting; here may stand: name, owner, home_alias, environment, session, worker, preload, kernels, limits, logs"},
 		{"\n\n[wroker]\ncpu = 1", "line 3: wroker is no setting; "},
 		{"[worker]\ncpu = 1\ncpus = 2", "line 3: worker.cpus is no setting; here may stand: cpu, memory, gpu"},
 		{"[limits]\n\nworker = 2", "line 3: limits.worker is no setting; here may stand: workers, cpu, memory, gpu, hard_cpu"},
@@ -128,6 +128,7 @@ func TestBadInput(t *testing.T) {
 		{"[kernels.x]\ncommand = \"x\"\nendings = [\".jl\"]\n[kernels.y]\ncommand = \"y\"\nendings = [\".JL\"]", "line 6: kernels.y.endings has .JL, which kernel x has too"},
 		{"[kernels.x]\ncommand = \"x\"\nscript = [\"-f\"]", `line 3: kernels.x.script must have "{file}" where the script's path is to stand`},
 		{"[kernels.x]\ncommand = \"x\"\ncode = [\"-e\"]", `line 3: kernels.x.code must have "{code}", or "{file}" for a file that holds the code`},
+		{"preload = [\"os;x\"]", `line 1: preload must be names of Python modules, such as ["numpy"], not "os;x"`},
 		{"name = \"x", "line 1: this is not TOML: "},
 		{"name = \"x\"\nname = \"y\"", "line 2: this is not TOML: "},
 		{"a b", "line 1: this is not TOML: "},
@@ -225,7 +226,7 @@ func TestSampleOfTheDocument(t *testing.T) {
 	}
 	want := Settings{
 		Name: "churn", Owner: "team-a", HomeAlias: true, Environment: map[string]string{"MODE": "test", "DATA": "/data/2024"},
-		Session: Size{1, 4, 0}, Worker: Size{0.5, 1, 0},
+		Session: Size{1, 4, 0}, Worker: Size{0.5, 1, 0}, Preload: []string{"numpy", "pandas"},
 		Kernels: []kernel.Own{
 			{Kernel: "python3", Commands: []string{"/usr/bin/python3"}},
 			{

@@ -59,6 +59,15 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 	if err := ctx.Err(); err != nil {
 		return failedAt("start", err)
 	}
+	defer func() {
+		select {
+		case <-s.lost: // whatever it met, that is why: what it was making is being removed
+			if err != nil && !errors.Is(err, errEnded) {
+				err = failedAt("start", errEnded)
+			}
+		default:
+		}
+	}()
 	if slot := s.slotOf(spec.ID); slot != nil {
 		if given, err := s.give(ctx, spec, slot); given {
 			return err
