@@ -109,8 +109,7 @@ func (m *Manager) startAttached(s *session) error {
 	s.change(func(*effects) {
 		s.main.becomeLocked(engine.Starting, m.now())
 		s.main.becomeLocked(engine.Running, m.now())
-		s.warmth.due = true
-		s.wakeLocked()
+		s.warmSoonLocked()
 	})
 	go s.run() // counted by enter
 	return nil

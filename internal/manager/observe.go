@@ -30,8 +30,7 @@ func (s *session) observe(o driver.Observation) {
 				w.becomeLocked(engine.Starting, at)
 				w.becomeLocked(engine.Running, at)
 				if w == s.main && !s.adopting {
-					s.warmth.due = true
-					s.wakeLocked()
+					s.warmSoonLocked()
 				}
 			}
 		})

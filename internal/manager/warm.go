@@ -97,13 +97,21 @@ func (s *session) seats(b *batch, n int) ([]driver.Seat, error) {
 	return seats, nil
 }
 
+// warmSoonLocked has warmUp called, where engines are started ahead.
+func (s *session) warmSoonLocked() {
+	if s.warmer() != nil {
+		s.warmth.due = true
+		s.wakeLocked()
+	}
+}
+
 // warmUp has the first engines wait: workers of the session's own kernel, which most sessions launch.
 func (s *session) warmUp() {
 	s.mu.Lock()
 	due := s.warmth.due
 	s.warmth.due = false
 	s.mu.Unlock()
-	if !due || s.warmer() == nil {
+	if !due {
 		return
 	}
 	b, err := s.m.prepare(s.m.ctx, s, api.LaunchWorkers{N: 1, Code: "0", OrElse: true})
