@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test examples bench mutants chaos adopt soak fuzz network fresh test-vm lint clean
+.PHONY: help build demo test examples bench bench-docs profile steps mutants chaos adopt soak launches fuzz network fresh test-vm lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ demo: build ## the main job: a Python and an R session, two workers each, talkin
 	@scripts/demo
 
 test: build ## all tests; root adds the isolated rung
-	@scripts/need python3 venv r scala python2 gcc ip ssh mpi less
+	@scripts/need python3 venv r scala python2 gcc ip ssh mpi less strace
 	@scripts/test
 
 examples: build ## all examples, with real frameworks (Dask, Ray, MPI, …), as their READMEs say; NAMES="dask ray" for some
@@ -30,9 +30,19 @@ mutants: build ## take away each fix of the launch races, and five promises, in 
 	@scripts/need python3 r
 	@scripts/mutants
 
-bench: build ## from a launch to the worker's first line, beside bare interpreters: RUNS=40, PYTHON=python3 (with numpy and pandas for those rows)
-	@scripts/need python3
-	@MUSTER_AHEAD=$(or $(MUSTER_AHEAD),on) MUSTER_BIN=$(CURDIR)/bin/muster PYTHONPATH=$(CURDIR)/clients/python $(or $(PYTHON),python3) bench/launch.py --runs $(or $(RUNS),40)
+bench: build ## every goal and every peer, side by side, into build/bench.json: ONLY="launch peer/ray" for some, RUNS=n for all
+	@bench/setup
+	@build/bench/venv/bin/python3 -m bench $(if $(ONLY),--update --only $(ONLY)) $(if $(RUNS),--runs $(RUNS))
+
+bench-docs: ## build/bench.json into docs: the kept numbers, the tables of docs/benchmarks.md and the plot
+	@python3 -m bench.page
+
+profile: build ## CPU and allocation profiles of launch, output and listing in build/profile, and what is on top; NAMES="launch output" for some
+	@scripts/profile $(NAMES)
+
+steps: build ## where the time of one launch goes, step by step: the medians of RUNS=30 launches, recorded by perf (or strace; root)
+	@scripts/need python3 strace
+	@MUSTER_BIN=$(CURDIR)/bin/muster $(or $(PYTHON),python3) -m bench.steps --runs $(or $(RUNS),30)
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities
 	@scripts/lint
@@ -48,6 +58,10 @@ adopt: build ## kill -9 of the server under WORKERS=1000 workers: how long until
 soak: build ## sessions begin and end for MINUTES=60: memory, descriptors, threads and files must not grow
 	@scripts/need python3
 	go run ./test/chaos -soak -minutes $(or $(MINUTES),60)
+
+launches: build ## N=5000 workers one after the other, AT_ONCE=500 at once: nothing may be left of them, and memory stays
+	@scripts/need python3 ip nft
+	go run ./test/chaos -launches $(or $(N),5000) -workers $(or $(AT_ONCE),500)
 
 fuzz: ## fuzzing of every parser for MINUTES=10 together; NAMES="Frame|Damage" for some
 	@scripts/fuzz $(or $(MINUTES),10) $(NAMES)

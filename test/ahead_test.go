@@ -167,3 +167,22 @@ print("FOUND " + json.dumps(found))
 		})
 	}
 }
+
+// A script that R has not read to its end when it has had enough ends as it says, however much is left of it.
+func TestAheadLongScriptEndsEarly(t *testing.T) {
+	requireR(t)
+	w := newWorld(t)
+	w.write("w.R", "cat('enough\\n'); quit(status = 3)\n"+strings.Repeat("# "+strings.Repeat("x", 77)+"\n", 5000))
+	w.write("session.py", `
+import cdsw, time
+for i in range(6):
+    w = cdsw.launch_workers(1, cpu=1, memory=1, script="w.R")[0]
+    failed = cdsw.await_workers(w["id"], wait_for_completion=True)["failures"]
+    print("ENDED", failed[0]["exit_code"], cdsw.worker_logs(w["id"], stream="stdout").split())
+    time.sleep(0.7)
+`)
+	out := w.finish(w.cmd("run", "session.py"), 8*deadline).ok(t).out
+	if n := strings.Count(out, "ENDED 3 ['enough']"); n != 6 {
+		t.Errorf("%d of 6 ended as they say: %s", n, tail(out))
+	}
+}

@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"internal/keeper":            {"internal/failpoint", "internal/keeper/wire", "internal/initproc", "internal/console", "internal/linux/cgroup", "internal/linux/netns", "internal/linux/oom", "internal/linux/peer", "internal/linux/pidfd"},
 	"internal/keeper/embedded":   {"engine"},
 	"internal/keeper/wire":       {"internal/linux/cgroup"},
-	"internal/initproc":          {"internal/keeper/wire", "internal/linux/oom", "internal/linux/rights", "internal/linux/sandbox"},
+	"internal/initproc":          {"internal/failpoint", "internal/keeper/wire", "internal/linux/oom", "internal/linux/rights", "internal/linux/sandbox"},
 	"internal/linux/cgroup":      {},
 	"internal/linux/netns":       {},
 	"internal/linux/pidfd":       {},

@@ -55,8 +55,10 @@ var failpoints = []struct {
 	{"stop: before record=kill", false},
 	{"stop: before driver=kill", false},
 	{"stop: after driver=kill", false},
-	{"end: before record=kill@3", false},
-	{"end: after record=kill@3", false},
+	{"end: before record=kill@1", false},
+	{"end: after record=kill@1", false},
+	{"end: before record=kill@2", false},
+	{"end: after record=kill@2", false},
 	{"keeper: before log=kill@2", true},
 	{"keeper: before init=kill@2", true},
 	{"keeper: after init=kill@2", true},
@@ -169,9 +171,91 @@ func (b *background) diedAt(point string) {
 	}
 }
 
+// givingFailpoints are on the way of work to an engine that was started ahead of it, and of making such an engine.
+var givingFailpoints = []string{
+	"driver: before give=kill@1", "driver: after give=kill@1", "driver: after give=kill@2", "launch: before record=kill@3", "launch: after reply=kill@3",
+	"driver: before handover=kill@3", "driver: after handover=kill@3", "keeper: after claim=kill@1", "keeper: after give=kill@1",
+	"init: before work=kill@1", "init: after work=kill@1",
+}
+
+// givingScript launches until one of its workers has met what kills, and then some more. Each engine says that it began; one that was
+// begun twice would say so twice.
+const givingScript = `
+import cdsw, os, time
+ids = []
+while not os.path.exists("enough") or len(ids) < 6:
+    ws = cdsw.launch_workers(2, 0.1, 0.2, code="print('began', flush=True)")
+    ids += [w["id"] for w in ws]
+    for w in cdsw.await_workers(ws, timeout_seconds=100)["failures"]:
+        print("its init was killed:", w["k8s"]["message"], flush=True)
+    time.sleep(0.1)
+done = cdsw.await_workers(ids, timeout_seconds=100)
+print("succeeded", len(done["workers"]), "of", len(set(ids)), [(w["status"], w["k8s"]["message"]) for w in done["failures"]], flush=True)
+`
+
+// Killed while it gives work to an engine that waits for it, a server has given it or not: the next one has the worker run, once. With a
+// keeper all of it ends, with an init its worker, which is told.
+func TestKilledWhileWorkIsGiven(t *testing.T) {
+	requireRoot(t)
+	program, err := failingBinary()
+	if err != nil {
+		t.Fatalf("%v: %s", err, program)
+	}
+	for _, point := range givingFailpoints {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("session.py", givingScript)
+			w.env = append(w.env, "MUSTER_AHEAD=on")
+			up := w.failing(program, "MUSTER_FAILPOINTS="+point)
+			run := w.start("run", "session.py")
+			who, _, _ := strings.Cut(point, ":")
+			switch who {
+			case "keeper":
+				if code := run.wait(); code == 0 || !strings.Contains(run.output(), "muster: ") {
+					t.Errorf("exit code %d: %s", code, tail(run.output()))
+				}
+				w.nothingOfOurs(up)
+				return
+			case "init":
+				until(t, "an init was killed", func() bool { return strings.Contains(run.output(), "init was killed") })
+			default:
+				up.diedAt(point)
+				up = w.failing(program)
+			}
+			w.write("enough", "")
+			if code := run.wait(); code != 0 {
+				t.Errorf("exit code %d: %s", code, tail(run.output()))
+			}
+			checkGiven(t, run.output(), who == "init")
+			w.nothingOfOurs(up)
+		})
+	}
+}
+
+// checkGiven reports workers that did not do their work once; or, where inits were killed, at most once, and all are told of.
+func checkGiven(t *testing.T, out string, killed bool) {
+	t.Helper()
+	end := regexp.MustCompile(`succeeded (\d+) of (\d+) (.*)`).FindStringSubmatch(out)
+	if end == nil || (end[1] != end[2]) != killed {
+		t.Fatalf("not all have done their work: %q\n%s", end, tail(out))
+	}
+	began := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^\[(\w+)\] began$`).FindAllStringSubmatch(out, -1) {
+		began[m[1]]++
+	}
+	for id, n := range began {
+		if n != 1 {
+			t.Errorf("%s began %d times", id, n)
+		}
+	}
+	if fmt.Sprint(len(began)) != end[2] && !killed {
+		t.Errorf("%d began, %s were launched", len(began), end[2])
+	}
+}
+
 // endingFailpoints are on the way of a session's end that is asked for.
 var endingFailpoints = []string{
-	"session end: before driver=kill", "session end: after driver=kill", "end: before record=kill@3", "end: after record=kill@3", "keeper: before end=kill",
+	"session end: before driver=kill", "session end: after driver=kill", "end: before record=kill@1", "end: after record=kill@1", "keeper: before end=kill",
 }
 
 // Killed while a session is ended, server and keeper leave nothing; asking the next server again is no mistake.
@@ -269,14 +353,12 @@ func TestNoFailpointsInTheProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range append(slices.Clone(failpoints), struct {
-		name    string
-		refused bool
-	}{"session end: before driver=", false}, struct {
-		name    string
-		refused bool
-	}{"MUSTER_FAILPOINTS=", false}) {
-		name, _, _ := strings.Cut(p.name, "=")
+	points := append(slices.Concat(endingFailpoints, givingFailpoints), "MUSTER_FAILPOINTS=")
+	for _, p := range failpoints {
+		points = append(points, p.name)
+	}
+	for _, p := range points {
+		name, _, _ := strings.Cut(p, "=")
 		if bytes.Contains(program, []byte(name)) || bytes.Contains(keeper, []byte(name)) {
 			t.Errorf("%q is in the program", name)
 		}

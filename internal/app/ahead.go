@@ -10,9 +10,9 @@ const aheadVariable = "MUSTER_AHEAD"
 
 func aheadOf(value string) (manager.Ahead, error) {
 	switch value {
-	case "on":
+	case "", "on":
 		return manager.AheadOn, nil
-	case "", "off": // until all that holds for engines holds for these too, docs/design.md
+	case "off":
 		return manager.AheadOff, nil
 	case "random":
 		return manager.AheadRandom, nil

@@ -151,8 +151,9 @@ type Warmer interface {
 	// session has ended, and must not call back, makes an engine for a seat; what it leaves out is said when work is given: its name, its
 	// role, its resources, its time limit.
 	Warm(kind string, n int, spec func(Seat) Spec)
-	// Take gives the seats of at most n engines of that kind that wait, those that have waited longest first. Start gives such an
-	// engine its work, if the Spec has the seat's id and address, and is for what waits. Release of the address ends it instead.
+	// Take gives the seats of at most n engines of that kind that wait, or of any if it is "", those that have waited longest first. Start
+	// gives such an engine its work, if the Spec has the seat's id and address. A Spec without Work is for another kind: its interpreter
+	// is started where the other one waited, with all the rest done. Release of the address ends what waits instead.
 	Take(kind string, n int) []Seat
 	// Waiting counts the engines of that kind that wait for work and could be taken.
 	Waiting(kind string) int
@@ -169,6 +170,8 @@ type Seat struct {
 type Work struct {
 	Bytes []byte
 	File  string
+	// Reads are files that such an interpreter reads when it starts, or is. One of them is another one now: so is the interpreter.
+	Reads []string
 }
 
 // ErrEnding is in the chain of what Start returns where the session is ending, or has ended: nothing starts there any more.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/sandbox"
 )
@@ -27,11 +28,13 @@ type ahead struct {
 	folder *os.Root
 	shared []*os.File // /dev/shm, for who may set its size; none on the plain rung
 	first  wire.EngineSpec
-	waits  *os.File      // FIFO that it writes to
-	work   *os.File      // FIFO that it reads
-	output [2]int        // the engine's stdout and stderr, for one that is started in its place
-	given  chan struct{} // closed when there is work
-	over   chan struct{} // closed when there will be none
+	waits  *os.File // FIFO that it writes to
+	work   *os.File // FIFO that it reads: both ends, and from Waits on the one to write to
+	output [2]int   // the engine's stdout and stderr, for one that is started in its place
+	// started tells, once, that the work has begun: an interpreter took it, or was started for it.
+	started func()
+	given   chan struct{} // closed when there is work
+	over    chan struct{} // closed when there will be none
 
 	mu       sync.Mutex
 	spec     wire.EngineSpec // the work's, when it was given
@@ -98,13 +101,18 @@ func (a *ahead) listen(ready func()) {
 	if err != nil {
 		return
 	}
+	waits := false
 	raw.Read(func(fd uintptr) bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for {
 			switch a.hearLocked(int(fd)) {
 			case wire.Waits:
-				ready()
+				if !waits {
+					a.leaveReading()
+					ready()
+				}
+				waits = true // whatever else it says
 				continue
 			case wire.Takes:
 				return true
@@ -132,11 +140,29 @@ func (a *ahead) hearLocked(fd int) byte {
 	}
 }
 
+// leaveReading leaves the interpreter, which has the FIFO open now, alone with reading it, so that it comes to an end there.
+func (a *ahead) leaveReading() {
+	raw, err := a.work.SyscallConn()
+	if err != nil {
+		os.Exit(exitFailed) // who waits is not to be given work that never ends
+	}
+	in := -1
+	raw.Control(func(both uintptr) {
+		in, _ = unix.Open(fmt.Sprintf("/proc/self/fd/%d", both), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if in < 0 {
+		os.Exit(exitFailed)
+	}
+	a.work.Close()
+	a.work = os.NewFile(uintptr(in), wire.WorkName)
+}
+
 func (a *ahead) takenLocked() {
 	if a.taken {
 		return
 	}
 	a.taken = true
+	a.started()
 	for i, fd := range a.output {
 		unix.Close(fd)
 		a.output[i] = -1
@@ -157,6 +183,11 @@ func (a *ahead) tookIt() bool {
 		for !a.taken && a.hearLocked(int(fd)) != 0 {
 		}
 	})
+	select {
+	case <-a.given:
+		a.started()
+	default:
+	}
 	return a.taken || a.signaled
 }
 
@@ -174,23 +205,37 @@ func (a *ahead) signal() {
 }
 
 // give hands the work over. It returns when the interpreter has it, declined, or ended.
-func (a *ahead) give(f *os.File, p *process, started func()) {
+func (a *ahead) give(f *os.File, p *process) {
 	defer f.Close()
-	var spec wire.EngineSpec
-	err := wire.ReadMemoryFile(f, &spec)
-	if err == nil {
-		err = a.write(spec)
+	var work wire.EngineSpec
+	err := wire.ReadMemoryFile(f, &work)
+	if err != nil {
+		os.Exit(exitFailed) // there is nothing that could be started
 	}
+	spec := a.first
+	spec.Argv, spec.Env, spec.Files, spec.Work = work.Argv, work.Env, work.Files, work.Work
+	failpoint.Here("init: before work")
+	err = a.write(spec)
 	a.mu.Lock()
 	a.spec = spec
 	a.mu.Unlock()
-	started()
 	close(a.given)
 	if err == nil && spec.Work != nil {
 		err = a.feed(spec)
 	}
+	failpoint.Here("init: after work")
 	if err != nil || spec.Work == nil {
-		p.kill() // and another one is started in its place, which meets the same error, if it is one of the work's
+		a.end(p)
+	}
+}
+
+// end ends an interpreter that has not taken the work: another one is started in its place, which meets the same error, if it is one of
+// the work's. One that took it may have had enough before it had read all, and so may be the one that was started already.
+func (a *ahead) end(p *process) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.taken {
+		p.kill()
 	}
 }
 
@@ -226,26 +271,14 @@ func (a *ahead) feed(spec wire.EngineSpec) error {
 		defer f.Close()
 		more = f
 	}
-	raw, err := a.work.SyscallConn()
-	if err != nil {
+	defer a.work.Close()
+	if _, err := a.work.Write(spec.Work.Bytes); err != nil {
 		return err
 	}
-	var fd int
-	controlErr := raw.Control(func(both uintptr) {
-		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", both), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
-	if err = errors.Join(controlErr, err); err != nil {
-		return err
+	if more == nil {
+		return nil
 	}
-	in := os.NewFile(uintptr(fd), wire.WorkName)
-	defer in.Close()
-	a.work.Close() // now the interpreter alone reads it
-	if _, err := in.Write(spec.Work.Bytes); err != nil {
-		return err
-	}
-	if more != nil {
-		_, err = io.Copy(in, more)
-	}
+	_, err := io.Copy(a.work, more)
 	return err
 }
 
@@ -272,10 +305,13 @@ func (p *process) replace() (again bool, err error) {
 	select {
 	case <-a.given:
 	case <-a.over:
-		return false, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.signaled { // meanwhile; giveUp is one, too
+		return false, nil
+	}
+	a.forgetOutput()
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, err
@@ -285,9 +321,27 @@ func (p *process) replace() (again bool, err error) {
 	if err != nil {
 		return false, explain(a.spec, err)
 	}
-	p.is(pid, pidfd)
+	p.is(pid, pidfd) // a.mu is held: who signals, or gives up, comes before all this, or finds this one
 	a.takenLocked()
 	return true, nil
+}
+
+// forgetOutput takes back what the interpreter that waited has printed, such as the words of a startup file: the one that is started in its
+// place says it again. Nobody reads the engine's output before the work has begun.
+func (a *ahead) forgetOutput() {
+	buf := make([]byte, 64<<10)
+	for _, fd := range a.output {
+		in, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // then it is said twice
+		}
+		for {
+			if n, err := unix.Read(in, buf); n <= 0 && err != unix.EINTR {
+				break
+			}
+		}
+		unix.Close(in)
+	}
 }
 
 // is makes another process the interpreter.

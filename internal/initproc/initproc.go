@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ import (
 
 // Main runs the init; it does not return. The caller must have locked the main goroutine to its thread.
 func Main() {
+	runtime.GOMAXPROCS(1) // it does one thing after the other: a second thread that looks for something to do only costs time
 	unix.CloseOnExec(wire.InitSpecFD)
 	unix.CloseOnExec(wire.InitControlFD)
 	control, err := wire.FileConn(os.NewFile(wire.InitControlFD, "control"))
@@ -44,11 +46,12 @@ func Main() {
 	}
 	started := func() { report(wire.Report{Started: true}) }
 	if proc.ahead != nil {
+		proc.ahead.started = sync.OnceFunc(started)
 		go proc.ahead.listen(func() { control.Send(wire.Report{Ready: true}, proc.ahead.shared...) })
 	} else {
 		started()
 	}
-	go obey(control, proc, started)
+	go obey(control, proc)
 	if proc.ssh != nil {
 		go proc.ssh.serve(func(text string) { report(wire.Report{Notice: text}) }) // until the init exits
 	}

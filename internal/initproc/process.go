@@ -14,7 +14,7 @@ import (
 
 // obey carries out the keeper's orders. When there is no keeper any more it ends the engine: by its own end where the kernel
 // then ends the rest, else by the interpreter's, which makes the main thread end what that leaves behind.
-func obey(control *wire.Conn, p *process, started func()) {
+func obey(control *wire.Conn, p *process) {
 	for {
 		var o wire.Order
 		files, err := control.Receive(&o)
@@ -32,7 +32,7 @@ func obey(control *wire.Conn, p *process, started func()) {
 		case o.Signal > 0:
 			p.signal(syscall.Signal(o.Signal))
 		case o.Give && p.ahead != nil && len(files) == 1:
-			go p.ahead.give(files[0], p, started)
+			go p.ahead.give(files[0], p)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/console"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 )
 
@@ -23,7 +24,9 @@ import (
 type ahead struct {
 	server *server
 	ready  bool          // its interpreter waits
+	over   bool          // it gets no work any more: it ends
 	shared *os.File      // its /dev/shm; nil: it has none of its own
+	size   int64         // bytes that fit into that
 	gone   chan struct{} // closed when everything of it is gone; not if it became an engine
 }
 
@@ -33,7 +36,7 @@ func (k *Keeper) prepare(by *server, r wire.Request, files []*os.File) error {
 	if err != nil {
 		return err
 	}
-	e.ahead = &ahead{server: by, gone: make(chan struct{})}
+	e.ahead = &ahead{server: by, size: spec.ShmBytes, gone: make(chan struct{})}
 	return k.begin(e, spec, files)
 }
 
@@ -67,16 +70,18 @@ func (k *Keeper) give(r wire.Request, files []*os.File) error {
 	if len(files) != 1 {
 		return fmt.Errorf("%d descriptors came with the request, 1 was announced", len(files))
 	}
-	var spec wire.EngineSpec
-	if err := wire.ReadMemoryFile(files[0], &spec); err != nil {
-		return fmt.Errorf("read spec: %w", err)
+	if r.Give == nil {
+		return errors.New("the request does not say what is given")
 	}
-	e, err := k.claim(r.Engine, spec)
+	e, err := k.claim(r.Engine, *r.Give)
 	if err != nil {
 		return err
 	}
+	failpoint.Here("keeper: after claim")
 	if e.ahead.shared != nil {
-		resize(e.ahead.shared, spec.ShmBytes) // an error: it is larger than it would have been, and what is in it counts as memory
+		if e.ahead.size != r.Give.ShmBytes {
+			resize(e.ahead.shared, r.Give.ShmBytes) // an error: it is larger than it would have been, and what is in it counts as memory
+		}
 		e.ahead.shared.Close()
 	}
 	before := e.used()
@@ -85,7 +90,7 @@ func (k *Keeper) give(r wire.Request, files []*os.File) error {
 	// An error: its init has just ended, and this engine with it.
 	e.control.SendWithin(orderWithin, wire.Order{Give: true}, files[0])
 	e.mu.Unlock()
-	e.carry()
+	failpoint.Here("keeper: after give")
 	return nil
 }
 
@@ -104,18 +109,18 @@ func resize(mounted *os.File, bytes int64) error {
 }
 
 // claim takes an engine out of those that wait. Its log is begun under the same lock: an engine has one, or waits on.
-func (k *Keeper) claim(id string, spec wire.EngineSpec) (*engine, error) {
+func (k *Keeper) claim(id string, work wire.Given) (*engine, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.waiting[id]
-	if e == nil || !e.ahead.ready {
+	if e == nil || !e.ahead.ready || e.ahead.over {
 		return nil, errNotFound
 	}
 	if k.ending != nil {
 		return nil, errEnding
 	}
-	e.name, e.role, e.limit, e.lasts = spec.Name, spec.Role, spec.MemoryLimit, spec.TimeLimit
-	if err := e.openLog(spec); err != nil {
+	e.name, e.role, e.limit, e.lasts = work.Name, work.Role, work.MemoryLimit, work.TimeLimit
+	if err := e.openLog(); err != nil {
 		return nil, err
 	}
 	delete(k.waiting, id)
@@ -131,14 +136,14 @@ func (e *engine) used() int64 {
 	return e.group.CPUNanos()
 }
 
-// neverGiven takes an engine that has ended out of those that wait, and reports whether it was there.
+// neverGiven reports whether an engine that has ended had no work. It gets none any more, and counts until everything of it is gone.
 func (e *engine) neverGiven() bool {
 	e.keeper.mu.Lock()
 	defer e.keeper.mu.Unlock()
 	if e.keeper.waiting[e.id] != e {
 		return false
 	}
-	delete(e.keeper.waiting, e.id)
+	e.ahead.over = true
 	return true
 }
 
@@ -154,6 +159,9 @@ func (e *engine) discard() {
 	if err := e.removeFolders(); err != nil {
 		e.keeper.notice(fmt.Sprintf("the folders of engine %s could not be removed: %v", e.id, err))
 	}
+	e.keeper.mu.Lock()
+	delete(e.keeper.waiting, e.id)
+	e.keeper.mu.Unlock()
 	e.ahead.server.put(wire.Event{Kind: wire.EventDropped, Engine: e.id, At: time.Now()})
 	close(e.ahead.gone)
 	e.keeper.endIfEmpty()
@@ -163,6 +171,9 @@ func (e *engine) discard() {
 func (k *Keeper) drop(id string) {
 	k.mu.Lock()
 	e := k.waiting[id]
+	if e != nil {
+		e.ahead.over = true
+	}
 	k.mu.Unlock()
 	if e != nil {
 		e.killWaiting()
@@ -175,6 +186,7 @@ func (k *Keeper) dropAll(of func(*server) bool) {
 	var all []*engine
 	for _, e := range k.waiting {
 		if of(e.ahead.server) {
+			e.ahead.over = true
 			all = append(all, e)
 		}
 	}
@@ -199,12 +211,13 @@ func (e *engine) killWaiting() {
 }
 
 // openLog begins the engine's log.
-func (e *engine) openLog(spec wire.EngineSpec) error {
+func (e *engine) openLog() error {
+	failpoint.Here("keeper: before log")
 	log, err := e.keeper.console.Log(e.id)
 	if err != nil {
 		return fmt.Errorf("open output log: %w", err)
 	}
-	first := event{Type: "engine", Engine: e.id, Name: e.name, Role: e.role, Address: spec.Address}
+	first := event{Type: "engine", Engine: e.id, Name: e.name, Role: e.role, Address: e.address}
 	if err := log.Append(console.Event, 0, time.Now(), first.json()); err != nil {
 		log.Close()
 		return fmt.Errorf("write output log: %w", err)

@@ -184,8 +184,7 @@ func (e *engine) launch(spec wire.EngineSpec, specFile, net *os.File) (err error
 		return fmt.Errorf("make private folder: %w", err)
 	}
 	if e.ahead == nil {
-		failpoint.Here("keeper: before log")
-		if err := e.openLog(spec); err != nil {
+		if err := e.openLog(); err != nil {
 			return err
 		}
 	}

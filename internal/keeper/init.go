@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"muster/internal/console"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/netns"
 )
@@ -99,7 +100,7 @@ func (e *engine) give(end *os.File) error {
 // fork starts the init from the calling thread, in the engine's cgroup: version 1 by the thread, which enters it before,
 // version 2 by a descriptor. A process is never moved: that stalls for milliseconds.
 func (e *engine) fork(files []*os.File) (err error) {
-	attr := &os.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: &syscall.SysProcAttr{}}
+	attr := &os.ProcAttr{Dir: "/", Env: append([]string{}, failpoint.Env()...), Files: files, Sys: &syscall.SysProcAttr{}}
 	if !e.plain {
 		attr.Sys.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 	}

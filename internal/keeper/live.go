@@ -26,6 +26,9 @@ func (e *engine) live() {
 		e.discard()
 		return
 	}
+	if e.ahead != nil && !heard.started {
+		e.carry() // it had work, and came to nothing
+	}
 	for _, p := range e.pumps {
 		p.finish() // all of them before any is waited for: one may hold up another
 	}
@@ -42,7 +45,8 @@ func (e *engine) live() {
 	e.keeper.exited(e, exit)
 }
 
-// carry begins to carry the engine's output into its log, and to watch over its memory.
+// carry begins to carry the engine's output into its log, and to watch over its memory. Of one that waited for work it begins with that:
+// what an interpreter has printed which did not take it is taken back before.
 func (e *engine) carry() {
 	for _, p := range e.pumps {
 		go p.run()
@@ -80,6 +84,9 @@ func (e *engine) hear() (h heard) {
 			e.keeper.drop(e.id) // unless it has its work
 		case r.Started:
 			h.started = true
+			if e.ahead != nil {
+				e.carry()
+			}
 			e.keeper.started(e)
 			e.limitTime()
 		case r.Failed != nil:

@@ -22,6 +22,8 @@ type Ahead struct {
 	// Skip is how many words of Command.Argv are not the work's, but how the interpreter is started.
 	Skip  int
 	Files map[string][]byte // in that folder, beside the FIFOs
+	// Reads are files that it reads when it starts, or is, as far as it does not look at them again by itself.
+	Reads []string
 	// All says that all variables count when it starts: what it runs then is people's, or it cannot change its own.
 	All bool
 }
@@ -51,7 +53,7 @@ func workOfWords(c Command, env []string) []byte {
 }
 
 // workOfR is R code, in one line, that makes variables and arguments what they would have been, says that the work is taken, and leaves
-// nothing behind. R has changed some of the variables that it reads at its start, and those that count then are what they are to be.
+// nothing behind; or ends R, where packages were installed meanwhile. R has changed some of the variables that it reads at its start, and those that count then are what they are to be.
 func workOfR(c Command, env []string) []byte {
 	var names, values []string
 	for _, v := range env {
@@ -64,11 +66,16 @@ func workOfR(c Command, env []string) []byte {
 	if len(more) > 0 {
 		tail = append(append(tail, "--args"), more...)
 	}
-	return []byte(`local({v<-` + rStrings(values) + `;names(v)<-` + rStrings(names) + `;do.call(Sys.setenv,as.list(v));` +
+	return []byte(`local({if(!identical(getOption("muster.installed"),` + rInstalled + `))quit("no",0L,FALSE);options(muster.installed=NULL);` +
+		`v<-` + rStrings(values) + `;names(v)<-` + rStrings(names) + `;do.call(Sys.setenv,as.list(v));` +
 		`f<-base::commandArgs;a<-f();body(f)[[2L]][[3L]]<-c(a[seq_len(grep("^--file=",a)[1L]-1L)],` + rStrings(tail) + `);` +
 		`e<-baseenv();unlockBinding("commandArgs",e);assign("commandArgs",f,e);lockBinding("commandArgs",e);` +
 		rSays(c.Private, "t") + "})\n")
 }
+
+// rInstalled is when R's libraries were changed, and what R reads when it starts: it has loaded packages of which it reads the rest
+// when that is needed.
+const rInstalled = `file.mtime(c(.libPaths(),file.path(R.home("etc"),c("Rprofile.site","Renviron.site"))))`
 
 // rSays makes R write one letter to who listens.
 func rSays(private, letter string) string {
@@ -121,14 +128,14 @@ func ReadAtStart(name string) bool {
 // aheadOfPython makes the runner wait, with modules imported.
 func aheadOfPython(c Config, interpreter, private string, modules []string) *Ahead {
 	runner := filepath.Join(c.PythonPath, "_muster", "_runner.py")
-	return &Ahead{Argv: append([]string{interpreter, "-u", runner, "wait", private}, modules...), Skip: 3}
+	return &Ahead{Argv: append([]string{interpreter, "-u", runner, "wait", private}, modules...), Skip: 3, Reads: []string{interpreter}}
 }
 
 // aheadOfR makes R read its script from a FIFO. When it comes to the first line, its packages are loaded.
 func aheadOfR(interpreter, private string, r Request) *Ahead {
 	return &Ahead{
-		Argv: []string{interpreter, private + "/work"}, Begin: []byte("local({" + rSays(private, "w") + "})\n"), Skip: 1,
-		All: hasProfile(r),
+		Argv: []string{interpreter, private + "/work"}, Begin: []byte("local({options(muster.installed=" + rInstalled + ");" + rSays(private, "w") + "})\n"), Skip: 1,
+		All: hasProfile(r), Reads: append(profiles(r), interpreter),
 	}
 }
 
@@ -136,26 +143,38 @@ func aheadOfR(interpreter, private string, r Request) *Ahead {
 var scalaAhead []byte
 
 // aheadOfScala runs a script that warms the compiler up and waits. A virtual machine cannot change its variables.
-func aheadOfScala(interpreter, private string, _ Request) *Ahead {
+func aheadOfScala(interpreter, private string, r Request) *Ahead {
 	const file = "ahead.scala"
 	return &Ahead{
 		Argv: []string{interpreter, "-nc", private + "/" + file, private}, Files: map[string][]byte{file: scalaAhead}, Skip: 1, All: true,
+		Reads: append(filepath.SplitList(r.Env["CLASSPATH"]), interpreter),
 	}
 }
 
+var profileVariables = []string{"R_PROFILE", "R_PROFILE_USER", "R_ENVIRON", "R_ENVIRON_USER"}
+
 // hasProfile reports whether R runs or reads something of people's when it starts.
 func hasProfile(r Request) bool {
-	for _, v := range []string{"R_PROFILE", "R_PROFILE_USER", "R_ENVIRON", "R_ENVIRON_USER"} {
+	for _, v := range profileVariables {
 		if _, set := r.Env[v]; set {
 			return true
 		}
 	}
-	for _, dir := range []string{r.Project, r.Env["HOME"]} {
-		for _, name := range []string{".Rprofile", ".Renviron"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-				return true
-			}
+	return slices.ContainsFunc(profiles(r), func(file string) bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
+}
+
+// profiles are the files of people's that R runs or reads when it starts, if they are there.
+func profiles(r Request) (files []string) {
+	for _, v := range profileVariables {
+		if file := r.Env[v]; file != "" {
+			files = append(files, file)
 		}
 	}
-	return false
+	for _, dir := range []string{r.Project, r.Env["HOME"]} {
+		files = append(files, filepath.Join(dir, ".Rprofile"), filepath.Join(dir, ".Renviron"))
+	}
+	return files
 }

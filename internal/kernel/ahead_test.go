@@ -56,7 +56,10 @@ func TestRAheadIsAsRscript(t *testing.T) {
 			cold := exec.Command(argv[0], argv[1:]...)
 			cold.Dir, cold.Env = dir, env
 			wantOut, wantErr, wantCode := outputs(t, cold, nil)
-			out, said, code := rAhead(t, rscript, dir, argv, env)
+			out, said, code, took := rAhead(t, rscript, dir, argv, env, func() {})
+			if !took {
+				t.Error("it does not say that it takes the work")
+			}
 			if out != wantOut || said != wantErr || code != wantCode {
 				t.Errorf("ahead: %d, %q, %q\nwant:  %d, %q, %q", code, out, said, wantCode, wantOut, wantErr)
 			}
@@ -64,7 +67,29 @@ func TestRAheadIsAsRscript(t *testing.T) {
 	}
 }
 
-func rAhead(t *testing.T, rscript, dir string, argv, env []string) (out, said string, code int) {
+// It has loaded packages of which it reads more when that is needed: where others were installed meanwhile it ends, and does nothing.
+func TestRAheadDeclines(t *testing.T) {
+	rscript, err := exec.LookPath("Rscript")
+	if err != nil {
+		t.Skip("capability R: there is no Rscript on the PATH")
+	}
+	dir, library := t.TempDir(), t.TempDir()
+	t.Setenv("R_LIBS", library)
+	if err := os.WriteFile(filepath.Join(dir, "script.R"), []byte("cat('ran')\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, said, code, took := rAhead(t, rscript, dir, []string{rscript, "script.R"}, os.Environ(), func() {
+		if err := os.Mkdir(filepath.Join(library, "package"), 0o700); err != nil {
+			t.Error(err)
+		}
+	})
+	if out != "" || said != "" || code != 0 || took {
+		t.Errorf("%q, %q, exit code %d, took the work: %v", out, said, code, took)
+	}
+}
+
+// rAhead starts R ahead of a script, and returns how it ended, and whether it said that it takes the work.
+func rAhead(t *testing.T, rscript, dir string, argv, env []string, meanwhile func()) (out, said string, code int, took bool) {
 	t.Helper()
 	private := filepath.Join(dir, "private")
 	if err := os.Mkdir(private, 0o700); err != nil {
@@ -89,11 +114,12 @@ func rAhead(t *testing.T, rscript, dir string, argv, env []string) (out, said st
 	cmd := exec.Command(a.Argv[0], a.Argv[1:]...)
 	cmd.Dir, cmd.Env = dir, os.Environ()
 	fifos[1].Write(a.Begin)
-	return outputs(t, cmd, func() {
-		var letter [1]byte
+	var letter [1]byte
+	out, said, code = outputs(t, cmd, func() {
 		if fifos[0].Read(letter[:]); letter[0] != 'w' {
 			t.Errorf("it says %q, and not that it waits", letter)
 		}
+		meanwhile()
 		in, err := os.OpenFile(fifos[1].Name(), os.O_WRONLY, 0)
 		if err != nil {
 			t.Error(err)
@@ -110,10 +136,11 @@ func rAhead(t *testing.T, rscript, dir string, argv, env []string) (out, said st
 		}
 		defer script.Close()
 		io.Copy(in, script)
-		if fifos[0].Read(letter[:]); letter[0] != 't' {
-			t.Errorf("it says %q, and not that it takes the work", letter)
-		}
 	})
+	heard := int(fifos[0].Fd())
+	unix.SetNonblock(heard, true)
+	n, _ := unix.Read(heard, letter[:])
+	return out, said, code, n == 1 && letter[0] == 't'
 }
 
 func outputs(t *testing.T, cmd *exec.Cmd, meanwhile func()) (out, said string, code int) {

@@ -30,7 +30,7 @@ type Request struct {
 	Interpreter map[engine.Kernel]string // the session's real interpreters, as far as known
 	Shared      []string                 // Command.Shared of the session's first request
 	Own         []Own                    // the project's own entries of the table
-	Preload     []string                 // Python modules that one that is started ahead imports
+	Preload     []string                 // Python modules that one that is started ahead imports, besides those of preload
 	For         *engine.Behalf           // whose rights count for what is looked at and asked
 }
 
@@ -159,7 +159,13 @@ func (t *Table) prepare(ctx context.Context, r Request) (Command, error) {
 	}
 	c := Command{Kernel: l.Kernel, Interpreter: interpreter, Argv: argv, Private: private, Env: env}
 	if l.Ahead != nil {
-		if err := r.For.Do(func() { c.Ahead = l.Ahead(interpreter, private, r) }); err != nil {
+		err := r.For.Do(func() {
+			if l.Kernel == engine.Python3 {
+				r.Preload = preload(r, script)
+			}
+			c.Ahead = l.Ahead(interpreter, private, r)
+		})
+		if err != nil {
 			return Command{}, err
 		}
 	}

@@ -158,15 +158,16 @@ func (s *session) recordEnds() error {
 	}
 	s.recording.Lock()
 	defer s.recording.Unlock()
-	failpoint.Here("end: before record")
 	ends, over := s.takeEnds()
+	if over = over && !s.endRecorded; len(ends) == 0 && !over {
+		return nil
+	}
+	failpoint.Here("end: before record")
 	var err error
-	switch {
-	case over && !s.endRecorded:
-		if err = s.m.cfg.Records.EndSession(s.id, ends); err == nil {
-			s.endRecorded = true
-		}
-	case len(ends) > 0:
+	if over {
+		err = s.m.cfg.Records.EndSession(s.id, ends)
+		s.endRecorded = err == nil
+	} else {
 		err = s.m.cfg.Records.AddEnds(s.id, ends)
 	}
 	failpoint.Here("end: after record")

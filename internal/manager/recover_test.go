@@ -503,7 +503,7 @@ func TestLaunchWithoutRecord(t *testing.T) {
 	}
 }
 
-func makeDir(t *testing.T, dir string) string {
+func makeDir(t testing.TB, dir string) string {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)

@@ -36,7 +36,6 @@ type warmth struct {
 
 type warmKind struct {
 	name string
-	want int
 	idle *time.Timer
 }
 
@@ -73,15 +72,18 @@ func (b *batch) kindOf(w *work) string {
 // threads is how many threads libraries start in an engine.
 func threads(cpu float64) int { return max(1, int(math.Ceil(math.Min(cpu, 1e6)))) }
 
-// seats gives n engines to come their ids and addresses: those of engines that wait, as far as there are any.
-func (s *session) seats(b *batch, n int) ([]driver.Seat, error) {
+// seats gives n engines to come their ids and addresses: those of engines that wait, as far as there are any. The first fit are of such
+// as wait for this very kind of work.
+func (s *session) seats(b *batch, n int) (seats []driver.Seat, fit int, err error) {
 	s.mu.Lock()
 	work := b.work
 	s.mu.Unlock()
-	var seats []driver.Seat
 	if w := s.warmer(); w != nil && work != nil && (s.m.cfg.Ahead != AheadRandom || rand.N(2) == 0) {
 		if kind := b.kindOf(work); kind != "" {
 			seats = w.Take(kind, n)
+		}
+		if fit = len(seats); fit < n && b.gpus == 0 { // another kind's: all but the interpreter is done
+			seats = append(seats, w.Take("", n-fit)...)
 		}
 	}
 	addrs, err := s.place.Reserve(n - len(seats))
@@ -89,12 +91,12 @@ func (s *session) seats(b *batch, n int) ([]driver.Seat, error) {
 		for _, seat := range seats {
 			s.place.Release(seat.Address)
 		}
-		return nil, err
+		return nil, 0, err
 	}
 	for _, a := range addrs {
 		seats = append(seats, driver.Seat{ID: engine.NewID(), Address: a})
 	}
-	return seats, nil
+	return seats, fit, nil
 }
 
 // warmSoonLocked has warmUp called, where engines are started ahead.
@@ -162,7 +164,6 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int) {
 	} else {
 		k = &warmKind{name: name}
 	}
-	k.want = n
 	k.idle = time.AfterFunc(aheadFor, func() { s.cool(k) })
 	s.warmth.kinds = slices.Insert(s.warmth.kinds, 0, k)
 	for len(s.warmth.kinds) > mostKinds {
@@ -208,8 +209,8 @@ func (s *session) aheadSpec(b *batch, of *work, from *origin) func(driver.Seat) 
 	}
 	return func(seat driver.Seat) driver.Spec {
 		spec := s.spec(newWorker(s, ahead, seat.ID, seat.Address, s.m.now()), w, from)
-		spec.Work = &driver.Work{Bytes: of.command.Ahead.Begin}
-		spec.Resources = engine.Resources{CPU: idleWeight}
+		spec.Work = &driver.Work{Bytes: of.command.Ahead.Begin, Reads: of.command.Ahead.Reads}
+		spec.Resources = engine.Resources{CPU: idleWeight, MemoryBytes: spec.Resources.MemoryBytes}
 		spec.TimeLimit = 0
 		return spec
 	}

@@ -81,7 +81,7 @@ func TestWhatWaitsKnowsNothingOfOtherLaunches(t *testing.T) {
 		if text := strings.Join(s.Env, " ") + strings.Join(s.Argv, " "); strings.Contains(text, "canary") || strings.Contains(text, "print") {
 			t.Errorf("it knows of the launch: %s", text)
 		}
-		if len(s.Work.Bytes) > 0 || len(s.Files) > 0 || s.Resources.MemoryBytes != 0 || s.Name != "" || s.Role != engine.RoleWorker || s.TimeLimit != 0 {
+		if len(s.Work.Bytes) > 0 || len(s.Files) > 0 || s.Name != "" || s.Role != engine.RoleWorker || s.TimeLimit != 0 {
 			t.Errorf("%+v", s)
 		}
 		if !slices.Contains(s.Env, "CDSW_ENGINE_ID="+string(s.ID)) || !slices.Contains(s.Env, "CDSW_IP_ADDRESS="+s.Address.String()) {
@@ -101,22 +101,24 @@ func TestWhatWaitsKnowsNothingOfOtherLaunches(t *testing.T) {
 	}
 }
 
-// What differs when an interpreter starts is started with its work.
+// Where what differs counts when an interpreter starts, it is started with its work, where another one waited.
 func TestOtherKindsAreCold(t *testing.T) {
 	b := newBench(t, ahead)
 	id := b.session()
-	waiting := idsOf(b.waits(id, 2))
+	n := 2
 	for what, change := range map[string]func(*api.LaunchWorkers){
 		"a variable that counts at the start": func(r *api.LaunchWorkers) { r.Env = map[string]string{"LD_PRELOAD": "x.so"} },
 		"more threads":                        func(r *api.LaunchWorkers) { r.CPU = 2 },
 	} {
 		req := worker(1, "exit 0")
 		change(&req)
+		waiting := idsOf(b.waits(id, n))
+		n = 4 // two kinds
 		w := b.launch(id, req)[0]
-		if slices.Contains(waiting, w.ID) {
-			t.Errorf("%s: it had been started ahead", what)
-		}
 		b.awaitEnd(id, w.ID)
+		if spec := b.driver.Spec(id, engine.ID(w.ID)); !slices.Contains(waiting, w.ID) || string(spec.ID) != w.ID || spec.Work != nil {
+			t.Errorf("%s: it waited: %v, and was started as %+v", what, slices.Contains(waiting, w.ID), spec)
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ type worker struct {
 	addr    netip.Addr
 	created time.Time
 	ticket  ticket
+	fits    bool // an engine waits, under its id, for work of this kind
 	// ----
 	lineage
 	status   engine.Status

@@ -104,9 +104,16 @@ type workerList struct {
 	workers []api.Worker
 }
 
+// pieceFor is how much of a reply with n descriptions, of mostly 1.5 kB each, is written at once: most replies are about one worker.
+func pieceFor(n int) int { return min(replyPiece, (n+1)*2<<10) }
+
 // writeWorkers sends lists of descriptions as an object, with what goes before and after it.
 func writeWorkers(w io.Writer, before, after string, lists ...workerList) {
-	out := bufio.NewWriterSize(w, replyPiece)
+	n := 0
+	for _, l := range lists {
+		n += len(l.workers)
+	}
+	out := bufio.NewWriterSize(w, pieceFor(n))
 	out.WriteString(before)
 	open := "{"
 	for _, l := range lists {
@@ -120,7 +127,7 @@ func writeWorkers(w io.Writer, before, after string, lists ...workerList) {
 
 // writeArray sends descriptions as an array.
 func writeArray(w io.Writer, workers []api.Worker) {
-	out := bufio.NewWriterSize(w, replyPiece)
+	out := bufio.NewWriterSize(w, pieceFor(len(workers)))
 	array(out, workers)
 	out.WriteString("\n")
 	out.Flush()

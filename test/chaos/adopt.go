@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// rounds is how often the server is killed.
-const rounds = 5
+// What is measured, as the table says it.
+const (
+	answersAgain = "exec of muster up → it answers"
+	allListed    = "exec of muster up → all workers listed as running"
+)
 
 // adopt measures how long a server takes to adopt very many workers of one that was killed, and makes sure that nothing of their
 // output has changed by it.
@@ -31,7 +34,7 @@ func adopt(o options) (report, error) {
 		c.violate("%v", err)
 	} else {
 		c.noteNetworks(c.processes())
-		for range rounds {
+		for range o.rounds {
 			c.adoptOnce(session, flags)
 		}
 		c.endMany(session, done)
@@ -46,7 +49,7 @@ func adopt(o options) (report, error) {
 	if len(w.violations) > 0 {
 		w.o.keep = true
 	}
-	return report{rounds, w.violations}, w.close()
+	return report{faults: o.rounds, violations: w.violations, lines: c.lines, times: c.times}, w.close()
 }
 
 // beginMany starts the session and waits until all its workers run.
@@ -61,7 +64,7 @@ func (c *chaos) beginMany() (session string, done chan struct{}, err error) {
 		return "", nil, err
 	}
 	defer out.Close()
-	cmd.Env = append(cmd.Env, fmt.Sprintf("CHAOS_WORKERS=%d", c.o.workers))
+	cmd.Env = append(cmd.Env, fmt.Sprintf("CHAOS_WORKERS=%d", c.o.workers), fmt.Sprintf("CHAOS_CHATTY=%d", c.o.chatty))
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = out, out, &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
@@ -76,7 +79,7 @@ func (c *chaos) beginMany() (session string, done chan struct{}, err error) {
 		return len(names)
 	}
 	for end := time.Now().Add(20 * deadline); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if said := c.hears("adopt"); len(said) > 0 && printed() >= c.o.workers/10 {
+		if said := c.hears("adopt"); len(said) > 0 && printed() >= c.o.chatty {
 			c.say("%d workers run: %s", said[0].N, said[0].Text)
 			if said[0].N != c.o.workers {
 				return "", nil, fmt.Errorf("%d of %d workers run", said[0].N, c.o.workers)
@@ -101,12 +104,12 @@ func (c *chaos) adoptOnce(session string, flags []string) {
 		c.violate("%v", err)
 		return
 	}
-	c.took("exec of muster up → it answers", time.Since(from))
+	c.took(answersAgain, time.Since(from))
 	running := 0
 	if !until(func() bool { running = c.running(session); return running == c.o.workers }) {
 		c.violate("%d of %d workers are listed as running", running, c.o.workers)
 	}
-	c.took("exec of muster up → all workers listed as running", time.Since(from))
+	c.took(allListed, time.Since(from))
 	after, err := c.sums(session)
 	if err != nil {
 		c.violate("%v", err)
@@ -201,7 +204,7 @@ func (c *chaos) endMany(session string, done chan struct{}) {
 			c.violate("engine %s, stderr: %v", id, err)
 		}
 	}
-	if quiet := quietOnes(dir); chatty != c.o.workers/10 || quiet != c.o.workers-chatty {
+	if quiet := quietOnes(dir); chatty != c.o.chatty || quiet != c.o.workers-chatty {
 		c.violate("of %d workers %d have printed lines, and %d all numbers to 100", c.o.workers, chatty, quiet)
 	}
 }

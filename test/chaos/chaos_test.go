@@ -26,3 +26,19 @@ func TestChaos(t *testing.T) {
 		t.Errorf("seed %d: %s", seed, v)
 	}
 }
+
+// The short form of "make launches".
+func TestLaunchesLeaveNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: what is counted is what isolated engines leave")
+	}
+	var out bytes.Buffer
+	r, err := launches(options{row: 200, workers: 50, binary: "../../bin/muster", log: &out})
+	t.Log("\n" + out.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range r.violations {
+		t.Error(v)
+	}
+}

@@ -17,11 +17,18 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "only these faults, separated by commas")
 	flag.BoolVar(&o.keep, "keep", false, "leave the files where they are")
 	many := flag.Bool("adopt", false, "measure how long a server takes to adopt the workers of one that was killed, and make no other faults")
+	flag.IntVar(&o.chatty, "chatty", 0, "with -adopt: workers that print lines all the time (0: one in ten); the others are shells that have printed")
+	flag.IntVar(&o.rounds, "rounds", 5, "with -adopt: how often the server is killed")
+	out := flag.String("json", "", "with -adopt: a file for what was measured")
 	long := flag.Bool("soak", false, "let sessions begin and end as long, and see that nothing grows")
+	flag.IntVar(&o.row, "launches", 0, "launch so many workers one after the other, and -workers at once, and see that nothing of them is left")
 	flag.Parse()
 	o.length, o.log = time.Duration(*minutes*float64(time.Minute)), os.Stdout
 	if o.seed == 0 {
 		o.seed = time.Now().UnixNano() % 1e9
+	}
+	if o.chatty == 0 {
+		o.chatty = o.workers / 10
 	}
 	if o.faults == 0 {
 		o.faults = int(*minutes * 110)
@@ -32,8 +39,13 @@ func main() {
 		do = adopt
 	case *long:
 		do = soak
+	case o.row > 0:
+		do = launches
 	}
 	r, err := do(o)
+	if err == nil && *out != "" {
+		err = r.write(*out)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(2)

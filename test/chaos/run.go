@@ -13,6 +13,8 @@ import (
 type report struct {
 	faults     int
 	violations []string
+	lines      int
+	times      map[string][]time.Duration
 }
 
 // newChaos makes a world, and who breaks it.
@@ -64,7 +66,7 @@ func run(o options) (report, error) {
 	if len(w.violations) > 0 {
 		w.o.keep = true
 	}
-	return report{c.made(), w.violations}, w.close()
+	return report{faults: c.made(), violations: w.violations}, w.close()
 }
 
 // interruptible lets Ctrl-C end the faults: what is under way comes to its end and is checked.

@@ -69,7 +69,7 @@ func soak(o options) (report, error) {
 	if len(w.violations) > 0 {
 		w.o.keep = true
 	}
-	return report{0, w.violations}, w.close()
+	return report{violations: w.violations}, w.close()
 }
 
 func (c *chaos) soakFor(length time.Duration) {

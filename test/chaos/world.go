@@ -26,6 +26,9 @@ type options struct {
 	seed    int64
 	length  time.Duration
 	workers int
+	row     int // launches one after the other
+	chatty  int // of them, with -adopt
+	rounds  int // how often the server is killed, with -adopt
 	faults  int
 	only    string
 	binary  string
@@ -93,7 +96,7 @@ func (w *world) furnish() error {
 			return err
 		}
 	}
-	for _, name := range []string{"talk.py", "worker.py", "session.py", "adopt.py", "round.py", "steady.py"} {
+	for _, name := range []string{"talk.py", "worker.py", "session.py", "adopt.py", "round.py", "steady.py", "launches.py"} {
 		b, err := scripts.ReadFile("testdata/" + name)
 		if err != nil {
 			return err

@@ -61,6 +61,12 @@ class _Connection(http.client.HTTPConnection):
         self.url = url
         self.pid = os.getpid()
         self.used = time.monotonic()
+        self.body: Optional[bytes] = None  # of the request that is next sent
+
+    def send(self, data: Any) -> None:
+        # Head and body in one go: http.client sends one after the other, and the server would wake twice.
+        body, self.body = self.body, None
+        super().send(data if body is None else data + body)
 
     def connect(self) -> None:
         super().connect()
@@ -209,6 +215,7 @@ def _send(
     if body is not None:
         payload = json.dumps(body, allow_nan=False).encode("ascii")
         headers["Content-Type"] = "application/json"
+        headers["Content-Length"] = str(len(payload))
         if len(payload) > _MAX_BODY_BYTES:
             raise InvalidError(
                 "the request has %d MB: at most %d MB are taken" % (len(payload) >> 20, _MAX_BODY_BYTES >> 20),
@@ -219,7 +226,8 @@ def _send(
         conn, fresh = _connection(url, careful=not repeatable)
         try:
             conn.sock.settimeout(wait)
-            conn.request(method, urlsplit(url).path.rstrip("/") + BASE + path, payload, headers)
+            conn.body = payload
+            conn.request(method, urlsplit(url).path.rstrip("/") + BASE + path, None, headers)
             return conn, conn.getresponse()
         except (http.client.RemoteDisconnected, ConnectionError) as e:
             _forget(conn)

@@ -90,7 +90,7 @@ func aheadReleased(w *world) {
 	w.checkNothingLeft(idle)
 }
 
-// Where what waits cannot be what is wanted, the work is done all the same, under the same id and at the same address.
+// Where another kind of interpreter waits, the work is done by one that is started in its place, under the same id and at the same address.
 func aheadUnfit(w *world) {
 	p := w.open()
 	p.startMain()

@@ -49,16 +49,17 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.crews[kind]
-	if c == nil {
-		return nil
+	for k, c := range p.crews {
+		if kind != "" && kind != k {
+			continue
+		}
+		some := min(n-len(seats), len(c.wait))
+		for _, w := range c.wait[:some] {
+			seats = append(seats, driver.Seat{ID: w.ID, Address: w.Address})
+		}
+		c.wait = c.wait[some:]
+		p.fillLocked(c)
 	}
-	n = min(n, len(c.wait))
-	for _, w := range c.wait[:n] {
-		seats = append(seats, driver.Seat{ID: w.ID, Address: w.Address})
-	}
-	c.wait = c.wait[n:]
-	p.fillLocked(c)
 	return seats
 }
 
@@ -84,4 +85,18 @@ func (d *Driver) Ahead(id engine.ID) []driver.Spec {
 		return nil
 	}
 	return (&session{p, d.closing}).Ahead("")
+}
+
+// Spec returns what an engine of a session was started with.
+func (d *Driver) Spec(session, id engine.ID) driver.Spec {
+	p := d.opts.World.place(session)
+	if p == nil {
+		return driver.Spec{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pr := p.procs[id]; pr != nil {
+		return pr.spec
+	}
+	return driver.Spec{}
 }

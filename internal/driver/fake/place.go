@@ -34,6 +34,7 @@ type place struct {
 	addrs    map[netip.Addr]bool
 	lease    *lease
 	closing  bool
+	headless bool // the session's own engine has ended: who hears of that finds that nothing starts any more
 	secret   []byte
 	silent   atomic.Bool // nothing is written any more
 }

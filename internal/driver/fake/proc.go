@@ -84,6 +84,11 @@ func (pr *proc) run() {
 	}
 	pr.place.release(pr.spec.Address)
 	pr.ended.Store(true)
+	if pr.spec.Role == engine.RoleSession {
+		pr.place.mu.Lock()
+		pr.place.headless = true
+		pr.place.mu.Unlock()
+	}
 	pr.observe(driver.Observation{Kind: driver.Exited, At: exit.At, Exit: &exit})
 	if pr.spec.Role == engine.RoleSession {
 		pr.place.begin(endGrace, exit, exit)

@@ -75,7 +75,7 @@ func (s *session) start(ctx context.Context, spec driver.Spec) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closing:
+	case p.closing || p.headless:
 		return driver.ErrEnding
 	case p.procs[spec.ID] != nil:
 		return engine.Errorf(engine.Conflict, "engine %s was started already", spec.ID)

@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"os"
+	"strconv"
 	"time"
 
 	"muster/engine"
 	"muster/internal/driver"
+	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
+	"muster/internal/linux/sandbox"
 )
 
 // slot is an engine that was started ahead of its work. It has all that an engine has, under the id that it will have as one:
@@ -21,12 +26,23 @@ type slot struct {
 	member
 	kind    string
 	group   *cgroup.Group     // nil: there are none
+	limits  cgroup.Limits     // that it has
+	ssh     bool              // there is an SSH server
 	files   map[string][]byte // those that it has
+	spec    wire.EngineSpec   // what was said of it for good
+	found   *found            // what was there before it was made; nil: nobody knows
+	mounts  sandbox.Mounts    // watched since before it was made, until it is given or gone
 	since   time.Time         // it is ready; zero: it is not yet
 	taken   bool
 	dropped bool // nobody wants it
 	lost    bool // it was gone when its work came
 	gone    chan struct{}
+}
+
+// close closes what this process has open for one that is not to be an engine any more.
+func (slot *slot) close() {
+	slot.closeInside()
+	slot.mounts.Close()
 }
 
 // crew are the engines of a kind that are to wait.
@@ -82,6 +98,10 @@ func (s *session) fillSoon() {
 	}
 }
 
+// fillAfter is how long an engine that has just been given its work has the machine for itself, before another one is started in its
+// place: that takes more than the work's way to its first line.
+const fillAfter = 30 * time.Millisecond
+
 // filling makes up for what crews lack, one engine after the other: who waits for work has time.
 func (s *session) filling(woken <-chan struct{}) {
 	for {
@@ -92,6 +112,11 @@ func (s *session) filling(woken <-chan struct{}) {
 		if c == nil {
 			select {
 			case <-woken:
+			case <-s.lost:
+				return
+			}
+			select {
+			case <-time.After(fillAfter):
 				continue
 			case <-s.lost:
 				return
@@ -113,6 +138,9 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 		s.fill = nil
 		return "", nil, true
 	}
+	if scarce() {
+		return "", nil, false // until the next launch
+	}
 	has := map[string]int{}
 	for _, slot := range s.slots {
 		if !slot.taken && !slot.dropped {
@@ -127,6 +155,29 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 	return "", nil, false
 }
 
+// sparedShare of the machine's memory is for those that have work: when less than that is available, nobody is started ahead.
+const sparedShare = 8
+
+// scarce reports whether memory is. Engines that wait already stay: the next launch is for one of them, or they end by and by.
+func scarce() bool {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return false
+	}
+	total, available := kilobytes(text, "MemTotal:"), kilobytes(text, "MemAvailable:")
+	return available > 0 && available < total/sparedShare
+}
+
+// kilobytes is the value of a line of /proc/meminfo; 0 if there is none.
+func kilobytes(text []byte, name string) (n int64) {
+	for line := range bytes.Lines(text) {
+		if f := bytes.Fields(line); len(f) > 1 && string(f[0]) == name {
+			n, _ = strconv.ParseInt(string(f[1]), 10, 64)
+		}
+	}
+	return n
+}
+
 // seat starts an engine ahead.
 func (s *session) seat(kind string, c *crew) error {
 	addrs, err := s.Reserve(1)
@@ -137,7 +188,13 @@ func (s *session) seat(kind string, c *crew) error {
 	a := &attempt{spec: spec, wire: s.engineSpec(spec), slot: &slot{kind: kind, gone: make(chan struct{})}}
 	a.request = wire.Request{Op: wire.OpPrepare, Engine: string(spec.ID)}
 	a.wire.Ahead = true
+	if a.slot.mounts, err = s.mountsOfKeeper(); err != nil {
+		s.Release(addrs...)
+		return err
+	}
+	a.slot.found = s.find(context.Background(), readsOf(spec), a.wire) // before it is made: what is turned meanwhile is another thing then
 	if err := s.make(context.Background(), a); err != nil {
+		a.slot.mounts.Close()
 		s.Release(addrs...)
 		return err
 	}
@@ -182,7 +239,7 @@ func (s *session) unseated(id engine.ID) {
 	if slot == nil {
 		return
 	}
-	slot.closeInside()
+	slot.close()
 	if s.hub != nil {
 		s.inNetwork(func() error {
 			if slot.taken {
@@ -203,6 +260,7 @@ func (s *session) emptySlots() map[engine.ID]*slot {
 	all := s.slots
 	s.slots = map[engine.ID]*slot{}
 	for _, slot := range all {
+		slot.mounts.Close()
 		close(slot.gone)
 	}
 	return all
@@ -229,7 +287,7 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 }
 
 func (slot *slot) waits(kind string) bool {
-	return slot.kind == kind && !slot.taken && !slot.dropped && !slot.since.IsZero()
+	return (kind == "" || slot.kind == kind) && !slot.taken && !slot.dropped && !slot.since.IsZero()
 }
 
 // Waiting implements driver.Warmer.
@@ -271,6 +329,14 @@ func (s *session) drop(id engine.ID) {
 	s.request(context.Background(), wire.Request{Op: wire.OpDrop, Engine: string(id)}) // an error: it is gone
 }
 
+// awaitGone returns when an engine that waited is gone, or when this process hears nothing more of it.
+func (s *session) awaitGone(slot *slot) {
+	select {
+	case <-slot.gone:
+	case <-s.lost:
+	}
+}
+
 // slotOf returns the engine that waits for the work of that id; nil if there is none.
 func (s *session) slotOf(id engine.ID) *slot {
 	s.mu.Lock()
@@ -280,24 +346,29 @@ func (s *session) slotOf(id engine.ID) *slot {
 
 // give gives work to an engine that waits for it. With false it is gone, and one has to be started with the work.
 func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given bool, err error) {
-	a := &attempt{spec: spec, wire: s.engineSpec(spec), request: wire.Request{Op: wire.OpGive, Engine: string(spec.ID)}}
+	whole := s.engineSpec(spec)
+	a := &attempt{spec: spec, wire: wire.EngineSpec{Argv: whole.Argv, Env: whole.Env, Files: whole.Files, Work: whole.Work}}
+	a.request = wire.Request{Op: wire.OpGive, Engine: string(spec.ID), Give: &wire.Given{
+		Name: whole.Name, Role: whole.Role, ShmBytes: whole.ShmBytes, MemoryLimit: whole.MemoryLimit, TimeLimit: whole.TimeLimit,
+	}}
 	if !s.fitting(spec, slot) {
 		s.drop(spec.ID)
-		<-slot.gone
+		s.awaitGone(slot)
 		return false, nil
 	}
-	if err := s.addSSH(ctx, &a.wire); err != nil {
+	if !s.holds(ctx, spec, whole, slot) {
+		s.dropOthers(slot)
+		s.drop(spec.ID)
+		s.awaitGone(slot)
+		return false, nil
+	}
+	if err := s.changedFiles(ctx, a, slot); err != nil {
 		return true, failedAt("ssh", err)
 	}
-	for name, content := range slot.files {
-		if bytes.Equal(a.wire.Files[name], content) {
-			delete(a.wire.Files, name) // a copy: addSSH made it
-		}
-	}
 	if slot.group != nil {
-		if err := slot.group.Limit(s.driver.limits(spec)); err != nil {
+		if err := slot.group.Change(slot.limits, s.driver.limits(spec)); err != nil {
 			s.drop(spec.ID) // it may be larger than the limit already
-			<-slot.gone
+			s.awaitGone(slot)
 			return false, nil
 		}
 	}
@@ -312,16 +383,19 @@ func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given
 	s.mu.Lock()
 	if s.slots[spec.ID] != slot {
 		s.mu.Unlock()
-		<-slot.gone
+		s.awaitGone(slot)
 		return false, nil
 	}
 	s.engines[spec.ID] = slot.member // what is observed of it may come before the answer
 	s.mu.Unlock()
+	failpoint.Here("driver: before give")
 	_, err = s.request(context.WithoutCancel(ctx), a.request, f)
+	failpoint.Here("driver: after give")
 	s.mu.Lock()
 	_, there := s.engines[spec.ID]
 	if err == nil {
 		delete(s.slots, spec.ID)
+		slot.mounts.Close()
 		s.fillSoon()
 	} else {
 		delete(s.engines, spec.ID)
@@ -337,13 +411,32 @@ func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given
 		return true, failedAt("keeper", err)
 	}
 	s.drop(spec.ID)
-	<-slot.gone
+	s.awaitGone(slot)
 	return false, nil
+}
+
+// changedFiles leaves of the engine's files those that it does not have yet.
+func (s *session) changedFiles(ctx context.Context, a *attempt, slot *slot) error {
+	g, err := s.sshGroup(ctx, a.wire.Env)
+	if err != nil {
+		return err
+	}
+	files := maps.Clone(a.wire.Files) // the caller's
+	if g != nil {
+		files = withFiles(files, g.Files(a.spec.Dir, a.wire.Env))
+	}
+	for name, content := range slot.files {
+		if bytes.Equal(files[name], content) {
+			delete(files, name)
+		}
+	}
+	a.wire.Files = files
+	return nil
 }
 
 // fitting reports whether an engine that waits can become what is asked for.
 func (s *session) fitting(spec driver.Spec, slot *slot) bool {
-	return spec.Work != nil && slot.address == spec.Address && len(spec.GPUs) == 0 && len(spec.CPUSet) == 0 && spec.Terminal == nil && !spec.Stdin
+	return slot.address == spec.Address && len(spec.GPUs) == 0 && len(spec.CPUSet) == 0 && spec.Terminal == nil && !spec.Stdin
 }
 
 var _ driver.Warmer = (*session)(nil)

@@ -20,6 +20,7 @@ import (
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/cgroup"
+	"muster/internal/linux/rights"
 )
 
 // Config configures the driver.
@@ -41,6 +42,7 @@ type Driver struct {
 	network netip.Prefix
 	tree    *cgroup.Tree // nil on the plain rung
 	caps    driver.Capabilities
+	takers  rights.Takers
 	fail    func(step string, a *attempt) error // tests let steps of a start fail here
 
 	mu       sync.Mutex

@@ -112,8 +112,8 @@ func (s *session) release() {
 	for _, m := range s.engines {
 		m.closeInside()
 	}
-	for _, m := range s.slots {
-		m.closeInside()
+	for _, slot := range s.slots {
+		slot.close()
 	}
 	s.mu.Unlock()
 	s.serving.Wait()

@@ -60,12 +60,8 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		return failedAt("start", err)
 	}
 	defer func() {
-		select {
-		case <-s.lost: // whatever it met, that is why: what it was making is being removed
-			if err != nil && !errors.Is(err, errEnded) {
-				err = failedAt("start", errEnded)
-			}
-		default:
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errEnded) && s.hasEnded() {
+			err = failedAt("start", errEnded) // whatever it met, that is why: what it was making is being removed
 		}
 	}()
 	if slot := s.slotOf(spec.ID); slot != nil {
@@ -74,6 +70,18 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		}
 	}
 	return s.make(ctx, &attempt{spec: spec, wire: s.engineSpec(spec), request: wire.Request{Op: wire.OpStart, Engine: string(spec.ID)}})
+}
+
+// hasEnded reports whether the keeper is gone, and not only let go.
+func (s *session) hasEnded() bool {
+	select {
+	case <-s.lost:
+	default:
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.detached
 }
 
 // make makes an engine's network and cgroup and hands both to the keeper. All or nothing.
@@ -154,7 +162,11 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 	if a.slot == nil {
 		s.engines[id] = m
 	} else {
-		a.slot.member, a.slot.group, a.slot.files = m, a.group, a.wire.Files
+		a.slot.member, a.slot.group, a.slot.files, a.slot.spec = m, a.group, a.wire.Files, lasting(a.wire)
+		a.slot.ssh = s.hasSSH(a.wire.Env)
+		if a.group != nil {
+			a.slot.limits = s.driver.limits(a.spec)
+		}
 		s.slots[id] = a.slot
 	}
 	if a.inside != nil {

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -77,12 +76,13 @@ func (w *watched) await(kind driver.ObservationKind, id engine.ID) driver.Observ
 				return o
 			}
 		}
-		seen := fmt.Sprintf("%+v", w.seen)
 		w.mu.Unlock()
 		select {
 		case <-changed:
 		case <-late:
-			w.t.Fatalf("not observed: %s of %q; observed: %s", kind, id, seen)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.t.Fatalf("not observed: %s of %q; observed: %+v", kind, id, w.seen)
 		}
 	}
 }

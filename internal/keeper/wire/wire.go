@@ -82,6 +82,8 @@ type Request struct {
 	HasNet bool          `json:"has_net,omitempty"`
 	Cgroup *cgroup.Paths `json:"cgroup,omitempty"`
 
+	Give *Given `json:"give,omitempty"` // OpGive
+
 	Signal      int             `json:"signal,omitempty"`       // OpSignal
 	GraceMillis int64           `json:"grace_millis,omitempty"` // OpStop, OpEnd
 	Reason      string          `json:"reason,omitempty"`       // OpStop
@@ -94,6 +96,15 @@ type Request struct {
 	Data []byte `json:"data,omitempty"`
 	From int64  `json:"from,omitempty"`
 	Last bool   `json:"last,omitempty"`
+}
+
+// Given is what a keeper has to know of the work that an engine is given.
+type Given struct {
+	Name        string        `json:"name"`
+	Role        string        `json:"role"`
+	ShmBytes    int64         `json:"shm_bytes"`
+	MemoryLimit int64         `json:"memory_limit,omitempty"`
+	TimeLimit   time.Duration `json:"time_limit,omitempty"`
 }
 
 // Operations.
@@ -116,7 +127,8 @@ const (
 	// server that asked: EventReady when its interpreter waits, EventDropped when it has ended without ever having had work. The
 	// answer says that it was accepted.
 	OpPrepare = "prepare"
-	// OpGive gives it its work: the spec of the engine that it becomes, as a descriptor. From the answer on it is an engine like any.
+	// OpGive gives it its work. The descriptor is an EngineSpec, of which only Argv, Env, Files and Work count: the keeper hands it on to
+	// the init without reading it. From the answer on it is an engine like any.
 	OpGive = "give"
 	OpDrop = "drop" // ends it without work
 )

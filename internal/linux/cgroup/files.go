@@ -37,12 +37,21 @@ func writeIfThere(path, value string) error {
 	return err
 }
 
+// readInt reads a number. Not by os.ReadFile: the kernel's files can be polled, and so each would go through the runtime's poller.
 func readInt(path string) (int64, error) {
-	text, err := os.ReadFile(path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	defer unix.Close(fd)
+	var buf [32]byte
+	got := -1
+	for got < 0 {
+		if got, err = unix.Read(fd, buf[:]); err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, &os.PathError{Op: "read", Path: path, Err: err}
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(buf[:got])), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", path, err)
 	}

@@ -238,7 +238,9 @@ func (g *Group) JoinThread() error {
 		if d == g.paths.V2 {
 			continue
 		}
-		if err := write(filepath.Join(d, "tasks"), strconv.Itoa(unix.Gettid())); err != nil {
+		// 0 is the calling thread. Under its number it would be somebody whom the kernel has to keep from forking and ending meanwhile: a
+		// lock of the whole machine, which waits for a grace period of RCU, some 10 ms (cgroup_procs_write_start, Linux 5.5).
+		if err := write(filepath.Join(d, "tasks"), "0"); err != nil {
 			return fmt.Errorf("enter the control group: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,24 @@ const period = 100_000 // µs over which a cap is counted: the kernel's default
 // absence of a limit is not.
 func (g *Group) Limit(l Limits) error {
 	return errors.Join(g.limitCPU(l), g.limitCPUSet(l.CPUSet), g.limitMemory(l.MemoryBytes), g.limitPids(l.Pids))
+}
+
+// Change is Limit for a group that has other limits: it sets what is another one now.
+func (g *Group) Change(from, to Limits) error {
+	var errs []error
+	if from.CPUWeight != to.CPUWeight || from.CPUCap != to.CPUCap {
+		errs = append(errs, g.limitCPU(to))
+	}
+	if !slices.Equal(from.CPUSet, to.CPUSet) {
+		errs = append(errs, g.limitCPUSet(to.CPUSet))
+	}
+	if from.MemoryBytes != to.MemoryBytes {
+		errs = append(errs, g.limitMemory(to.MemoryBytes))
+	}
+	if from.Pids != to.Pids {
+		errs = append(errs, g.limitPids(to.Pids))
+	}
+	return errors.Join(errs...)
 }
 
 // file finds a controller's file: in version 1 under its old name, otherwise in version 2 under its new one. With ok false

@@ -12,6 +12,9 @@ import (
 // ClientFile is the client's configuration for all users.
 const ClientFile = "/etc/ssh/ssh_config"
 
+// HostFiles are those of the host that Covers are made of.
+var HostFiles = []string{ClientFile, "/etc/group", "/etc/passwd", "/etc/shadow"}
+
 // Covers are files of the host that must show something else in a machine whose user is uid: the client's configuration,
 // only where the server would turn the user away, the user's own entry of the account files, and where it could make no
 // terminals, those of the groups.

@@ -1,4 +1,4 @@
-# A session with very many workers: most are shells that have printed and wait, one in ten is as chatty as chaos likes them.
+# A session with very many workers: some are as chatty as chaos likes them, the others are shells that have printed and wait.
 import json
 import os
 import sys
@@ -7,11 +7,11 @@ import time
 sys.path.insert(0, os.getcwd())
 import cdsw
 
-n = int(os.environ["CHAOS_WORKERS"])
+n, talk = int(os.environ["CHAOS_WORKERS"]), int(os.environ["CHAOS_CHATTY"])
 plan = dict(name="chatty", kind="chatty", rate=2, burst=1, errors=3, pad=40, long=1000, lines=0, code=0)
 began = time.monotonic()
-quiet = cdsw.launch_workers(n - n // 10, cpu=0.01, memory=0.02, name="quiet", kernel="light", code="seq 100; exec sleep 1000000")
-chatty = cdsw.launch_workers(n // 10, cpu=0.01, memory=0.06, name="chatty", script="worker.py", env={"CHAOS_PLAN": json.dumps(plan)})
+quiet = cdsw.launch_workers(n - talk, cpu=0.01, memory=0.02, name="quiet", kernel="light", code="seq 100; exec sleep 1000000")
+chatty = cdsw.launch_workers(talk, cpu=0.01, memory=0.06, name="chatty", script="worker.py", env={"CHAOS_PLAN": json.dumps(plan)})
 asked = time.monotonic()
 up = cdsw.await_workers(quiet + chatty, wait_for_completion=False, timeout_seconds=0)
 if up["failures"]:

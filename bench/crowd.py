@@ -1,0 +1,142 @@
+"""Many workers: a hundred that print and end, and a thousand that do nothing."""
+
+import os
+import subprocess
+import sys
+import threading
+
+from bench import clock, world
+from bench.console import Console
+from bench.work import CODE
+
+ABREAST = 2  # bare interpreters that run at a time
+QUIET = "exec sleep 1000000"
+SMALL = 100  # at how many workers memory is read too
+
+
+def at_once(runs, size):
+    """Launch size workers in one call, until all have printed and ended; beside that, as many bare interpreters, two at a time."""
+    with Console() as console, world.session():
+        samples = {"muster": [], "bare": []}
+        for i in range(runs + 1):
+            clock.rest(1)
+            alone = _bare(size)
+            all_of_it = _muster(console, size)
+            if i:  # the first one is to know
+                samples["bare"].append(clock.ms(alone))
+                samples["muster"].append(clock.ms(all_of_it))
+        facts = {"workers": size, "bare ones at a time": ABREAST}
+    return {"samples": samples, "facts": facts}
+
+
+def _muster(console, n):
+    import cdsw
+
+    console.clear()
+    start = clock.now()
+    workers = cdsw.launch_workers(n, cpu=0.01, memory=0.1, code=CODE["python"])
+    done = cdsw.await_workers(workers, timeout_seconds=2 * world.DEADLINE)
+    ended = clock.now()
+    printed = console.wait(n)
+    if done["failures"] or len(done["workers"]) != n:
+        raise RuntimeError(
+            "%d of %d workers succeeded; the first that did not: %s" % (len(done["workers"]), n, done["failures"][:1])
+        )
+    return max(ended, printed) - start
+
+
+def _bare(n):
+    todo = iter(range(n))
+    lock = threading.Lock()
+
+    def some():
+        while True:
+            with lock:
+                if next(todo, None) is None:
+                    return
+            subprocess.run([sys.executable, "-c", CODE["python"]], stdout=subprocess.PIPE, check=True)
+
+    threads = [threading.Thread(target=some) for _ in range(ABREAST)]
+    start = clock.now()
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return clock.now() - start
+
+
+def idle(runs, size):
+    """Start size workers that sleep, list them, stop them, and count what is left. What server and keeper take is read meanwhile."""
+    world.needs_groups()
+    with world.session(settings=world.SHELL_KERNEL, silent=True) as w:
+        import cdsw
+
+        session = os.environ["CDSW_ENGINE_ID"]
+        server, keeper = w.server.pid, world.keeper(session)
+
+        def start(n):
+            workers = cdsw.launch_workers(n, cpu=0.01, memory=0.02, kernel="light", code=QUIET)
+            up = cdsw.await_workers(workers, wait_for_completion=False, timeout_seconds=2 * world.DEADLINE)
+            if len(up["workers"]) != n:
+                raise RuntimeError(
+                    "%d of %d workers run; the first that does not: %s" % (len(up["workers"]), n, up["failures"][:1])
+                )
+            return workers
+
+        def stop(workers):
+            cdsw.stop_workers(*[x["id"] for x in workers])
+            cdsw.await_workers(workers, timeout_seconds=2 * world.DEADLINE)
+            world.until(lambda: not _of(session, workers), "the stopped workers' processes are gone")
+
+        stop(start(min(20, size)))  # what is made once is made now
+        memory = [_memory(0, server, keeper)]
+        few = start(min(SMALL, size // 2))
+        memory.append(_memory(len(few), server, keeper))
+        stop(few)
+        began = clock.now()
+        workers = start(size)
+        started = clock.ms(clock.now() - began)
+        memory.append(_memory(size, server, keeper))
+        lists = [clock.ms(_listed(cdsw, size)) for _ in range(runs)]
+        ids = [x["id"] for x in workers]
+        held = world.Held(_of(session, workers))  # what is started ahead stays
+        began = clock.now()
+        cdsw.stop_workers(*ids)
+        answered = clock.ms(clock.now() - began)
+        remain = held.wait()
+        stopped = clock.ms(clock.now() - began)
+        cdsw.await_workers(workers, timeout_seconds=2 * world.DEADLINE)
+        w.server.terminate()  # ends the session
+        w.server.wait(world.DEADLINE)
+        facts = {
+            "workers": size,
+            "of them": "shells that sleep",
+            "memory": memory,
+            "processes after stop": remain,
+            "left": world.left(w, session),
+        }
+        return {
+            "samples": {"start": [started], "list": lists, "stop answered": [answered], "stop": [stopped]},
+            "facts": facts,
+        }
+
+
+def _of(session, workers):
+    ids = {x["id"] for x in workers}
+    return [pid for pid, engine in world.processes(session).items() if engine in ids]
+
+
+def _listed(cdsw, n):
+    start = clock.now()
+    found = cdsw.list_workers()
+    took = clock.now() - start
+    live = sum(1 for x in found if x["status"] == "running")
+    if live != n:
+        raise RuntimeError("the list shows %d running workers of %d" % (live, n))
+    return took
+
+
+def _memory(n, server, keeper):
+    """Return what server and keeper take for n workers, when both have come to rest."""
+    clock.rest(2)
+    return {"workers": n, "server kB": world.private_kb(server), "keeper kB": world.private_kb(keeper)}

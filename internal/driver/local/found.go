@@ -1,0 +1,127 @@
+package local
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"time"
+
+	"muster/internal/driver"
+	"muster/internal/keeper/wire"
+	"muster/internal/linux/openssh"
+	"muster/internal/linux/rights"
+	"muster/internal/linux/sandbox"
+)
+
+// found is what an engine that is started now would find. One that was started ahead found what was there then, and it cannot be told
+// anew: where that is another thing, an engine is started that sees what is there, or fails with a sentence about it.
+type found struct {
+	host    []string // the host's own files and folders
+	visible []string // where the engine's paths lead
+	reads   []string // driver.Work.Reads
+}
+
+// sandbox reports whether sandboxes would be the same.
+func (f *found) sandbox(other *found) bool {
+	return slices.Equal(f.host, other.host) && slices.Equal(f.visible, other.visible)
+}
+
+// lookLimit is how long looking may take: a user's file system may hang.
+const lookLimit = time.Second
+
+// find looks; nil where it cannot. Reads are files that the interpreter reads when it starts.
+func (s *session) find(ctx context.Context, reads []string, w wire.EngineSpec) *found {
+	f := &found{host: sandbox.HostFiles()}
+	for _, path := range openssh.HostFiles {
+		f.host = append(f.host, sandbox.File(path))
+	}
+	for _, path := range slices.Concat(w.Hidden, w.ReadOnly) {
+		f.host = append(f.host, sandbox.Place(path))
+	}
+	if w.Alias != "" {
+		f.host = append(f.host, sandbox.File("/home")) // what is in it is mounted, each by itself
+	}
+	looked := s.lookAs(ctx, w, func() {
+		for _, path := range w.Visible { // the first is the working directory
+			f.visible = append(f.visible, sandbox.Place(path))
+		}
+		for _, path := range reads {
+			f.reads = append(f.reads, sandbox.File(path))
+		}
+	})
+	if !looked {
+		return nil
+	}
+	return f
+}
+
+func readsOf(spec driver.Spec) []string {
+	if spec.Work == nil {
+		return nil
+	}
+	return spec.Work.Reads
+}
+
+// lookAs looks with the rights of the engine's user, as its init would: what that user may not see is nothing to the engine, and is
+// told in no way. With false nobody may use what look has written.
+func (s *session) lookAs(ctx context.Context, w wire.EngineSpec, look func()) bool {
+	if !w.Foreign {
+		look()
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.driver.takers.As(ctx, rights.User{UID: w.UID, GID: w.GID, Groups: w.Groups}, look) }()
+	select {
+	case err := <-done:
+		return err == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// mountsOfKeeper are those of which inits get copies.
+func (s *session) mountsOfKeeper() (sandbox.Mounts, error) {
+	pid, err := s.conn.Peer()
+	if err != nil {
+		return sandbox.Mounts{}, err
+	}
+	return sandbox.MountsOf(pid)
+}
+
+// lasting is what of an engine's spec cannot be said with its work. What of the host's files shows in it is looked at instead
+// (sandbox.HostFiles).
+func lasting(w wire.EngineSpec) wire.EngineSpec {
+	return wire.EngineSpec{
+		Dir: w.Dir, Alias: w.Alias, Hostname: w.Hostname, Gateway: w.Gateway, UID: w.UID, GID: w.GID, Groups: w.Groups, Foreign: w.Foreign,
+		Visible: w.Visible, Shared: w.Shared, Hidden: w.Hidden, ReadOnly: w.ReadOnly, Writable: w.Writable,
+	}
+}
+
+// holds reports whether an engine that waits is what one would be that is started now.
+func (s *session) holds(ctx context.Context, spec driver.Spec, w wire.EngineSpec, slot *slot) bool {
+	if slot.mounts.Changed() {
+		return false
+	}
+	if s.hasSSH(w.Env) != slot.ssh {
+		return false
+	}
+	now := s.find(ctx, readsOf(spec), w)
+	if now == nil || slot.found == nil || !reflect.DeepEqual(lasting(w), slot.spec) {
+		return false
+	}
+	return now.sandbox(slot.found) && (spec.Work == nil || slices.Equal(now.reads, slot.found.reads))
+}
+
+// dropOthers ends those that wait and are as old as one that does not hold any more.
+func (s *session) dropOthers(stale *slot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, slot := range s.slots {
+		if slot.waits(stale.kind) {
+			slot.dropped = true
+			go s.drop(id)
+		}
+	}
+}
