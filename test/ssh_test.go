@@ -155,6 +155,7 @@ print("address", other, flush=True)  # one that the second session does not use
 time.sleep(1000)
 `))
 	address := a.match(`address (\S+)`)[0]
+	w.env = append(w.env, "MUSTER_AHEAD=off") // engines that wait would be at that address of the second session's network
 	w.script(fmt.Sprintf(`
 import cdsw, os, subprocess
 options = "-v -F /dev/null -p 2222 -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=5".split()
