@@ -15,7 +15,7 @@ import (
 const probe = `
 import sys
 before = sorted(sys.modules)
-import json, locale, os, random, resource, signal, socket, stat, threading, time
+import json, locale, os, random, resource, signal, socket, stat, subprocess, threading, time
 def status(*names):
     with open("/proc/self/status") as f:
         return {k: v.split() for k, _, v in (l.partition(":") for l in f) if k in names}
@@ -31,7 +31,7 @@ def mounts():
         return sorted(general(l.split()[4] + " " + l.split()[5] + " " + l.partition(" - ")[2].split()[0]) for l in f)
 facts = dict(
     environ={k: general(v) for k, v in os.environ.items()},
-    printenv=sorted(general(l) for l in os.popen("env").read().splitlines() if not l.startswith(("_=", "SHLVL="))),
+    printenv=sorted(general(l) for l in subprocess.run(["env"], stdout=-1, text=True).stdout.splitlines() if not l.startswith(("_=", "SHLVL="))),
     argv=sys.argv, path=sys.path, flags=str(sys.flags), cwd=os.getcwd(), main=sorted(sys.modules["__main__"].__dict__),
     files={fd: kind(fd) for fd in range(256) if kind(fd)}, umask=os.umask(0o22),
     limits={n: resource.getrlimit(getattr(resource, n)) for n in dir(resource) if n.startswith("RLIMIT_")},

@@ -106,6 +106,7 @@ time.sleep(4321)
 ''')
 while not os.path.exists("printed"):
     sum(range(1000))
+cdsw.await_workers(last, wait_for_completion=False)  # its code may have come this far before that is known
 print("the end", cdsw.list_workers()[0]["status"])
 `
 

@@ -183,12 +183,21 @@ func (a *ahead) tookIt() bool {
 		for !a.taken && a.hearLocked(int(fd)) != 0 {
 		}
 	})
+	over := a.taken || a.signaled
+	if over {
+		a.startedIfGivenLocked()
+	}
+	return over
+}
+
+// startedIfGivenLocked tells that the work has begun, if there is any: it comes to nothing more than what was done of it. Not where an
+// interpreter is to be started for it: what the one before has printed is taken back first.
+func (a *ahead) startedIfGivenLocked() {
 	select {
 	case <-a.given:
 		a.started()
 	default:
 	}
-	return a.taken || a.signaled
 }
 
 // giveUp says that there will be no work.
@@ -309,6 +318,7 @@ func (p *process) replace() (again bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.signaled { // meanwhile; giveUp is one, too
+		a.startedIfGivenLocked()
 		return false, nil
 	}
 	a.forgetOutput()
