@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 	"testing"
 )
 
-// staleScript launches workers until it has had one that was started ahead, and then, when the test has changed something, one more
+// staleScript launches workers until it has had one that was started ahead, or forked, and then, when the test has changed something, one more
 // each time: it prints what the worker sees.
 const staleScript = `
 import cdsw, os, sys, time
@@ -23,7 +24,7 @@ import os, sys
 print("SAW", os.listdir("."), os.listdir("there") if os.path.isdir("there") else "", sys.path[-1])
 """
 for i in range(100):
-    if "_runner.py wait" in launch("print(open('/proc/self/cmdline').read().replace(chr(0), ' '))"):
+    if "_runner.py %s" in launch("print(open('/proc/self/cmdline').read().replace(chr(0), ' '))"):
         break
     time.sleep(0.1)
 else:
@@ -81,32 +82,36 @@ func TestAheadSeesWhatChanged(t *testing.T) {
 			}
 		}, `FOUND SAW .*/src$`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			python := w.venv()
-			project := w.project
-			script := filepath.Join(w.root, "session.py")
-			if err := os.WriteFile(script, []byte(staleScript), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			w.env = append(w.env, "MUSTER_AHEAD=on", "PATH="+filepath.Dir(python)+":"+os.Getenv("PATH"))
-			cmd := w.cmd("run", "--project", project, script)
-			typed, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			run := w.begin(cmd)
-			run.await("READY\n")
-			c.change(t, w, project)
-			typed.Write([]byte("\n"))
-			typed.Close()
-			if code := run.wait(); code != 0 {
-				t.Errorf("exit code %d", code)
-			}
-			if !regexp.MustCompile("(?m)" + c.want).MatchString(run.output()) {
-				t.Errorf("%q is missing in %s", c.want, tail(run.output()))
-			}
-		})
+		for _, how := range []string{"wait", "fork"} {
+			t.Run(name+"/"+how, func(t *testing.T) { aheadSees(t, how, c.change, c.want) })
+		}
+	}
+}
+
+func aheadSees(t *testing.T, how string, change func(t *testing.T, w *world, project string), want string) {
+	w := newWorld(t)
+	python := w.venv()
+	project := w.project
+	script := filepath.Join(w.root, "session.py")
+	if err := os.WriteFile(script, fmt.Appendf(nil, staleScript, how), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, "MUSTER_AHEAD=on", "PATH="+filepath.Dir(python)+":"+os.Getenv("PATH"))
+	cmd := w.cmd("run", "--project", project, script)
+	typed, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := w.begin(cmd)
+	run.await("READY\n")
+	change(t, w, project)
+	typed.Write([]byte("\n"))
+	typed.Close()
+	if code := run.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if !regexp.MustCompile("(?m)" + want).MatchString(run.output()) {
+		t.Errorf("%q is missing in %s", want, tail(run.output()))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // import nothing of ours. docs/design.md says why.
 var allowed = map[string][]string{
 	"cmd/muster":                 {"internal/cli", "internal/app"},
-	"cmd/muster-keeper":          {"internal/keeper", "internal/keeper/wire", "internal/initproc"},
+	"cmd/muster-keeper":          {"internal/keeper", "internal/keeper/wire", "internal/initproc", "internal/spawner"},
 	"api":                        {},
 	"engine":                     {},
 	"client":                     {"api", "engine", "internal/console"},
@@ -33,10 +33,11 @@ var allowed = map[string][]string{
 	"internal/driver/fake":       {"api", "engine", "internal/driver", "internal/console", "internal/linux/pidfd"},
 	"internal/failpoint":         {},
 	"internal/driver/local":      {"engine", "internal/driver", "internal/failpoint", "internal/keeper/wire", "internal/linux/..."},
-	"internal/keeper":            {"internal/failpoint", "internal/keeper/wire", "internal/initproc", "internal/console", "internal/linux/cgroup", "internal/linux/netns", "internal/linux/oom", "internal/linux/peer", "internal/linux/pidfd"},
+	"internal/keeper":            {"internal/failpoint", "internal/keeper/wire", "internal/initproc", "internal/console", "internal/linux/cgroup", "internal/linux/netns", "internal/linux/oom", "internal/linux/peer", "internal/linux/pidfd", "internal/linux/userns", "internal/spawner"},
+	"internal/spawner":           {"internal/failpoint", "internal/keeper/wire", "internal/linux/cgroup", "internal/linux/netns"},
 	"internal/keeper/embedded":   {"engine"},
 	"internal/keeper/wire":       {"internal/linux/cgroup"},
-	"internal/initproc":          {"internal/failpoint", "internal/keeper/wire", "internal/linux/oom", "internal/linux/rights", "internal/linux/sandbox"},
+	"internal/initproc":          {"internal/failpoint", "internal/keeper/wire", "internal/linux/cgroup", "internal/linux/oom", "internal/linux/rights", "internal/linux/sandbox"},
 	"internal/linux/cgroup":      {},
 	"internal/linux/netns":       {},
 	"internal/linux/pidfd":       {},

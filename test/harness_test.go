@@ -292,6 +292,15 @@ func (b *background) wait() int {
 	}
 }
 
+func (b *background) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // until waits for a condition of the machine; nothing tells when those become true.
 func until(t *testing.T, what string, cond func() bool) time.Duration {
 	t.Helper()

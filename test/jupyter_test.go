@@ -5,28 +5,35 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
-// jupyter is the Python of a virtual environment with a Jupyter server below build/, made by the first test that needs it.
+// jupyter is the Python of a virtual environment with a Jupyter server.
 func jupyter(t *testing.T) (python string) {
 	t.Helper()
-	venv := filepath.Join(repo(t), "build", "jupyter")
-	python = filepath.Join(venv, "bin", "python")
-	there := func() bool { return exec.Command(python, "-c", "import jupyter_server, ipykernel").Run() == nil }
+	return pythonWith(t, "jupyter", "jupyter_server", "ipykernel")
+}
+
+// pythonWith is the Python of a virtual environment below build/ with packages of the package index, made by the first test that needs it.
+func pythonWith(t *testing.T, name string, packages ...string) (python string) {
+	t.Helper()
+	venv := filepath.Join(repo(t), "build", name)
+	python = filepath.Join(venv, "bin", "python3")
+	there := func() bool { return exec.Command(python, "-c", "import "+strings.Join(packages, ", ")).Run() == nil }
 	if there() {
 		return python
 	}
 	for _, args := range [][]string{
 		{"python3", "-m", "venv", "--clear", venv},
-		{python, "-m", "pip", "install", "--quiet", "jupyter_server", "ipykernel"},
+		append([]string{python, "-m", "pip", "install", "--quiet"}, packages...),
 	} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("capability jupyter: jupyter_server and ipykernel cannot be installed: %v: %s", err, tail(string(out)))
+			t.Skipf("capability %s: %v cannot be installed: %v: %s", name, packages, err, tail(string(out)))
 		}
 	}
 	if !there() {
-		t.Fatalf("%s has no jupyter_server and ipykernel after pip has installed them", python)
+		t.Fatalf("%s has no %v after pip has installed them", python, packages)
 	}
 	return python
 }

@@ -14,6 +14,7 @@ import (
 	"muster/internal/initproc"
 	"muster/internal/keeper"
 	"muster/internal/keeper/wire"
+	"muster/internal/spawner"
 )
 
 // init reserves the main thread: other goroutines that change a thread's namespaces must never run on it, because Go keeps
@@ -24,6 +25,10 @@ func main() {
 	if len(os.Args) == 1 && os.Args[0] == "muster-init" {
 		keepFrom(wire.InitControlFD + 1)
 		initproc.Main()
+	}
+	if len(os.Args) == 1 && os.Args[0] == spawner.Name {
+		keepFrom(spawner.ConnFD + 1)
+		spawner.Main()
 	}
 	keepFrom(wire.KeeperLockFD + 1)
 	if len(os.Args) != 2 {

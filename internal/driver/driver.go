@@ -152,9 +152,12 @@ type Warmer interface {
 	// role, its resources, its time limit.
 	Warm(kind string, n int, spec func(Seat) Spec)
 	// Take gives the seats of at most n engines of that kind that wait, or of any if it is "", those that have waited longest first. Start
-	// gives such an engine its work, if the Spec has the seat's id and address. A Spec without Work is for another kind: its interpreter
-	// is started where the other one waited, with all the rest done. Release of the address ends what waits instead.
+	// gives such an engine its work, if the Spec has the seat's id and address. A Spec without Work, or with that of another kind, has
+	// its interpreter started where the other one waited, with all the rest done. Release of the address ends what waits instead.
 	Take(kind string, n int) []Seat
+	// Forks reports whether there is a zygote of that kind: then what no engine waits for is as soon forked as a waiting one of another
+	// kind is ready for it.
+	Forks(kind string) bool
 	// Waiting counts the engines of that kind that wait for work and could be taken.
 	Waiting(kind string) int
 }
@@ -170,6 +173,10 @@ type Seat struct {
 type Work struct {
 	Bytes []byte
 	File  string
+	// Kind is what Take calls such engines. Where there is a zygote of that kind, one is forked from it for this work; "": not.
+	Kind string
+	// Fork, in the Spec of a Warm, is the command line of a zygote, from which the others may be forked; nil: there is none.
+	Fork []string
 	// Reads are files that such an interpreter reads when it starts, or is. One of them is another one now: so is the interpreter.
 	Reads []string
 }

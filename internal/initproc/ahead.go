@@ -109,6 +109,9 @@ func (a *ahead) listen(ready func()) {
 			switch a.hearLocked(int(fd)) {
 			case wire.Waits:
 				if !waits {
+					if a.first.Zygote && a.printed() {
+						os.Exit(exitFailed) // its children would not say it
+					}
 					a.leaveReading()
 					ready()
 				}
@@ -352,6 +355,16 @@ func (a *ahead) forgetOutput() {
 		}
 		unix.Close(in)
 	}
+}
+
+// printed reports whether there is output that nobody has read.
+func (a *ahead) printed() bool {
+	for _, fd := range a.output {
+		if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err != nil || n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // is makes another process the interpreter.

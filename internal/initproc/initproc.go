@@ -123,7 +123,16 @@ func start(give func(master *os.File) error) (*process, error) {
 			return nil, &sandbox.Step{Name: "start ahead", Err: err}
 		}
 	}
-	pid, pidfd, err := startInterpreter(spec, files)
+	pid, pidfd, err := 0, -1, errNotForked
+	if spec.Forked {
+		pid, pidfd, err = forkInterpreter(spec)
+	}
+	if errors.Is(err, errNotForked) {
+		if spec.Zygote {
+			files = append(files, wire.InitZygoteFD)
+		}
+		pid, pidfd, err = startInterpreter(spec, files)
+	}
 	if err != nil {
 		return nil, explain(spec, err)
 	}
@@ -185,7 +194,11 @@ func enterSandbox(spec wire.EngineSpec) error {
 	if err != nil {
 		return err
 	}
-	if err := sandbox.DropRights(); err != nil {
+	drop := sandbox.DropRights
+	if spec.Zygote {
+		drop = sandbox.DropRightsOfZygote
+	}
+	if err := drop(); err != nil {
 		return &sandbox.Step{Name: "drop rights", Err: err}
 	}
 	return nil
@@ -251,6 +264,12 @@ func startInterpreter(spec wire.EngineSpec, files []uintptr) (pid, pidfd int, er
 	}
 	if !spec.Plain {
 		attr.Sys.Credential = credential(spec)
+	}
+	if spec.Zygote {
+		attr.Sys.Pdeathsig = syscall.SIGKILL // this thread is the process's: it has not the kernel's word that its children end with it
+		if spec.UID != 0 {
+			attr.Sys.AmbientCaps = sandbox.ZygoteCaps
+		}
 	}
 	// Whatever the caller of muster ignored (nohup, a shell's background job), the interpreter starts with defaults: signals
 	// that are handled here are reset by its exec, ignored ones would stay ignored.

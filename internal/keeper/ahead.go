@@ -37,6 +37,17 @@ func (k *Keeper) prepare(by *server, r wire.Request, files []*os.File) error {
 		return err
 	}
 	e.ahead = &ahead{server: by, size: spec.ShmBytes, gone: make(chan struct{})}
+	if spec.Zygote {
+		e.zygote = &zygote{}
+	}
+	if r.Zygote != "" {
+		if e.parent, err = k.parent(r.Zygote); err != nil {
+			e.letGo()
+			closeAll(files)
+			return err
+		}
+		defer e.parent.Close()
+	}
 	return k.begin(e, spec, files)
 }
 
@@ -113,7 +124,7 @@ func (k *Keeper) claim(id string, work wire.Given) (*engine, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.waiting[id]
-	if e == nil || !e.ahead.ready || e.ahead.over {
+	if e == nil || !e.ahead.ready || e.ahead.over || e.zygote != nil {
 		return nil, errNotFound
 	}
 	if k.ending != nil {
@@ -154,6 +165,9 @@ func (e *engine) discard() {
 	}
 	if e.ahead.shared != nil {
 		e.ahead.shared.Close()
+	}
+	if e.zygote != nil {
+		e.zygote.close()
 	}
 	e.removeGroup()
 	if err := e.removeFolders(); err != nil {

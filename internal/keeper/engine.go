@@ -32,10 +32,12 @@ type engine struct {
 	group    *cgroup.Group     // nil without limits
 	held     *os.File          // while it is, no other server sweeps the group; closed when the group is removed
 	memory   *cgroup.OOMEvents // nil without a memory limit
-	process  *os.Process       // the init, and what follows: set before live
+	process  *first            // the init, and what follows: set before live
 	pumps    [2]*pump
-	input    *input // nil: its stdin is empty
-	ahead    *ahead // nil: it was started with its work
+	input    *input   // nil: its stdin is empty
+	ahead    *ahead   // nil: it was started with its work
+	zygote   *zygote  // it is one; nil: it is not
+	parent   *os.File // where the zygote is asked that forks its interpreter, until its init is started; nil: none does
 
 	mu      sync.Mutex
 	control *wire.Conn         // nil until the init was started
@@ -55,7 +57,7 @@ type engine struct {
 }
 
 // pid of the init, in the host's process namespace.
-func (e *engine) pid() int { return e.process.Pid }
+func (e *engine) pid() int { return e.process.pid }
 
 // start starts an engine as the server asked. All or nothing: after an error nothing of the engine is left.
 func (k *Keeper) start(r wire.Request, files []*os.File) error {

@@ -2,14 +2,14 @@ package keeper
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
 
 	"muster/internal/console"
-	"muster/internal/failpoint"
 	"muster/internal/keeper/wire"
+	"muster/internal/linux/cgroup"
 	"muster/internal/linux/netns"
+	"muster/internal/spawner"
 )
 
 // startInit starts the init in the network namespace and cgroup that the server made, in fresh namespaces otherwise.
@@ -51,14 +51,7 @@ func (e *engine) startInit(spec, net *os.File, terminal bool) (err error) {
 	}
 	undo = append(undo, control.Close)
 	defer peer.Close()
-	files := []*os.File{stdin, out, errOut, spec, peer}
-	start := func() error { return e.fork(files) }
-	if net != nil {
-		err = netns.Do(net, start)
-	} else {
-		err = netns.OnThread(start) // it enters the engine's cgroup
-	}
-	if err != nil {
+	if err := e.start([]*os.File{stdin, out, errOut, spec, peer}, net); err != nil {
 		return err
 	}
 	e.pumps = [2]*pump{outPump, errPump}
@@ -97,34 +90,82 @@ func (e *engine) give(end *os.File) error {
 	return end.Chown(e.user[0], e.user[1])
 }
 
-// fork starts the init from the calling thread, in the engine's cgroup: version 1 by the thread, which enters it before,
-// version 2 by a descriptor. A process is never moved: that stalls for milliseconds.
-func (e *engine) fork(files []*os.File) (err error) {
-	attr := &os.ProcAttr{Dir: "/", Env: append([]string{}, failpoint.Env()...), Files: files, Sys: &syscall.SysProcAttr{}}
-	if !e.plain {
-		attr.Sys.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+// start starts the init, here or among those that zygotes fork.
+func (e *engine) start(files []*os.File, net *os.File) error {
+	switch {
+	case e.zygote != nil || e.parent != nil:
+		return e.spawn(files, net)
+	case net != nil:
+		return netns.Do(net, func() error { return e.fork(files) })
 	}
+	return netns.OnThread(func() error { return e.fork(files) }) // it enters the engine's cgroup
+}
+
+// fork starts the init from the calling thread.
+func (e *engine) fork(files []*os.File) error {
+	var namespaces uintptr
+	if !e.plain {
+		namespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	}
+	var groups *cgroup.Paths
 	if e.group != nil {
-		leaf, err := e.group.FD()
-		if err != nil {
-			return fmt.Errorf("join cgroup: %w", err)
-		}
-		if leaf != nil {
-			defer leaf.Close()
-			attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(leaf.Fd())
-		}
-		if err := e.group.JoinThread(); err != nil {
-			return fmt.Errorf("join cgroup: %w", err)
-		}
+		paths := e.group.Paths()
+		groups = &paths
 	}
 	// endStrays must know every init: it ends all other children.
 	e.keeper.strays.RLock()
 	defer e.keeper.strays.RUnlock()
-	e.process, err = os.StartProcess("/proc/self/exe", []string{"muster-init"}, attr)
+	pid, fd, err := spawner.Start(namespaces, groups, files)
 	if err != nil {
-		return fmt.Errorf("start init: %w", err)
+		return err
 	}
-	e.keeper.addInit(e.process.Pid)
+	fd.Close()
+	child, err := os.FindProcess(pid) // a child that nobody waited for: the number is its
+	if err != nil {
+		return err
+	}
+	e.process = &first{pid: pid, child: child}
+	e.keeper.addInit(pid)
+	return nil
+}
+
+// spawn has the spawner start the init: of a zygote, or of an engine that one forks.
+func (e *engine) spawn(files []*os.File, net *os.File) error {
+	order := &spawner.Init{Zygote: e.zygote != nil}
+	if e.group != nil {
+		paths := e.group.Paths()
+		order.Groups = &paths
+	}
+	if e.zygote != nil {
+		asked, err := e.zygote.pair()
+		if err != nil {
+			return err
+		}
+		defer asked.Close()
+		files = append(files, asked)
+	} else {
+		files = append(files, e.parent)
+		if e.group != nil {
+			doors, err := e.group.Doors()
+			if err != nil {
+				return err
+			}
+			defer closeAll(doors)
+			files = append(files, doors...)
+		}
+		files = append(files, net)
+	}
+	fd, err := e.keeper.spawn(spawner.Order{Init: order}, files...)
+	if err != nil {
+		return err
+	}
+	pid, err := numberOf(fd)
+	if err != nil {
+		fd.Close()
+		e.keeper.spawned()
+		return err
+	}
+	e.process = &first{pid: pid, fd: fd}
 	return nil
 }
 

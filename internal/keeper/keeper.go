@@ -57,7 +57,9 @@ type Keeper struct {
 	syncing atomic.Bool
 	cleanup sync.WaitGroup // folders being removed
 	noting  sync.Mutex     // held while the log of an engine that has ended is open
-	strays  sync.RWMutex   // held for reading while an init is started, for writing while strays are ended
+	spawnMu sync.Mutex
+	spawner spawning
+	strays  sync.RWMutex // held for reading while an init is started, for writing while strays are ended
 
 	mu      sync.Mutex
 	engines map[string]*engine // those that have not ended

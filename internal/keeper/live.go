@@ -20,7 +20,10 @@ func (e *engine) live() {
 		e.kill() // a stop was asked for while the init was being started
 	}
 	heard := e.hear()
-	e.process.Wait()
+	e.process.wait()
+	if e.process.fd != nil {
+		e.keeper.spawned()
+	}
 	e.keeper.endStrays(e.pid())
 	if e.ahead != nil && e.neverGiven() {
 		e.discard()

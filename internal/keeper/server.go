@@ -30,6 +30,7 @@ type server struct {
 type outgoing struct {
 	event wire.Event
 	files []*os.File
+	last  bool // nobody else has the files: they are closed when they were sent
 }
 
 func newServer(conn *wire.Conn) *server {
@@ -40,8 +41,12 @@ func newServer(conn *wire.Conn) *server {
 }
 
 func (s *server) put(e wire.Event, files ...*os.File) {
+	s.send(outgoing{event: e, files: files})
+}
+
+func (s *server) send(o outgoing) {
 	s.mu.Lock()
-	s.outbox = append(s.outbox, outgoing{e, files})
+	s.outbox = append(s.outbox, o)
 	s.mu.Unlock()
 	s.filled.Signal()
 }
@@ -81,7 +86,11 @@ func (s *server) write() {
 			batch = append([]outgoing{{event: wire.Event{Kind: wire.EventWrote}}}, batch...)
 		}
 		for _, o := range batch {
-			if s.conn.Send(o.event, o.files...) != nil {
+			err := s.conn.Send(o.event, o.files...)
+			if o.last {
+				closeAll(o.files)
+			}
+			if err != nil {
 				return
 			}
 		}
@@ -164,6 +173,8 @@ func (k *Keeper) handle(s *server, r wire.Request, files []*os.File) {
 			return
 		}
 		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now()}, k.hub)
+	case wire.OpNetwork:
+		s.jobs.Go(func() { k.network(s, r) })
 	case wire.OpKey:
 		s.put(wire.Event{Seq: r.Seq, Kind: wire.EventReply, At: time.Now(), Key: k.keepKey(r.Key)})
 	case wire.OpKeep:

@@ -66,9 +66,9 @@ func (e *engine) limitTime() {
 // kill ends init and everything below it at once. Harmless when they have ended already.
 func (e *engine) kill() {
 	if !e.plain {
-		e.process.Kill() // the kernel kills the whole process namespace with it
+		e.process.signal(unix.SIGKILL) // the kernel kills the whole process namespace with it
 		return
 	}
 	e.control.Close()              // the init ends its descendants at this end of file
-	e.process.Signal(unix.SIGCONT) // unless it was stopped
+	e.process.signal(unix.SIGCONT) // unless it was stopped
 }

@@ -17,6 +17,8 @@ import (
 type Ahead struct {
 	// Argv makes it wait. Command.Private in it stands for the folder with the FIFOs that it waits at.
 	Argv []string
+	// Fork makes it a zygote, from which others that wait are forked; nil: it cannot be one.
+	Fork []string
 	// Begin is what it reads first, with Command.Private in it as well.
 	Begin []byte
 	// Skip is how many words of Command.Argv are not the work's, but how the interpreter is started.
@@ -128,7 +130,10 @@ func ReadAtStart(name string) bool {
 // aheadOfPython makes the runner wait, with modules imported.
 func aheadOfPython(c Config, interpreter, private string, modules []string) *Ahead {
 	runner := filepath.Join(c.PythonPath, "_muster", "_runner.py")
-	return &Ahead{Argv: append([]string{interpreter, "-u", runner, "wait", private}, modules...), Skip: 3, Reads: []string{interpreter}}
+	argv := func(mode string) []string {
+		return append([]string{interpreter, "-u", runner, mode, private}, modules...)
+	}
+	return &Ahead{Argv: argv("wait"), Fork: argv("fork"), Skip: 3, Reads: []string{interpreter}}
 }
 
 // aheadOfR makes R read its script from a FIFO. When it comes to the first line, its packages are loaded.

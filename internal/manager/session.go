@@ -250,8 +250,8 @@ func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
 	b, c, who := w.batch, work.command, s.m.accountOf(s)
 	env := s.m.environment(s, w, work, from).list()
 	var ahead *driver.Work
-	if w.fits {
-		ahead = &driver.Work{Reads: c.Ahead.Reads}
+	if w.kind != "" && c.Ahead != nil {
+		ahead = &driver.Work{Kind: w.kind, Reads: c.Ahead.Reads}
 		ahead.Bytes, ahead.File = c.Work(env)
 	}
 	return driver.Spec{

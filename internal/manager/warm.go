@@ -72,18 +72,18 @@ func (b *batch) kindOf(w *work) string {
 // threads is how many threads libraries start in an engine.
 func threads(cpu float64) int { return max(1, int(math.Ceil(math.Min(cpu, 1e6)))) }
 
-// seats gives n engines to come their ids and addresses: those of engines that wait, as far as there are any. The first fit are of such
-// as wait for this very kind of work.
-func (s *session) seats(b *batch, n int) (seats []driver.Seat, fit int, err error) {
+// seats gives n engines to come their ids and addresses, those of engines that wait, as far as there are any, first: of such as wait for
+// this very kind of work, then of others. Kind is "" where nothing that waits is to be used.
+func (s *session) seats(b *batch, n int) (seats []driver.Seat, kind string, err error) {
 	s.mu.Lock()
 	work := b.work
 	s.mu.Unlock()
 	if w := s.warmer(); w != nil && work != nil && (s.m.cfg.Ahead != AheadRandom || rand.N(2) == 0) {
-		if kind := b.kindOf(work); kind != "" {
+		if kind = b.kindOf(work); kind != "" {
 			seats = w.Take(kind, n)
 		}
-		if fit = len(seats); fit < n && b.gpus == 0 { // another kind's: all but the interpreter is done
-			seats = append(seats, w.Take("", n-fit)...)
+		if b.gpus == 0 && !(kind != "" && w.Forks(kind)) { // another kind's: all but the interpreter is done
+			seats = append(seats, w.Take("", n-len(seats))...)
 		}
 	}
 	addrs, err := s.place.Reserve(n - len(seats))
@@ -91,12 +91,12 @@ func (s *session) seats(b *batch, n int) (seats []driver.Seat, fit int, err erro
 		for _, seat := range seats {
 			s.place.Release(seat.Address)
 		}
-		return nil, 0, err
+		return nil, "", err
 	}
 	for _, a := range addrs {
 		seats = append(seats, driver.Seat{ID: engine.NewID(), Address: a})
 	}
-	return seats, fit, nil
+	return seats, kind, nil
 }
 
 // warmSoonLocked has warmUp called, where engines are started ahead.
@@ -121,7 +121,7 @@ func (s *session) warmUp() {
 		return // the first launch will say it
 	}
 	if from, err := s.from(); err == nil {
-		s.keepWarm(b, b.work, from, fewestAhead)
+		s.keepWarm(b, b.work, from, fewestAhead, false)
 	}
 }
 
@@ -134,13 +134,14 @@ func (s *session) keepWarmAll(ws []*worker, works []*work, from *origin) {
 	for i, w := range ws {
 		if n := count[w.batch]; n > 0 {
 			delete(count, w.batch)
-			s.keepWarm(w.batch, works[i], from, n)
+			s.keepWarm(w.batch, works[i], from, n, true)
 		}
 	}
 }
 
-// keepWarm has engines wait for the next launch like this one, of n workers.
-func (s *session) keepWarm(b *batch, work *work, from *origin, n int) {
+// keepWarm has engines wait for the next launch like this one, of n workers. A zygote is made when there was a launch: who never launches
+// need not have one.
+func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched bool) {
 	w := s.warmer()
 	if w == nil || work == nil {
 		return
@@ -170,7 +171,7 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int) {
 		last := s.warmth.kinds[len(s.warmth.kinds)-1]
 		s.coolLocked(last)
 	}
-	w.Warm(name, n, s.aheadSpec(b, work, from))
+	w.Warm(name, n, s.aheadSpec(b, work, from, launched))
 }
 
 // cool ends the engines of a kind that wait.
@@ -198,7 +199,7 @@ func (s *session) coolAllLocked() {
 }
 
 // aheadSpec makes the spec of an engine that waits for work such as this.
-func (s *session) aheadSpec(b *batch, of *work, from *origin) func(driver.Seat) driver.Spec {
+func (s *session) aheadSpec(b *batch, of *work, from *origin, forks bool) func(driver.Seat) driver.Spec {
 	ahead := &batch{role: engine.RoleWorker, cpu: b.cpu, memory: b.memory, kernel: b.kernel}
 	w := &work{command: of.command, env: map[string]string{}}
 	w.command.Argv, w.command.Files = of.command.Ahead.Argv, of.command.Ahead.Files
@@ -210,6 +211,9 @@ func (s *session) aheadSpec(b *batch, of *work, from *origin) func(driver.Seat) 
 	return func(seat driver.Seat) driver.Spec {
 		spec := s.spec(newWorker(s, ahead, seat.ID, seat.Address, s.m.now()), w, from)
 		spec.Work = &driver.Work{Bytes: of.command.Ahead.Begin, Reads: of.command.Ahead.Reads}
+		if forks {
+			spec.Work.Fork = of.command.Ahead.Fork
+		}
 		spec.Resources = engine.Resources{CPU: idleWeight, MemoryBytes: spec.Resources.MemoryBytes}
 		spec.TimeLimit = 0
 		return spec

@@ -65,7 +65,7 @@ type worker struct {
 	addr    netip.Addr
 	created time.Time
 	ticket  ticket
-	fits    bool // an engine waits, under its id, for work of this kind
+	kind    string // of engines that wait for such work; "": it is started with it
 	// ----
 	lineage
 	status   engine.Status

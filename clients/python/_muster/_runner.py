@@ -3,6 +3,7 @@
     python -u _runner.py script PATH [ARGUMENT...]    PATH is relative to the working directory, or absolute
     python -u _runner.py code PATH [ARGUMENT...]      PATH is a file that holds the code, UTF-8
     python -u _runner.py wait FOLDER [MODULE...]      one of these, as said by FOLDER/work, with the modules imported before
+    python -u _runner.py fork FOLDER [MODULE...]      import the modules, and fork whenever descriptor 3 asks for it; the children wait
 
 What it adds to plain Python: sys.path begins with the working directory (the project folder) wherever the script lies;
 code shows its lines in tracebacks, under the name <code>; both may be indented as a whole, and written in IPython's syntax
@@ -28,11 +29,11 @@ IPYTHON_NAMES = ("get_ipython", "display", "__IPYTHON__")
 
 def main(argv):
     """Run what argv asks for. Returns normally, or ends the process as plain Python would."""
-    if len(argv) < 3 or argv[1] not in ("script", "code", "wait"):
-        sys.exit("usage: _runner.py script|code PATH [ARGUMENT...] | wait FOLDER [MODULE...]")
+    if len(argv) < 3 or argv[1] not in ("script", "code", "wait", "fork"):
+        sys.exit("usage: _runner.py script|code PATH [ARGUMENT...] | wait|fork FOLDER [MODULE...]")
     _set_path()
-    if argv[1] == "wait":
-        argv[1:] = _wait(argv[2], argv[3:])
+    if argv[1] in ("wait", "fork"):
+        argv[1:] = _wait(argv[2], argv[3:], argv[1] == "fork")
     kind, path, arguments = argv[1], argv[2], argv[3:]
     try:
         name, source = _read(kind, path)
@@ -48,12 +49,14 @@ def main(argv):
     _run(module, source, name, path)
 
 
-def _wait(folder, modules):
-    """Import modules, then wait for work: return its arguments, with its environment set.
+def _wait(folder, modules, forks):
+    """Import modules, then wait for work: return its arguments, with its environment set. Who forks returns in children alone.
 
     End without having taken it where the modules, or what Python reads when it starts, might be others by now: what they read
     of the environment, or the files that they came from. Then, and without work, somebody else starts an interpreter anew.
     """
+    if forks:
+        _load("_zygote").limit_threads()
     plain = os.environ._data
     environment = os.environ._data = os.environb._data = _Watched(plain)
     for name in modules:
@@ -67,6 +70,8 @@ def _wait(folder, modules):
     _rehearse()
     sources = _sources(modules)
     before = _dates(sources)
+    if forks:
+        _load("_zygote").serve(folder, environment)
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     work = os.open(os.path.join(folder, "work"), os.O_RDONLY)
     os.write(says, b"w")
@@ -87,6 +92,8 @@ def _wait(folder, modules):
     os.close(says)
     os.close(work)
     _set_environment(wanted)
+    if forks:
+        _load("_zygote").set_threads()
     return [os.fsdecode(word) for word in rest[:count]]
 
 

@@ -10,8 +10,8 @@ import (
 	"muster/internal/driver"
 )
 
-// Drivers that start engines ahead pass the suite a second time with workers that were: whatever a worker does, it does the same
-// when all but its work was there before. Their interpreter waits, and executes what a worker's spec says when its work comes.
+// Drivers that start engines ahead pass the suite a second time with workers that were, and a third time with such as were forked:
+// whatever a worker does, it does the same when all but its work was there before. Their interpreter waits, and executes what a worker's spec says when its work comes.
 
 // aheadKind is what the suite calls them.
 const aheadKind = "of the suite"
@@ -19,6 +19,12 @@ const aheadKind = "of the suite"
 // PythonAhead is a Factory.Ahead for drivers whose engines are real processes. The interpreter is an absolute path of a Python 3.
 func PythonAhead(interpreter string) []string {
 	return []string{interpreter, "-I", "-c", pythonAhead, Private}
+}
+
+// PythonFork is a Factory.Fork for such drivers, whose zygotes are Python: its source defines serve(folder, environment), which returns
+// in forked children.
+func PythonFork(interpreter string, source []byte) []string {
+	return []string{interpreter, "-I", "-c", string(source) + "\nserve(sys.argv[1], None)\n" + pythonAhead, Private}
 }
 
 const pythonAhead = `import os, sys
@@ -45,7 +51,7 @@ func aheadWork(spec driver.Spec) *driver.Work {
 	for _, v := range spec.Env { // whose text stands for no folder
 		b.WriteString(strings.ReplaceAll(v, Private, Private[:1]+"\x01"+Private[1:]) + "\x00")
 	}
-	return &driver.Work{Bytes: b.Bytes()}
+	return &driver.Work{Kind: aheadKind, Bytes: b.Bytes()}
 }
 
 // seat waits for an engine that was started ahead, and is one like spec but for its work.
@@ -92,6 +98,10 @@ func (p *place) aheadOf(spec driver.Spec, s driver.Seat) driver.Spec {
 	spec.ID, spec.Address, spec.Hostname = s.ID, s.Address, string(s.ID)
 	spec.Argv, spec.Files = p.w.f.Ahead, nil
 	spec.Resources = engine.Resources{CPU: 0.1}
+	if p.w.how == forked && (p.spec.Attached == nil || p.w.d.Capabilities().AttachApart) { // others have the host's network
+		spec.Work = &driver.Work{Fork: p.w.f.Fork}
+		spec.Argv = []string{"/bin/false"}
+	}
 	return spec
 }
 

@@ -18,21 +18,21 @@ var aheadCases = []testCase{
 
 func (p *place) warm(n int) {
 	p.t.Helper()
-	cold := p.w.ahead
-	p.w.ahead = false
+	was := p.w.how
+	p.w.how = cold
 	spec := p.worker(Print{"never"})
 	p.s.Release(spec.Address)
-	p.w.ahead = cold
+	p.w.how = was
 	p.s.(driver.Warmer).Warm(aheadKind, n, func(s driver.Seat) driver.Spec { return p.aheadOf(spec, s) })
 }
 
 // takeSeat makes a worker's spec for an engine that waits.
 func (p *place) takeSeat(steps ...Step) driver.Spec {
 	p.t.Helper()
-	cold := p.w.ahead
-	p.w.ahead = false
+	was := p.w.how
+	p.w.how = cold
 	spec := p.worker(steps...)
-	p.w.ahead = cold
+	p.w.how = was
 	p.s.Release(spec.Address)
 	seats := p.s.(driver.Warmer).Take(aheadKind, 1)
 	if len(seats) != 1 {
@@ -109,7 +109,7 @@ func aheadDeclined(w *world) {
 	p.warm(1)
 	p.awaitWaiting(1)
 	spec := p.takeSeat(Print{"done"}, Exit{5})
-	spec.Work = &driver.Work{} // which makes it end
+	spec.Work = &driver.Work{Kind: aheadKind} // without bytes, which makes it end
 	p.start(spec)
 	expectExit(w, p.awaitExit(spec.ID), engine.ReasonExitCode, 5, 0)
 	p.expectStdout(spec.ID, "done\n")
@@ -126,15 +126,15 @@ func aheadNever(w *world) {
 	p.warm(1)
 	p.awaitWaiting(1)
 	p.s.(driver.Warmer).Warm(aheadKind, 0, nil)
-	cold := p.worker(Exit{1})
+	never := p.worker(Exit{1})
 	var tries atomic.Int64
 	p.s.(driver.Warmer).Warm("never", 1, func(s driver.Seat) driver.Spec {
 		tries.Add(1)
-		spec := cold
+		spec := never
 		spec.ID, spec.Address, spec.Hostname = s.ID, s.Address, string(s.ID)
 		return spec
 	})
-	p.s.Release(cold.Address)
+	p.s.Release(never.Address)
 	if !waitFor(func() bool { return tries.Load() > 1 }) {
 		w.t.Errorf("it was tried %d times", tries.Load())
 	}

@@ -53,6 +53,8 @@ type Factory struct {
 	Count func() map[string]int
 	// Ahead is the command line of an interpreter that waits for what Express made (PythonAhead). Needed by drivers that declare Ahead.
 	Ahead []string
+	// Fork is the command line of a zygote from which such interpreters are forked (PythonFork); nil: nothing is forked.
+	Fork []string
 	// UID, GID and Groups of the engines.
 	UID, GID int
 	Groups   []int
@@ -73,29 +75,43 @@ func Run(t *testing.T, f Factory) {
 		}
 	}
 	for _, c := range cases {
-		f.runCase(t, c, false)
+		f.runCase(t, c, cold)
 	}
 	runInjected(t, &f)
 	if slices.Contains(f.Lacks, "Ahead") {
 		return
 	}
-	t.Run("started ahead", func(t *testing.T) {
-		for _, c := range cases {
-			c.needs += " Ahead"
-			f.runCase(t, c, true)
-		}
-	})
+	again := func(name string, h how) {
+		t.Run(name, func(t *testing.T) {
+			for _, c := range cases {
+				c.needs += " Ahead"
+				f.runCase(t, c, h)
+			}
+		})
+	}
+	again("started ahead", ahead)
+	if f.Fork != nil {
+		again("forked", forked)
+	}
 }
 
-// runCase runs a case, with workers that were started ahead of their work or not.
-func (f *Factory) runCase(t *testing.T, c testCase, ahead bool) {
+// how workers come to be.
+type how int
+
+const (
+	cold   how = iota // with their work
+	ahead             // before it
+	forked            // before it, from a zygote: where that does not fork, no worker starts
+)
+
+func (f *Factory) runCase(t *testing.T, c testCase, h how) {
 	needs := strings.Fields(c.needs)
 	if slices.ContainsFunc(needs, func(n string) bool { return slices.Contains(f.Lacks, n) }) {
 		return
 	}
 	t.Run(c.name, func(t *testing.T) {
 		before := f.Count()
-		w := &world{t: t, f: f, d: f.New(t), ahead: ahead}
+		w := &world{t: t, f: f, d: f.New(t), how: h}
 		t.Cleanup(func() { w.checkNothingLeft(before) }) // runs last
 		t.Cleanup(func() { w.d.Close() })
 		if both := contradiction(f.Lacks, w.d.Capabilities()); both != "" {
@@ -155,8 +171,7 @@ type world struct {
 	t *testing.T
 	f *Factory
 	d driver.Driver
-	// ahead lets workers be engines that were started ahead of their work.
-	ahead bool
+	how
 }
 
 // checkNothingLeft waits until there is no more of anything than before: the kernel frees some things a little later.

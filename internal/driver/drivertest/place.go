@@ -188,7 +188,7 @@ func (p *place) make(role engine.Role, steps ...Step) driver.Spec {
 		Dir: p.project, Visible: append([]string{p.project}, prog.Visible...), Shared: append([]string{p.project}, prog.Visible...),
 		Resources: engine.Resources{CPU: 1, MemoryBytes: 500e6}, UID: p.w.f.UID, GID: p.w.f.GID, Groups: p.w.f.Groups,
 	}
-	if p.w.ahead && role == engine.RoleWorker {
+	if p.w.how != cold && role == engine.RoleWorker {
 		at := p.seat(spec)
 		spec.ID, spec.Address, spec.Work = at.ID, at.Address, aheadWork(spec)
 	} else {

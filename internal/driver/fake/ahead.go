@@ -66,6 +66,9 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 // Waiting implements driver.Warmer.
 func (s *session) Waiting(kind string) int { return len(s.Ahead(kind)) }
 
+// Forks implements driver.Warmer.
+func (s *session) Forks(string) bool { return false }
+
 // Ahead returns the specs of the engines of a kind that wait; of all kinds, if it is "".
 func (s *session) Ahead(kind string) (waiting []driver.Spec) {
 	s.p.mu.Lock()

@@ -24,6 +24,7 @@ import (
 //	     └──────────┴────────┴─ ended, or dropped ─► gone
 type slot struct {
 	member
+	id      engine.ID
 	kind    string
 	group   *cgroup.Group     // nil: there are none
 	limits  cgroup.Limits     // that it has
@@ -33,9 +34,11 @@ type slot struct {
 	found   *found            // what was there before it was made; nil: nobody knows
 	mounts  sandbox.Mounts    // watched since before it was made, until it is given or gone
 	since   time.Time         // it is ready; zero: it is not yet
+	zygote  bool              // it never has work, but forks others
 	taken   bool
-	dropped bool // nobody wants it
-	lost    bool // it was gone when its work came
+	dropped bool          // nobody wants it
+	lost    bool          // it was gone when its work came
+	ready   chan struct{} // closed when it is
 	gone    chan struct{}
 }
 
@@ -47,9 +50,10 @@ func (slot *slot) close() {
 
 // crew are the engines of a kind that are to wait.
 type crew struct {
-	want int
-	spec func(driver.Seat) driver.Spec
-	fail int // in a row
+	want   int
+	spec   func(driver.Seat) driver.Spec
+	fail   int // in a row
+	zygote zygote
 }
 
 // maxFailures is how often starting an engine ahead may fail before nobody tries it again: those that are started with their work
@@ -143,7 +147,7 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 	}
 	has := map[string]int{}
 	for _, slot := range s.slots {
-		if !slot.taken && !slot.dropped {
+		if !slot.taken && !slot.dropped && !slot.zygote {
 			has[slot.kind]++
 		}
 	}
@@ -185,27 +189,55 @@ func (s *session) seat(kind string, c *crew) error {
 		return err
 	}
 	spec := c.spec(driver.Seat{ID: engine.NewID(), Address: addrs[0]})
-	a := &attempt{spec: spec, wire: s.engineSpec(spec), slot: &slot{kind: kind, gone: make(chan struct{})}}
-	a.request = wire.Request{Op: wire.OpPrepare, Engine: string(spec.ID)}
-	a.wire.Ahead = true
-	if a.slot.mounts, err = s.mountsOfKeeper(); err != nil {
+	parent, err := s.zygoteOf(kind, c, spec)
+	if err != nil {
 		s.Release(addrs...)
 		return err
 	}
-	a.slot.found = s.find(context.Background(), readsOf(spec), a.wire) // before it is made: what is turned meanwhile is another thing then
-	if err := s.make(context.Background(), a); err != nil {
-		a.slot.mounts.Close()
+	slot := newSlot(kind)
+	err = s.prepare(context.Background(), spec, slot, parent)
+	if err != nil {
 		s.Release(addrs...)
+		if parent != nil {
+			s.disinherit(c, parent)
+			return nil
+		}
 		return err
 	}
 	s.mu.Lock()
 	late := s.crews[kind] != c // nobody wants it any more
 	if late {
-		a.slot.dropped = true
+		slot.dropped = true
 	}
 	s.mu.Unlock()
 	if late {
 		s.drop(spec.ID)
+	}
+	return nil
+}
+
+func newSlot(kind string) *slot {
+	return &slot{kind: kind, ready: make(chan struct{}), gone: make(chan struct{})}
+}
+
+// prepare has the keeper start an engine ahead, whose interpreter is forked by a parent, if there is one. All or nothing.
+func (s *session) prepare(ctx context.Context, spec driver.Spec, slot *slot, parent *slot) (err error) {
+	a := &attempt{spec: spec, wire: s.engineSpec(spec), slot: slot}
+	a.request = wire.Request{Op: wire.OpPrepare, Engine: string(spec.ID)}
+	a.wire.Ahead, a.wire.Zygote = true, slot.zygote
+	if slot.mounts, err = s.mountsOfKeeper(); err != nil {
+		return err
+	}
+	slot.found = s.find(ctx, readsOf(spec), a.wire) // before it is made: what is turned meanwhile is another thing then
+	if parent != nil {
+		a.request.Zygote, a.wire.Forked = string(parent.id), true
+		if slot.found != nil && parent.found != nil {
+			slot.found.reads = parent.found.reads // who read them is the parent
+		}
+	}
+	if err := s.make(ctx, a); err != nil {
+		slot.mounts.Close()
+		return err
 	}
 	return nil
 }
@@ -216,6 +248,7 @@ func (s *session) seated(id engine.ID) {
 	defer s.mu.Unlock()
 	if slot := s.slots[id]; slot != nil {
 		slot.since = time.Now()
+		close(slot.ready)
 		if c := s.crews[slot.kind]; c != nil {
 			c.fail = 0
 		}
@@ -227,10 +260,13 @@ func (s *session) unseated(id engine.ID) {
 	s.mu.Lock()
 	slot := s.slots[id]
 	delete(s.slots, id)
+	if slot != nil && slot.zygote {
+		s.bereavedLocked(slot)
+	}
 	if slot != nil {
 		slot.lost = true
 		delete(s.engines, id) // its work was just to be given
-		if c := s.crews[slot.kind]; c != nil && slot.since.IsZero() && !slot.dropped {
+		if c := s.crews[slot.kind]; c != nil && slot.since.IsZero() && !slot.dropped && !slot.zygote {
 			c.fail++ // it never came so far
 		}
 		s.fillSoon()
@@ -240,7 +276,7 @@ func (s *session) unseated(id engine.ID) {
 		return
 	}
 	slot.close()
-	if s.hub != nil {
+	if s.hub != nil && !slot.zygote {
 		s.inNetwork(func() error {
 			if slot.taken {
 				s.hub.Detach(slot.address)
@@ -287,7 +323,7 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 }
 
 func (slot *slot) waits(kind string) bool {
-	return (kind == "" || slot.kind == kind) && !slot.taken && !slot.dropped && !slot.since.IsZero()
+	return (kind == "" || slot.kind == kind) && !slot.taken && !slot.dropped && !slot.zygote && !slot.since.IsZero()
 }
 
 // Waiting implements driver.Warmer.
@@ -347,6 +383,9 @@ func (s *session) slotOf(id engine.ID) *slot {
 // give gives work to an engine that waits for it. With false it is gone, and one has to be started with the work.
 func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given bool, err error) {
 	whole := s.engineSpec(spec)
+	if spec.Work != nil && spec.Work.Kind != slot.kind {
+		whole.Work = nil
+	}
 	a := &attempt{spec: spec, wire: wire.EngineSpec{Argv: whole.Argv, Env: whole.Env, Files: whole.Files, Work: whole.Work}}
 	a.request = wire.Request{Op: wire.OpGive, Engine: string(spec.ID), Give: &wire.Given{
 		Name: whole.Name, Role: whole.Role, ShmBytes: whole.ShmBytes, MemoryLimit: whole.MemoryLimit, TimeLimit: whole.TimeLimit,

@@ -111,7 +111,7 @@ func (s *session) holds(ctx context.Context, spec driver.Spec, w wire.EngineSpec
 	if now == nil || slot.found == nil || !reflect.DeepEqual(lasting(w), slot.spec) {
 		return false
 	}
-	return now.sandbox(slot.found) && (spec.Work == nil || slices.Equal(now.reads, slot.found.reads))
+	return now.sandbox(slot.found) && (w.Work == nil || slices.Equal(now.reads, slot.found.reads))
 }
 
 // dropOthers ends those that wait and are as old as one that does not hold any more.
@@ -119,7 +119,7 @@ func (s *session) dropOthers(stale *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, slot := range s.slots {
-		if slot.waits(stale.kind) {
+		if slot.waits(stale.kind) || slot.zygote && slot.kind == stale.kind && !slot.dropped {
 			slot.dropped = true
 			go s.drop(id)
 		}

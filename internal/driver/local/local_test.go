@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"muster/clients"
 	"muster/internal/driver"
 	"muster/internal/driver/drivertest"
 )
@@ -120,12 +121,26 @@ func TestConformance(t *testing.T) {
 				Rootless: {"AttachApart"},
 				Plain:    {"OwnAddress", "Isolation", "MemoryLimit", "CPUShare", "CPUCap", "GPU", "ConnectWait", "Loopback", "AttachApart"},
 			}[name]
+			fork := func(python string) []string { return nil }
+			if name != Plain {
+				folder, err := clients.PythonDir(t.TempDir())
+				if err != nil {
+					t.Fatal(err)
+				}
+				source, err := os.ReadFile(filepath.Join(folder, "_muster", "_zygote.py"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				fork = func(python string) []string { return drivertest.PythonFork(python, source) }
+			}
+			f.Fork = fork(python(t))
 			f.UID, f.GID = os.Geteuid(), os.Getegid()
 			drivertest.Run(t, f)
 			if name == Root {
 				t.Run("as nobody", func(t *testing.T) {
 					f.UID, f.GID, f.Steps = 65534, 65534, nil
 					f.Express, f.Ahead = drivertest.Python("/usr/bin/python3"), drivertest.PythonAhead("/usr/bin/python3")
+					f.Fork = fork("/usr/bin/python3")
 					drivertest.Run(t, f)
 				})
 			}

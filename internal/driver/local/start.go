@@ -68,8 +68,12 @@ func (s *session) start(ctx context.Context, spec driver.Spec) (err error) {
 		if given, err := s.give(ctx, spec, slot); given {
 			return err
 		}
+	} else if given, err := s.fork(ctx, spec); given {
+		return err
 	}
-	return s.make(ctx, &attempt{spec: spec, wire: s.engineSpec(spec), request: wire.Request{Op: wire.OpStart, Engine: string(spec.ID)}})
+	a := &attempt{spec: spec, wire: s.engineSpec(spec), request: wire.Request{Op: wire.OpStart, Engine: string(spec.ID)}}
+	a.wire.Work = nil
+	return s.make(ctx, a)
 }
 
 // hasEnded reports whether the keeper is gone, and not only let go.
@@ -96,11 +100,13 @@ func (s *session) make(ctx context.Context, a *attempt) (err error) {
 			a.inside.Close()
 		}
 	}()
-	if err := s.addSSH(ctx, &a.wire); err != nil {
-		return failedAt("ssh", err)
+	if !a.wire.Zygote {
+		if err := s.addSSH(ctx, &a.wire); err != nil {
+			return failedAt("ssh", err)
+		}
 	}
 	files := []*os.File{nil} // the first is the spec: it is written when all is known
-	if s.hub != nil {
+	if s.hub != nil && !a.wire.Zygote {
 		ns, err := s.attach(a)
 		if err != nil {
 			return err
@@ -162,7 +168,7 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 	if a.slot == nil {
 		s.engines[id] = m
 	} else {
-		a.slot.member, a.slot.group, a.slot.files, a.slot.spec = m, a.group, a.wire.Files, lasting(a.wire)
+		a.slot.id, a.slot.member, a.slot.group, a.slot.files, a.slot.spec = id, m, a.group, a.wire.Files, lasting(a.wire)
 		a.slot.ssh = s.hasSSH(a.wire.Env)
 		if a.group != nil {
 			a.slot.limits = s.driver.limits(a.spec)
@@ -228,6 +234,16 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 		}
 		return nil
 	}
+	if a.request.Zygote != "" { // where the fork can enter it
+		r, err := s.request(context.Background(), wire.Request{Op: wire.OpNetwork})
+		if err != nil {
+			return nil, failedAt("network", err)
+		}
+		if len(r.files) != 1 {
+			return nil, failedAt("network", errors.New("the keeper gave none"))
+		}
+		ns = r.files[0]
+	}
 	err = s.inNetwork(func() error {
 		if a.slot == nil {
 			if err := s.youngHere(a); err != nil {
@@ -235,6 +251,9 @@ func (s *session) attach(a *attempt) (ns *os.File, err error) {
 			}
 		}
 		err := step("network", func() (err error) {
+			if ns != nil {
+				return s.hub.AttachTo(ns, spec.Address)
+			}
 			ns, err = s.hub.Attach(spec.Address)
 			return err
 		})

@@ -23,7 +23,7 @@ const smallMessage = 4 << 10
 var ErrTooLong = errors.New("the message is too long")
 
 // maxFDs bounds the descriptors of one message.
-const maxFDs = 4
+const maxFDs = 16
 
 // Conn is one end of a connection. Send may be called concurrently; Receive by one goroutine at a time.
 type Conn struct {

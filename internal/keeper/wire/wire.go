@@ -44,6 +44,10 @@ const (
 const (
 	InitSpecFD    = 3 // the EngineSpec as JSON, in memory
 	InitControlFD = 4 // Orders in, Reports out; its end of file is the engine's end
+	// InitZygoteFD is, in the init of a zygote, where it is asked to fork, and in that of an engine that it forks, where to ask.
+	InitZygoteFD = 5
+	// InitDoorsFD and what follows, in the latter, are the doors of the engine's control groups (cgroup.Group.Doors).
+	InitDoorsFD = 6
 )
 
 // KeeperConfig is what a keeper is told at its start; it stands in ConfigName so that a later server can find it again.
@@ -81,6 +85,9 @@ type Request struct {
 	// OpStart; descriptors: the EngineSpec, then the network namespace if HasNet.
 	HasNet bool          `json:"has_net,omitempty"`
 	Cgroup *cgroup.Paths `json:"cgroup,omitempty"`
+	// Zygote, of an OpPrepare, is the id of the zygote that forks the engine's interpreter: the engine lives in the namespaces that are
+	// made for such.
+	Zygote string `json:"zygote,omitempty"`
 
 	Give *Given `json:"give,omitempty"` // OpGive
 
@@ -131,6 +138,8 @@ const (
 	// the init without reading it. From the answer on it is an engine like any.
 	OpGive = "give"
 	OpDrop = "drop" // ends it without work
+	// OpNetwork is answered with a network namespace for an engine that a zygote forks.
+	OpNetwork = "network"
 )
 
 // Event is a message from the keeper to the server: the answer to a Request (Seq not 0), or something that happened. A
@@ -234,6 +243,10 @@ type EngineSpec struct {
 
 	// Ahead says that there is no work yet: Argv makes the interpreter wait for it, see Work.
 	Ahead bool `json:"ahead,omitempty"`
+	// Zygote says that the interpreter never gets work: it waits to fork others, which do. With Ahead.
+	Zygote bool `json:"zygote,omitempty"`
+	// Forked says that a zygote forks the interpreter. Where that fails, Argv is started. With Ahead.
+	Forked bool `json:"forked,omitempty"`
 	// Work, in the spec of an OpPrepare, is what the interpreter reads first, and in that of an OpGive what it reads then; nil there: it
 	// is ended, and Argv started in its place.
 	Work *Work `json:"work,omitempty"`

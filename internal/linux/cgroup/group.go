@@ -247,6 +247,29 @@ func (g *Group) JoinThread() error {
 	return nil
 }
 
+// Doors opens the files by which a process enters the group, in each of its hierarchies, whoever it is and wherever it runs: it writes
+// "0". The caller closes them. What one of its threads wrote counts for that thread, of version 1.
+func (g *Group) Doors() (doors []*os.File, err error) {
+	for _, d := range g.dirs() {
+		name := "tasks"
+		if d == g.paths.V2 {
+			name = "cgroup.procs"
+		}
+		f, err := os.OpenFile(filepath.Join(d, name), os.O_WRONLY, 0)
+		if err != nil {
+			for _, f := range doors {
+				f.Close()
+			}
+			return nil, fmt.Errorf("open the control group: %w", err)
+		}
+		doors = append(doors, f)
+	}
+	return doors, nil
+}
+
+// Count is how many Doors there are.
+func (p Paths) Count() int { return len(Open(p).dirs()) }
+
 // FD opens the group's folder of version 2, for SysProcAttr.UseCgroupFD; nil if it has none. The caller closes it.
 func (g *Group) FD() (*os.File, error) {
 	if g.paths.V2 == "" {

@@ -18,12 +18,27 @@ import (
 // Attach makes the network of one engine: a namespace with lo and with eth0 that carries addr, a reserved address, and
 // leads to the hub. The caller owns the returned descriptor. When it is closed and the engine's processes have ended,
 // the kernel removes all of it; Release then makes the address free. All or nothing.
-func (h *Hub) Attach(addr netip.Addr) (*os.File, error) {
+func (h *Hub) Attach(addr netip.Addr) (ns *os.File, err error) {
+	err = h.attach(addr, func(setup func(ns *os.File) error) (err error) {
+		ns, err = netns.NewWith(setup)
+		return err
+	})
+	return ns, err
+}
+
+// AttachTo is Attach with a namespace that is there already, and empty.
+func (h *Hub) AttachTo(ns *os.File, addr netip.Addr) error {
+	return h.attach(addr, func(setup func(ns *os.File) error) error {
+		return netns.Do(ns, func() error { return setup(ns) })
+	})
+}
+
+func (h *Hub) attach(addr netip.Addr, inside func(setup func(ns *os.File) error) error) error {
 	number, err := h.claimLink(addr)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ns, err := netns.NewWith(func(ns *os.File) error {
+	err = inside(func(ns *os.File) error {
 		index, err := h.joinLink(addr, linkName(number), ns)
 		if err != nil {
 			return err
@@ -37,9 +52,9 @@ func (h *Hub) Attach(addr netip.Addr) (*os.File, error) {
 		h.mu.Lock()
 		delete(h.attached, addr)
 		h.mu.Unlock()
-		return nil, fmt.Errorf("attach %s: %w", addr, err)
+		return fmt.Errorf("attach %s: %w", addr, err)
 	}
-	return ns, nil
+	return nil
 }
 
 // claimLink makes addr attached and gives the number of its link.

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -20,27 +22,64 @@ var allowedCaps = []uintptr{
 // refuses). The process itself can no longer be traced or looked into by processes of the same user. It must not be linked
 // with cgo. The caller must be locked to its thread and start its children from that thread, or from one that called
 // BoundThread.
-func DropRights() error {
-	if err := BoundThread(); err != nil {
+func DropRights() error { return dropRights(allowedCaps, refused) }
+
+// DropRightsOfZygote is DropRights, but that it leaves what is needed to enter namespaces of the user namespace in which this process is:
+// who forks into those that are there already, and nothing else. It must not be the machine's own user namespace.
+func DropRightsOfZygote() error {
+	others := slices.DeleteFunc(slices.Clone(refused), func(call uint32) bool { return call == unix.SYS_SETNS })
+	return dropRights(append(slices.Clone(allowedCaps), unix.CAP_SYS_ADMIN), others)
+}
+
+// ZygoteCaps is what a zygote of a user who is not root has of them.
+var ZygoteCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_CHROOT, unix.CAP_SETPCAP}
+
+// Rights tells a zygote what the processes that it forks are to have: the sets of capabilities that a process of that user has and that
+// it can have, and the filter of system calls.
+func Rights(uid int) (has, bound uint64, filter []byte, err error) {
+	arch, err := architecture()
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	for _, c := range allowedCaps {
+		bound |= 1 << c
+	}
+	if uid == 0 {
+		has = bound
+	}
+	program := callFilter(arch, refused)
+	filter = make([]byte, 0, len(program)*8) // struct sock_filter, see seccomp(2)
+	for _, p := range program {
+		filter = binary.NativeEndian.AppendUint16(filter, p.Code)
+		filter = append(filter, p.Jt, p.Jf)
+		filter = binary.NativeEndian.AppendUint32(filter, p.K)
+	}
+	return has, bound, filter, nil
+}
+
+func dropRights(caps []uintptr, refused []uint32) error {
+	if err := boundThread(caps); err != nil {
 		return err
 	}
 	if err := allThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	if err := setCaps(); err != nil {
+	if err := setCaps(caps); err != nil {
 		return err
 	}
 	if err := NoNewRights(); err != nil {
 		return err
 	}
-	return filterCalls()
+	return filterCalls(refused)
 }
 
 // BoundThread takes all rights but allowedCaps from the calling thread's bounding set, which counts at an exec only: for all
 // threads this would cost a millisecond. The caller must be locked to its thread.
-func BoundThread() error {
+func BoundThread() error { return boundThread(allowedCaps) }
+
+func boundThread(caps []uintptr) error {
 	for c := uintptr(0); c < 64; c++ {
-		if allowed(c) {
+		if slices.Contains(caps, c) {
 			continue
 		}
 		_, _, errno := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0)
@@ -66,9 +105,9 @@ func NoNewRights() error {
 	return nil
 }
 
-func setCaps() error {
+func setCaps(caps []uintptr) error {
 	var low, high uint32
-	for _, c := range allowedCaps {
+	for _, c := range caps {
 		if c < 32 {
 			low |= 1 << c
 		} else {
@@ -89,13 +128,4 @@ func allThreads(trap, a1, a2, a3 uintptr) error {
 		return errno
 	}
 	return nil
-}
-
-func allowed(c uintptr) bool {
-	for _, a := range allowedCaps {
-		if a == c {
-			return true
-		}
-	}
-	return false
 }

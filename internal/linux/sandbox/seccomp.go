@@ -62,14 +62,22 @@ const (
 	noFamily   = unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)
 )
 
-// filterCalls puts the filter on all threads of this process, and so on everything that it starts. No-new-privileges must
-// be set.
-func filterCalls() error {
+func architecture() (uint32, error) {
 	arch, ok := architectures[runtime.GOARCH]
 	if !ok {
-		return fmt.Errorf("no system call filter is known for %s", runtime.GOARCH)
+		return 0, fmt.Errorf("no system call filter is known for %s", runtime.GOARCH)
 	}
-	filter := callFilter(arch)
+	return arch, nil
+}
+
+// filterCalls puts the filter on all threads of this process, and so on everything that it starts. No-new-privileges must
+// be set.
+func filterCalls(refused []uint32) error {
+	arch, err := architecture()
+	if err != nil {
+		return err
+	}
+	filter := callFilter(arch, refused)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	thread, _, errno := syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
 		uintptr(unsafe.Pointer(&program)))
@@ -84,7 +92,7 @@ func filterCalls() error {
 
 // callFilter writes the filter as a program for the kernel's packet filter machine: tests one after the other, each of which
 // ends the program or goes on with the next.
-func callFilter(arch uint32) []unix.SockFilter {
+func callFilter(arch uint32, refused []uint32) []unix.SockFilter {
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		if err := filterCalls(); err != nil {
+		if err := filterCalls(refused); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}

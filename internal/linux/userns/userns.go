@@ -50,6 +50,42 @@ func Child(attr *syscall.SysProcAttr) {
 	attr.AmbientCaps = capabilities()
 }
 
+// Same makes attr start a process in a new namespace with all capabilities there, in which users are who they are here.
+func Same(attr *syscall.SysProcAttr) error {
+	users, err := mappings("/proc/self/uid_map")
+	if err != nil {
+		return err
+	}
+	groups, err := mappings("/proc/self/gid_map")
+	if err != nil {
+		return err
+	}
+	denied, _ := os.ReadFile("/proc/self/setgroups")
+	attr.Cloneflags |= syscall.CLONE_NEWUSER
+	attr.UidMappings, attr.GidMappings = users, groups
+	attr.GidMappingsEnableSetgroups = strings.TrimSpace(string(denied)) != "deny"
+	if os.Geteuid() != 0 {
+		attr.AmbientCaps = capabilities()
+	}
+	return nil
+}
+
+// mappings reads which numbers this process's namespace has, each line the first, the one outside, and how many there are.
+func mappings(file string) (all []syscall.SysProcIDMap, err error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var first, outside, n int
+		if _, err := fmt.Sscan(line, &first, &outside, &n); err != nil {
+			return nil, fmt.Errorf("read %s: %w", file, err)
+		}
+		all = append(all, syscall.SysProcIDMap{ContainerID: first, HostID: first, Size: n})
+	}
+	return all, nil
+}
+
 // Keep makes attr start a process with all capabilities of the namespace in which this one is Inside. Without it, after
 // Confine, processes have none.
 func Keep(attr *syscall.SysProcAttr) { attr.AmbientCaps = capabilities() }

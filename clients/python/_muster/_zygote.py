@@ -1,0 +1,211 @@
+"""Fork children, each into the namespaces of an engine: the zygote of package initproc, which says what it asks for.
+
+Each is as this process was, with what that has imported. What a fork would share or lose, such as threads, makes this process end
+instead: then interpreters are started one by one.
+"""
+
+import ctypes
+import gc
+import os
+import sys
+
+import _socket
+
+ASKED = 3  # where it is asked
+STDIO, NAMESPACES = slice(1, 4), slice(4, 10)  # of the descriptors that come with a question; the first is where to tell the number
+
+CLONE_NEWPID = 0x20000000  # clone(2)
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_CAP_AMBIENT = 4, 22, 24, 47  # prctl(2)
+PR_CAP_AMBIENT_CLEAR_ALL, SECCOMP_MODE_FILTER = 4, 2
+CAPABILITY_VERSION_3 = 0x20080522  # capset(2)
+
+# Variables that say how many threads libraries start, and of each such library a piece of its file's name, the functions that set the
+# number later, of which it has one, and the variables that it reads, the first that is set.
+THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"
+SETTERS = (
+    (
+        "openblas",
+        ["%s_set_num_threads%s" % (name, end) for name in ("openblas", "scipy_openblas") for end in ("", "64_")],
+        ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"),
+    ),
+    ("mkl_rt", ["MKL_Set_Num_Threads"], ("MKL_NUM_THREADS", "OMP_NUM_THREADS")),
+    ("blis", ["bli_thread_set_num_threads"], ("BLIS_NUM_THREADS", "OMP_NUM_THREADS")),
+    ("gomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
+    ("iomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
+    ("libomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
+)
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+
+
+limited = []  # variables that limit_threads has set
+libraries = []  # functions that set how many threads there are, each with its variables, and how many it would start at most
+
+
+def limit_threads():
+    """Have libraries start none: a fork loses all threads but one. Their number is set in children. Before anything is imported."""
+    for name in THREADS:
+        if os.environ.get(name, "1") != "1":
+            os.environ[name] = "1"
+            limited.append(name)
+
+
+def set_threads():
+    """Set the numbers of threads that the environment says, in libraries that are loaded."""
+    for setter, names, most in libraries:
+        said = [os.environ[name] for name in names if name in os.environ]
+        if said and said[0].isdigit():
+            setter(min(int(said[0]), most))
+
+
+def _find_libraries():
+    with open("/proc/self/maps") as f:
+        loaded = sorted(set(line.split(None, 5)[5].rstrip("\n") for line in f if ".so" in line))
+    for path in loaded:
+        for piece, functions, names in SETTERS:
+            if piece in os.path.basename(path):
+                library = ctypes.CDLL(path)  # which is loaded already
+                found = [getattr(library, f) for f in functions if hasattr(library, f)]
+                most = len(os.sched_getaffinity(0)) if piece == "openblas" else 1 << 16
+                libraries.extend((f, names, most) for f in found[:1])
+
+
+def serve(folder, environment):
+    """Fork whenever it is asked for. Returns in the children. The environment knows what was read of it."""
+    project, own = os.getcwd(), os.open("/proc/self/ns/pid", os.O_RDONLY)
+    asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, ASKED)
+    told = limited and (environment.all or environment.read.intersection(os.fsencode(name) for name in limited))
+    if told or not _alone((ASKED, own)):  # a module that was told the wrong number may have done anything with it
+        os._exit(0)
+    if limited:
+        _find_libraries()
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy what is shared
+    says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
+    os.write(says, b"w")
+    os.close(says)
+    while True:
+        rights, files = _question(asked)
+        child = False
+        try:
+            child = _fork(files, own, project)
+        except OSError:
+            pass  # the engine is gone, or starts an interpreter by itself
+        if child:
+            os.close(own)
+            asked.detach()
+            os.close(ASKED)
+            _become(rights, files)
+            return
+        for f in files:
+            os.close(f)
+
+
+def _alone(known):
+    """Report whether this process has one thread, no children, and no files but those it should have."""
+    with open("/proc/self/stat") as f:
+        threads = f.read().rpartition(")")[2].split()[17]
+    with open("/proc/self/task/%d/children" % os.getpid()) as f:
+        children = f.read()
+    files = set(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name))
+    return threads == "1" and not children.strip() and not files.difference((0, 1, 2) + known)
+
+
+def _question(asked):
+    """Return what a question says and the descriptors beside it. Ends this process where nobody asks any more."""
+    try:
+        said, beside, _, _ = asked.recvmsg(1 << 16, 1 << 12)
+    except OSError:
+        os._exit(0)
+    if not said:
+        os._exit(0)
+    files = []
+    for level, kind, data in beside:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            files += [int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4)]
+    return said, files
+
+
+def _fork(files, own, project):
+    """Return True in the child, and False here when it has lost its parent, which is what makes it a child of the engine's first process."""
+    told, namespaces, doors = files[0], files[NAMESPACES], files[NAMESPACES.stop :]
+    me = os.getpid()
+    between = child = None
+    try:
+        _enter(namespaces[0], CLONE_NEWPID)  # for children
+        between = os.fork()
+    finally:
+        if between != 0:
+            _enter(own, CLONE_NEWPID)
+    if between:
+        os.waitpid(between, 0)
+        return False
+    try:
+        for door in doors:
+            os.write(door, b"0")
+        for namespace in namespaces[1:]:
+            _enter(namespace, 0)
+        os.chdir(project)
+        child = os.fork()
+        if child == me or not child and os.getpid() == me:
+            # Libraries such as OpenSSL know by this number that they are in a fork, and have to draw new random numbers.
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+            child = os.fork()
+        if child:
+            os.write(told, child.to_bytes(4, sys.byteorder))
+    except BaseException:
+        if child == 0:
+            os._exit(1)
+    if child == 0:
+        return True
+    os._exit(0)
+
+
+def _enter(namespace, kind):
+    if libc.setns(namespace, kind):
+        raise OSError(ctypes.get_errno(), "enter a namespace")
+
+
+def _become(rights, files):
+    """Make this process what an interpreter is that was started in this engine."""
+    try:
+        os.setsid()
+        for number, f in enumerate(files[STDIO]):
+            os.dup2(f, number)
+        for f in files:
+            os.close(f)
+        _drop(rights)
+        for name in "random", "numpy.random":
+            if name in sys.modules:
+                sys.modules[name].seed()
+    except BaseException:
+        os._exit(1)
+
+
+def _drop(rights):
+    """Give up all rights but those that the first process says."""
+    has, bound = (int.from_bytes(rights[i : i + 8], sys.byteorder) for i in (0, 8))
+    for capability in range(64):
+        if not bound >> capability & 1 and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            break  # the kernel knows no more
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0)
+    sets = [(has & 0xFFFFFFFF,) * 2 + (0,), (has >> 32,) * 2 + (0,)]  # effective, permitted, inheritable; lower half first
+    header, data = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)(*(sets[0] + sets[1]))
+    if libc.capset(header, data):
+        raise OSError(ctypes.get_errno(), "set capabilities")
+    _prctl(PR_SET_DUMPABLE, 1, 0)
+    program = ctypes.create_string_buffer(rights[16:], len(rights) - 16)  # struct sock_filter, 8 bytes each
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+    filters = Program((len(rights) - 16) // 8, ctypes.addressof(program))
+    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(filters))
+
+
+def _prctl(what, first, second):
+    if libc.prctl(what, first, second, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl %d" % what)
