@@ -124,11 +124,7 @@ time.sleep(1)
 	run.await("READY\n")
 	killed := 0
 	for !strings.Contains(run.output(), "OVER\n") && !run.ended() {
-		for _, pid := range named(t, "_runner.py\x00fork\x00") {
-			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			if m := regexp.MustCompile(`NSpid:(\s+\d+)+`).FindString(string(status)); len(strings.Fields(m)) != 3 {
-				continue // a fork: it is in the engine's process namespace
-			}
+		for _, pid := range zygotes(t) {
 			if syscall.Kill(pid, syscall.SIGKILL) == nil {
 				killed++
 			}
@@ -145,6 +141,149 @@ time.sleep(1)
 		t.Error("no zygote was killed")
 	}
 	w.nothingLeft(before)
+}
+
+// A zygote, or a spawner, that is stopped holds nobody up for long, and keeps no session from ending.
+func TestForkingStopped(t *testing.T) {
+	for name, find := range map[string]func(*testing.T) []int{
+		"zygote": zygotes, "spawner": func(t *testing.T) []int { return named(t, "muster-spawner\x00") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			requireRoot(t)
+			before := w.count()
+			cmd := w.cmd("run", w.write("session.py", `
+import cdsw, time
+def some(n):
+    assert not cdsw.await_workers(cdsw.launch_workers(n, cpu=0.2, memory=0.2, code="print('DONE')"))["failures"]
+some(1); time.sleep(1.5); some(1); time.sleep(1.5)
+print("READY", flush=True)
+input()
+some(12)
+some(4)
+`))
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := w.begin(cmd)
+			run.await("READY\n")
+			pids := find(t)
+			for _, pid := range pids {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fmt.Fprintln(in)
+			if code := run.wait(); code != 0 {
+				t.Errorf("exit code %d: %s", code, tail(run.output()))
+			}
+			if n := strings.Count(run.output(), "DONE\n"); n != 18 || len(pids) == 0 {
+				t.Errorf("%d of 18 workers printed, %d processes were stopped: %s", n, len(pids), tail(run.output()))
+			}
+			w.nothingLeft(before)
+		})
+	}
+}
+
+// A module that leaves something behind which a fork would not have, when it is imported, is imported by each interpreter.
+func TestModulesThatCannotBeForked(t *testing.T) {
+	for name, module := range map[string]string{
+		"a thread":         "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",
+		"a process":        "import subprocess\nchild = subprocess.Popen(['sleep', '1000'])\n",
+		"a daemon":         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(1000)\n    os._exit(0)\n",
+		"a file":           "import os\nfile = open(os.devnull)\n",
+		"a line":           "print('imported')\n",
+		"a generator":      "import random\nown = random.Random()\n",
+		"an error":         "raise OSError('no luck')\n",
+		"the end":          "import os, sys\nif 'fork' in sys.orig_argv: os._exit(3)\n",
+		"nothing (forked)": "import json\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			requireRoot(t)
+			before := w.count()
+			w.write("mine.py", module)
+			w.write("muster.toml", `preload = ["mine"]`)
+			out := w.script(`
+import cdsw, time
+for i in range(4):
+    ws = cdsw.launch_workers(2, cpu=0.2, memory=0.2, code="""
+try: import mine
+except OSError as e: print(e)
+import os, random
+if hasattr(globals().get("mine"), "own"): print("DRAW", mine.own.random())
+print("WAS", "fork" in open("/proc/self/cmdline").read())
+os._exit(0)
+""")
+    assert not cdsw.await_workers(ws)["failures"]
+    time.sleep(1)
+`).ok(t).out
+			forked, all := strings.Count(out, "WAS True\n"), strings.Count(out, "WAS ")
+			if want := strings.Contains(name, "forked") || name == "an error"; all != 8 || (forked > 0) != want {
+				t.Errorf("%d of %d workers were forked: %s", forked, all, tail(out))
+			}
+			if n := strings.Count(out, "imported\n"); name == "a line" && n != 8 {
+				t.Errorf("%d of 8 workers said that they imported it: %s", n, tail(out))
+			}
+			w.nothingLeft(before)
+		})
+	}
+}
+
+// hostileModule tries, in the zygote, what its capability would open, and writes down what came of it.
+const hostileModule = `
+import ctypes, os, sys
+if "fork" in sys.orig_argv:
+    libc = ctypes.CDLL(None, use_errno=True)
+    def call(name, *args):
+        if getattr(libc, name)(*args) != -1: return "done"
+        return os.strerror(ctypes.get_errno())
+    def opened(path, flags):
+        try: os.close(os.open(path, flags))
+        except OSError as e: return e.strerror
+        return "done"
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    found = dict(
+        mount=call("mount", b"none", b"/tmp", b"tmpfs", 0, None), umount=call("umount2", b"/proc/sys", 2),
+        user=call("unshare", 0x10000000), mounts=call("unshare", 0x20000), processes=call("unshare", 0x20000000), network=call("unshare", 0x40000000),
+        next=call("ioctl", own, ctypes.c_ulong(0x800cb70b), ctypes.create_string_buffer(16)), owner=call("ioctl", own, ctypes.c_ulong(0xb701)),
+        name=call("sethostname", b"other", 5), root=call("pivot_root", b".", b".") if hasattr(libc, "pivot_root") else call("syscall", 155, b".", b"."),
+        sysctl=opened("/proc/sys/kernel/core_pattern", os.O_WRONLY), trigger=opened("/proc/sysrq-trigger", os.O_WRONLY),
+        spawner=opened("/proc/1/ns/mnt", os.O_RDONLY), its_root=opened("/proc/1/root", os.O_RDONLY), its_memory=opened("/proc/1/mem", os.O_RDWR),
+        trace=call("ptrace", 16, 1, 0, 0), handle=call("open_by_handle_at", -100, None, 0),
+    )
+    for pid in os.listdir("/proc"):  # its init, and those of engines
+        if pid.isdigit() and open("/proc/%s/cmdline" % pid).read().startswith("muster-"):
+            found["init " + pid] = opened("/proc/%s/ns/mnt" % pid, os.O_RDONLY)
+    with open("found", "w") as f: f.write("".join("%s: %s\n" % item for item in found.items()))
+    os.close(own)
+`
+
+func TestHostileZygote(t *testing.T) {
+	w := newWorld(t)
+	requireRoot(t)
+	w.write("mine.py", hostileModule)
+	w.write("muster.toml", `preload = ["mine"]`)
+	w.script(`
+import cdsw, time
+for i in range(3):
+    assert not cdsw.await_workers(cdsw.launch_workers(2, cpu=0.2, memory=0.2, code="0"))["failures"]
+    time.sleep(1)
+`).ok(t)
+	found, err := os.ReadFile(filepath.Join(w.project, "found"))
+	if err != nil {
+		t.Fatalf("the module was imported by no zygote: %v", err)
+	}
+	said := lines(string(found))
+	for _, line := range said {
+		if what, result, _ := strings.Cut(line, ": "); result == "done" {
+			t.Errorf("a zygote can: %s", what)
+		}
+	}
+	if t.Logf("%s", found); len(said) < 19 {
+		t.Errorf("%d things were tried", len(said))
+	}
 }
 
 // The spawner's end is that of its engines, which is told as such, and of no other: the session goes on, with engines that are started.
@@ -190,6 +329,18 @@ for i in range(3):
 		}
 	}
 	w.nothingLeft(before)
+}
+
+// zygotes lists those that fork, and not what they have forked: that is in the engine's process namespace.
+func zygotes(t *testing.T) (pids []int) {
+	t.Helper()
+	for _, pid := range named(t, "_runner.py\x00fork\x00") {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // an error: it has ended
+		if m := regexp.MustCompile(`NSpid:(\s+\d+)+`).FindString(string(status)); len(strings.Fields(m)) == 3 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // named lists the processes whose command line has a text in it.

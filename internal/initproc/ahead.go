@@ -109,8 +109,9 @@ func (a *ahead) listen(ready func()) {
 			switch a.hearLocked(int(fd)) {
 			case wire.Waits:
 				if !waits {
-					if a.first.Zygote && a.printed() {
-						os.Exit(exitFailed) // its children would not say it
+					if a.first.Zygote && (a.printed() || len(children(os.Getpid())) != 1) {
+						a.zygoteEnds()
+						return a.taken
 					}
 					a.leaveReading()
 					ready()
@@ -355,6 +356,12 @@ func (a *ahead) forgetOutput() {
 		}
 		unix.Close(in)
 	}
+}
+
+// zygoteEnds ends one whose children would not say what it has said, or that has started something which they would not have.
+func (a *ahead) zygoteEnds() {
+	EndDescendants(nil)
+	os.Exit(exitFailed)
 }
 
 // printed reports whether there is output that nobody has read.

@@ -73,7 +73,8 @@ const (
 
 // process is the interpreter.
 type process struct {
-	plain bool
+	// open says that its descendants are in a process namespace with others: they do not end with this process by themselves.
+	open  bool
 	ssh   *sshServer // nil: none
 	ahead *ahead     // nil: it was started with its work
 
@@ -117,7 +118,7 @@ func start(give func(master *os.File) error) (*process, error) {
 	if err := pin(spec.Cores); err != nil {
 		return nil, &sandbox.Step{Name: "cores", Err: err}
 	}
-	proc := &process{plain: spec.Plain, ssh: ssh}
+	proc := &process{open: spec.Plain || spec.Zygote, ssh: ssh}
 	if spec.Ahead {
 		if proc.ahead, err = newAhead(spec); err != nil {
 			return nil, &sandbox.Step{Name: "start ahead", Err: err}
@@ -162,6 +163,11 @@ func pin(cores []int) error {
 }
 
 func enterSandbox(spec wire.EngineSpec) error {
+	if spec.Zygote {
+		if err := becomeSubreaper(); err != nil {
+			return err
+		}
+	}
 	host, _ := os.ReadFile("/etc/resolv.conf") // in the host's network; it may lie where engines do not see it
 	resolv := string(host)
 	if spec.Gateway != "" {
@@ -225,8 +231,8 @@ func alias(spec wire.EngineSpec) sandbox.Alias {
 // enterPlain does what is possible without namespaces: descendants that lose their parent become children of the init, so
 // that it can end them; the engine's files lie in a folder that only the user may enter.
 func enterPlain(spec wire.EngineSpec) error {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return &sandbox.Step{Name: "become subreaper", Err: err}
+	if err := becomeSubreaper(); err != nil {
+		return err
 	}
 	dir := filepath.Join(spec.PrivateDir, wire.PlainFilesName)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -239,6 +245,14 @@ func enterPlain(spec wire.EngineSpec) error {
 	}
 	if err := sandbox.NoNewRights(); err != nil {
 		return &sandbox.Step{Name: "drop rights", Err: err}
+	}
+	return nil
+}
+
+// becomeSubreaper makes descendants that lose their parent children of this process, so that it can end them.
+func becomeSubreaper() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return &sandbox.Step{Name: "become subreaper", Err: err}
 	}
 	return nil
 }

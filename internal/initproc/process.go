@@ -19,7 +19,7 @@ func obey(control *wire.Conn, p *process) {
 		var o wire.Order
 		files, err := control.Receive(&o)
 		if err != nil {
-			if !p.plain {
+			if !p.open {
 				os.Exit(exitLost)
 			}
 			if p.ahead != nil {
@@ -89,10 +89,10 @@ func (p *process) wait() *wire.Exited {
 	}
 }
 
-// endOthers ends what the interpreter left behind. In a process namespace the kernel does that when the init exits; on the
-// plain rung all descendants are found through their parents (those that lost theirs are children of the init).
+// endOthers ends what the interpreter left behind. In a process namespace of its own the kernel does that when the init exits; elsewhere
+// all descendants are found through their parents (those that lost theirs are children of the init).
 func (p *process) endOthers() {
-	if p.plain {
+	if p.open {
 		EndDescendants(nil)
 	}
 }

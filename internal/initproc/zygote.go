@@ -23,8 +23,8 @@ const forkWithin = 10 * time.Second
 // forkInterpreter has the engine's zygote fork an interpreter into the namespaces of this process. It becomes a child of this one:
 //
 //	zygote: enter the process namespace ─► fork B ─► back
-//	B:      enter the control groups and the other namespaces ─► fork C ─► tell C's number ─► end
-//	C:      this process's child now: drop rights, wait for work
+//	B:      enter the control groups and the other namespaces ─► fork C ─► end
+//	C:      tell its number ─► drop rights ─► wait for work; this process's child as soon as the zygote has reaped B, and lets go of the pipe
 //
 // The message is two sets of capabilities, 8 bytes each, and a filter of system calls, as sandbox.Rights gives them. Beside it are
 // descriptors: where to tell the number, stdin, stdout, stderr, the namespaces (process, network, IPC, host name, control groups, mounts), and the doors
@@ -89,5 +89,5 @@ func askFor(spec wire.EngineSpec, ask, tell *os.File) error {
 	}
 	message := binary.NativeEndian.AppendUint64(nil, has)
 	message = append(binary.NativeEndian.AppendUint64(message, bound), filter...)
-	return unix.Sendmsg(int(ask.Fd()), message, unix.UnixRights(files...), nil, unix.MSG_NOSIGNAL)
+	return unix.Sendmsg(int(ask.Fd()), message, unix.UnixRights(files...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 }

@@ -118,6 +118,9 @@ func (k *Keeper) begin(e *engine, spec wire.EngineSpec, files []*os.File) error 
 		return err
 	}
 	if err := e.launch(spec, files[0], net); err != nil {
+		if e.zygote != nil {
+			e.zygote.close()
+		}
 		k.forget(e)
 		e.letGo()
 		if e.ahead != nil {

@@ -155,14 +155,14 @@ func (e *engine) spawn(files []*os.File, net *os.File) error {
 		}
 		files = append(files, net)
 	}
-	fd, err := e.keeper.spawn(spawner.Order{Init: order}, files...)
+	fd, err := e.keeper.spawner.spawn(spawner.Order{Init: order}, files...)
 	if err != nil {
 		return err
 	}
 	pid, err := numberOf(fd)
 	if err != nil {
 		fd.Close()
-		e.keeper.spawned()
+		e.keeper.spawner.ended()
 		return err
 	}
 	e.process = &first{pid: pid, fd: fd}

@@ -37,6 +37,9 @@ const endGrace = 400 * time.Millisecond
 // must not take the answer's print with it. Workers that are done sooner end the session sooner.
 const lastWords = 500 * time.Millisecond
 
+// spawnerGrace is how long forked engines may take to end after they were killed.
+const spawnerGrace = 400 * time.Millisecond
+
 // limitGrace is the time between SIGTERM and SIGKILL for an engine at its time limit: as for one that is stopped on request.
 const limitGrace = 2 * time.Second
 
@@ -57,7 +60,6 @@ type Keeper struct {
 	syncing atomic.Bool
 	cleanup sync.WaitGroup // folders being removed
 	noting  sync.Mutex     // held while the log of an engine that has ended is open
-	spawnMu sync.Mutex
 	spawner spawning
 	strays  sync.RWMutex // held for reading while an init is started, for writing while strays are ended
 
@@ -196,6 +198,8 @@ func (k *Keeper) end(grace time.Duration, by string) {
 	for _, e := range engines {
 		e.stop(grace, "session ended", by)
 	}
+	// What a zygote has left behind in an engine's process namespace could hold up its end.
+	time.AfterFunc(grace+spawnerGrace, k.spawner.kill)
 	k.endIfEmpty()
 }
 

@@ -22,7 +22,7 @@ func (e *engine) live() {
 	heard := e.hear()
 	e.process.wait()
 	if e.process.fd != nil {
-		e.keeper.spawned()
+		e.keeper.spawner.ended()
 	}
 	e.keeper.endStrays(e.pid())
 	if e.ahead != nil && e.neverGiven() {

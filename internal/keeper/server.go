@@ -25,12 +25,19 @@ type server struct {
 	outbox []outgoing
 	grew   bool // an EventWrote is due; many appends make one
 	closed bool
+	deaf   bool // nothing is sent any more
 }
 
 type outgoing struct {
 	event wire.Event
 	files []*os.File
 	last  bool // nobody else has the files: they are closed when they were sent
+}
+
+func (o outgoing) close() {
+	if o.last {
+		closeAll(o.files)
+	}
 }
 
 func newServer(conn *wire.Conn) *server {
@@ -46,7 +53,11 @@ func (s *server) put(e wire.Event, files ...*os.File) {
 
 func (s *server) send(o outgoing) {
 	s.mu.Lock()
-	s.outbox = append(s.outbox, o)
+	if s.deaf {
+		o.close()
+	} else {
+		s.outbox = append(s.outbox, o)
+	}
 	s.mu.Unlock()
 	s.filled.Signal()
 }
@@ -71,9 +82,20 @@ func (s *server) finish() {
 	s.conn.Close()
 }
 
+// forget closes what nobody will send any more.
+func (s *server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = true
+	for _, o := range s.outbox {
+		o.close()
+	}
+}
+
 // write sends the outbox until the connection breaks or finish was called.
 func (s *server) write() {
 	defer close(s.sent)
+	defer s.forget()
 	for {
 		s.mu.Lock()
 		for len(s.outbox) == 0 && !s.grew && !s.closed {
@@ -85,12 +107,13 @@ func (s *server) write() {
 		if grew {
 			batch = append([]outgoing{{event: wire.Event{Kind: wire.EventWrote}}}, batch...)
 		}
-		for _, o := range batch {
+		for i, o := range batch {
 			err := s.conn.Send(o.event, o.files...)
-			if o.last {
-				closeAll(o.files)
-			}
+			o.close()
 			if err != nil {
+				for _, o := range batch[i+1:] {
+					o.close()
+				}
 				return
 			}
 		}

@@ -8,7 +8,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,56 +48,88 @@ func (f *first) wait() {
 	f.fd.Close()
 }
 
-// spawning is the keeper's spawner. It is started when somebody wants it, and ends with the last of its inits. The keeper's spawnMu is held
-// while it is asked for something.
+// spawning is the keeper's spawner. It is started when somebody wants it, and ends with the last of its inits.
 type spawning struct {
+	asking sync.Mutex // held while it is asked for something
+
+	mu      sync.Mutex
 	conn    *wire.Conn // nil: there is none
 	process *os.Process
-	inits   int   // that have not ended
-	failed  error // it does not answer any more, or could not be started: there is none until its inits have ended
+	inits   int   // that have not ended, or are just being started
+	failed  error // it does not answer any more: there is none until its inits have ended
 }
 
 var errNoSpawner = errors.New("there are no namespaces for forked engines")
 
+// answerWithin bounds how long the spawner may take: one that was stopped from outside never answers.
+const answerWithin = 10 * time.Second
+
 // spawn has the spawner carry something out, and returns what it made.
-func (k *Keeper) spawn(o spawner.Order, files ...*os.File) (*os.File, error) {
-	k.spawnMu.Lock()
-	defer k.spawnMu.Unlock()
-	s := &k.spawner
+func (s *spawning) spawn(o spawner.Order, files ...*os.File) (made *os.File, err error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	conn, err := s.begin(o.Init != nil)
+	if err != nil {
+		return nil, err
+	}
+	if o.Init != nil {
+		defer func() {
+			if err != nil {
+				s.ended()
+			}
+		}()
+	}
+	if made, refused, err := ask(conn, o, files); err == nil {
+		return made, refused
+	} else {
+		s.mu.Lock()
+		s.failed = fmt.Errorf("%w: %w", errNoSpawner, err)
+		s.mu.Unlock()
+		return nil, s.failed
+	}
+}
+
+// begin returns the connection to the spawner, which is started for an init if there is none.
+func (s *spawning) begin(init bool) (*wire.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.failed == nil && s.conn == nil {
-		if o.Init == nil {
+		if !init {
 			return nil, errNoSpawner // whose network would it be
 		}
-		s.failed = s.start()
+		if err := s.startLocked(); err != nil {
+			return nil, err
+		}
 	}
 	if s.failed != nil {
 		return nil, s.failed
 	}
-	var a spawner.Answer
-	if err := s.conn.Send(o, files...); err != nil {
-		s.failed = fmt.Errorf("%w: %w", errNoSpawner, err)
-		return nil, s.failed
-	}
-	made, err := s.conn.Receive(&a)
-	switch {
-	case err != nil:
-		s.failed = fmt.Errorf("%w: %w", errNoSpawner, err)
-		return nil, s.failed
-	case a.Error != "":
-		closeAll(made)
-		s.endIfIdle()
-		return nil, errors.New(a.Error)
-	case len(made) != 1:
-		closeAll(made)
-		return nil, fmt.Errorf("the spawner gave %d descriptors instead of 1", len(made))
-	}
-	if o.Init != nil {
+	if init {
 		s.inits++
 	}
-	return made[0], nil
+	return s.conn, nil
 }
 
-func (s *spawning) start() error {
+func ask(conn *wire.Conn, o spawner.Order, files []*os.File) (made *os.File, refused, err error) {
+	if err := conn.SendWithin(answerWithin, o, files...); err != nil {
+		return nil, nil, err
+	}
+	var a spawner.Answer
+	got, err := conn.ReceiveWithin(answerWithin, &a)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case a.Error != "":
+		closeAll(got)
+		return nil, errors.New(a.Error), nil
+	case len(got) != 1:
+		closeAll(got)
+		return nil, nil, fmt.Errorf("the spawner gave %d descriptors instead of 1", len(got))
+	}
+	return got[0], nil, nil
+}
+
+func (s *spawning) startLocked() error {
 	conn, peer, err := wire.Pair()
 	if err != nil {
 		return err
@@ -121,20 +155,25 @@ func (s *spawning) start() error {
 	return nil
 }
 
-// spawned notes that an init of the spawner's has ended. With the last one it ends itself: what it had made meanwhile for others, which come
-// too late, is in namespaces that nobody enters any more.
-func (k *Keeper) spawned() {
-	k.spawnMu.Lock()
-	defer k.spawnMu.Unlock()
-	k.spawner.inits--
-	k.spawner.endIfIdle()
+// kill ends the spawner and all that lives in its namespaces.
+func (s *spawning) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		s.process.Kill()
+	}
 }
 
-func (s *spawning) endIfIdle() {
-	if s.inits > 0 || s.conn == nil {
+// ended notes that an init of the spawner's has ended, or came to nothing. With the last one the spawner ends: networks that it had made for
+// others, which come too late, are of namespaces that nobody enters any more.
+func (s *spawning) ended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inits--; s.inits > 0 || s.conn == nil {
 		return
 	}
 	s.conn.Close()
+	s.process.Kill() // it may have been stopped
 	s.process.Wait()
 	s.conn, s.failed = nil, nil
 }

@@ -65,7 +65,7 @@ func (e *engine) limitTime() {
 
 // kill ends init and everything below it at once. Harmless when they have ended already.
 func (e *engine) kill() {
-	if !e.plain {
+	if !e.plain && e.zygote == nil {
 		e.process.signal(unix.SIGKILL) // the kernel kills the whole process namespace with it
 		return
 	}

@@ -67,7 +67,7 @@ func (k *Keeper) parent(id string) (*os.File, error) {
 
 // network answers with a network for an engine that a zygote forks.
 func (k *Keeper) network(s *server, r wire.Request) {
-	ns, err := k.spawn(spawner.Order{Network: true})
+	ns, err := k.spawner.spawn(spawner.Order{Network: true})
 	if err != nil {
 		s.put(replyTo(r, err))
 		return

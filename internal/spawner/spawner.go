@@ -113,8 +113,6 @@ func (i Init) start(files []*os.File, children *reaper) (fd *os.File, err error)
 		_, fd, err = Start(namespaces, i.Groups, files)
 		return err
 	}
-	children.mu.Lock() // until it is known that there is one, nobody may wait for it
-	defer children.mu.Unlock()
 	if i.Zygote {
 		namespaces |= syscall.CLONE_NEWNET
 		err = netns.OnThread(start)
@@ -126,8 +124,7 @@ func (i Init) start(files []*os.File, children *reaper) (fd *os.File, err error)
 		err = netns.Do(net, start)
 	}
 	if err == nil {
-		children.some.Signal()
-		children.n++
+		children.more()
 	}
 	return fd, err
 }
@@ -166,7 +163,14 @@ func Start(namespaces uintptr, groups *cgroup.Paths, files []*os.File) (pid int,
 type reaper struct {
 	mu   sync.Mutex
 	some sync.Cond
-	n    int // children that were started and, as far as it is known here, not waited for
+	n    int // that were started since there was none to wait for
+}
+
+func (r *reaper) more() {
+	r.mu.Lock()
+	r.n++
+	r.mu.Unlock()
+	r.some.Signal()
 }
 
 func newReaper() *reaper {
@@ -182,7 +186,7 @@ func (r *reaper) reap() {
 		if err != syscall.ECHILD {
 			continue
 		}
-		// There is none. Whoever loses a parent has lost one that was started here.
+		// There is none. Whoever loses a parent has lost one that was started here. One that was started, and has ended already, costs a look.
 		r.mu.Lock()
 		for r.n == 0 {
 			r.some.Wait()

@@ -5,6 +5,7 @@ instead: then interpreters are started one by one.
 """
 
 import ctypes
+import errno
 import gc
 import os
 import sys
@@ -76,12 +77,13 @@ def serve(folder, environment):
     project, own = os.getcwd(), os.open("/proc/self/ns/pid", os.O_RDONLY)
     asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, ASKED)
     told = limited and (environment.all or environment.read.intersection(os.fsencode(name) for name in limited))
-    if told or not _alone((ASKED, own)):  # a module that was told the wrong number may have done anything with it
+    if told or not _alone((ASKED, own)) or _generators():  # a module that was told the wrong number may have done anything with it
         os._exit(0)
     if limited:
         _find_libraries()
     gc.collect()
-    gc.freeze()  # a collection in a child would copy what is shared
+    if hasattr(gc, "freeze"):  # Python 3.7
+        gc.freeze()  # a collection in a child would copy what is shared
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     os.write(says, b"w")
     os.close(says)
@@ -148,19 +150,17 @@ def _fork(files, own, project):
             _enter(namespace, 0)
         os.chdir(project)
         child = os.fork()
-        if child == me or not child and os.getpid() == me:
+        if child == me or child == 0 and os.getpid() == me:
             # Libraries such as OpenSSL know by this number that they are in a fork, and have to draw new random numbers.
-            if not child:
+            if child == 0:
                 os._exit(0)
             os.waitpid(child, 0)
             child = os.fork()
-        if child:
-            os.write(told, child.to_bytes(4, sys.byteorder))
-    except BaseException:
         if child == 0:
-            os._exit(1)
-    if child == 0:
-        return True
+            os.write(told, os.getpid().to_bytes(4, sys.byteorder))
+            return True
+    except BaseException:
+        os._exit(1)
     os._exit(0)
 
 
@@ -178,11 +178,39 @@ def _become(rights, files):
         for f in files:
             os.close(f)
         _drop(rights)
-        for name in "random", "numpy.random":
-            if name in sys.modules:
-                sys.modules[name].seed()
+        _forget()
     except BaseException:
         os._exit(1)
+
+
+def _forget():
+    """Make those modules anew that keep what is to be another thing in each process."""
+    for name in "random", "numpy.random":
+        if name in sys.modules:
+            sys.modules[name].seed()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+    for name, kept, empty in ("platform", "_uname_cache", None), ("platform", "_platform_cache", {}), ("uuid", "_node", None):
+        if hasattr(sys.modules.get(name), kept):
+            setattr(sys.modules[name], kept, empty)
+
+
+def _generators():
+    """Return the generators of random numbers that modules have made, besides those that are seeded in children."""
+    known, kinds = [], []
+    if "random" in sys.modules:
+        known.append(sys.modules["random"]._inst)
+        kinds.append(sys.modules["random"].Random)
+    if "numpy.random" in sys.modules:
+        numpy = sys.modules["numpy.random"]
+        known += [numpy.mtrand._rand, numpy.mtrand._rand._bit_generator]
+        kinds += [numpy.Generator, numpy.RandomState, numpy.BitGenerator]
+    system = getattr(sys.modules.get("random"), "SystemRandom", ())
+    return [
+        thing
+        for thing in gc.get_objects()
+        if issubclass(type(thing), tuple(kinds)) and not issubclass(type(thing), system) and all(thing is not one for one in known)
+    ]
 
 
 def _drop(rights):
@@ -190,6 +218,8 @@ def _drop(rights):
     has, bound = (int.from_bytes(rights[i : i + 8], sys.byteorder) for i in (0, 8))
     for capability in range(64):
         if not bound >> capability & 1 and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            if ctypes.get_errno() != errno.EINVAL:
+                raise OSError(ctypes.get_errno(), "drop capability %d" % capability)
             break  # the kernel knows no more
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0)
     sets = [(has & 0xFFFFFFFF,) * 2 + (0,), (has >> 32,) * 2 + (0,)]  # effective, permitted, inheritable; lower half first

@@ -35,6 +35,7 @@ type slot struct {
 	mounts  sandbox.Mounts    // watched since before it was made, until it is given or gone
 	since   time.Time         // it is ready; zero: it is not yet
 	zygote  bool              // it never has work, but forks others
+	parent  *slot             // the zygote that forked it; nil: none
 	taken   bool
 	dropped bool          // nobody wants it
 	lost    bool          // it was gone when its work came
@@ -126,6 +127,9 @@ func (s *session) filling(woken <-chan struct{}) {
 				return
 			}
 		}
+		if s.wantsZygote(kind, c) {
+			continue
+		}
 		if err := s.seat(kind, c); err != nil {
 			s.mu.Lock()
 			c.fail++
@@ -152,7 +156,7 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 		}
 	}
 	for kind, c := range s.crews {
-		if has[kind] < c.want && c.fail < maxFailures {
+		if has[kind] < c.want && c.fail < maxFailures && !c.zygote.making {
 			return kind, c, false
 		}
 	}
@@ -188,18 +192,17 @@ func (s *session) seat(kind string, c *crew) error {
 	if err != nil {
 		return err
 	}
-	spec := c.spec(driver.Seat{ID: engine.NewID(), Address: addrs[0]})
-	parent, err := s.zygoteOf(kind, c, spec)
-	if err != nil {
-		s.Release(addrs...)
-		return err
-	}
+	s.mu.Lock()
+	specOf := c.spec
+	s.mu.Unlock()
+	spec := specOf(driver.Seat{ID: engine.NewID(), Address: addrs[0]})
+	parent := s.zygoteOf(c, spec)
 	slot := newSlot(kind)
 	err = s.prepare(context.Background(), spec, slot, parent)
 	if err != nil {
 		s.Release(addrs...)
 		if parent != nil {
-			s.disinherit(c, parent)
+			s.disown(parent)
 			return nil
 		}
 		return err
@@ -228,6 +231,7 @@ func (s *session) prepare(ctx context.Context, spec driver.Spec, slot *slot, par
 	if slot.mounts, err = s.mountsOfKeeper(); err != nil {
 		return err
 	}
+	slot.parent = parent
 	slot.found = s.find(ctx, readsOf(spec), a.wire) // before it is made: what is turned meanwhile is another thing then
 	if parent != nil {
 		a.request.Zygote, a.wire.Forked = string(parent.id), true
@@ -249,7 +253,7 @@ func (s *session) seated(id engine.ID) {
 	if slot := s.slots[id]; slot != nil {
 		slot.since = time.Now()
 		close(slot.ready)
-		if c := s.crews[slot.kind]; c != nil {
+		if c := s.crews[slot.kind]; c != nil && !slot.zygote {
 			c.fail = 0
 		}
 	}
@@ -266,7 +270,7 @@ func (s *session) unseated(id engine.ID) {
 	if slot != nil {
 		slot.lost = true
 		delete(s.engines, id) // its work was just to be given
-		if c := s.crews[slot.kind]; c != nil && slot.since.IsZero() && !slot.dropped && !slot.zygote {
+		if c := s.crews[slot.kind]; c != nil && slot.since.IsZero() && !slot.dropped && !slot.zygote && slot.parent == nil {
 			c.fail++ // it never came so far
 		}
 		s.fillSoon()
@@ -274,6 +278,9 @@ func (s *session) unseated(id engine.ID) {
 	s.mu.Unlock()
 	if slot == nil {
 		return
+	}
+	if slot.parent != nil && slot.since.IsZero() && !slot.dropped {
+		s.disown(slot.parent)
 	}
 	slot.close()
 	if s.hub != nil && !slot.zygote {

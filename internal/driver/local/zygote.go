@@ -13,85 +13,109 @@ import (
 
 // zygote is what a crew knows of the one from which its engines are forked:
 //
-//	wanted ─► being made ─► ready ─► it, or what it has read, is another one now: wanted again, maxFailures times
-//	              └─ failed, or declined: never
+//	wanted ─► being made ─► ready ─► lost, or what it has read is another thing now: wanted again
+//	              └─ failed, or declined: never ─────┘ lost for the third time
 //
 // An engine that is forked is prepared like one that waits, in namespaces that its zygote may enter.
 type zygote struct {
-	slot  *slot // ready; nil: there is none
-	never bool
-	lost  int // how often one was lost that had been ready
+	making bool  // nobody is started for this crew meanwhile: it takes as long as an interpreter, and the others hardly anything then
+	slot   *slot // ready; nil: there is none
+	never  bool
+	lost   int // how often one was lost that had been ready
 }
 
-// zygoteWithin bounds how long modules may take to be imported.
-const zygoteWithin = time.Minute
+// zygoteWithin bounds how long modules may take to be imported, forkWithin how long until a fork waits for work.
+const (
+	zygoteWithin = time.Minute
+	forkWithin   = 15 * time.Second
+)
 
 // canFork reports whether engines of this session can be forked: those that have namespaces.
 func (s *session) canFork() bool { return s.hub != nil && s.driver.rung != Plain }
 
-// zygoteOf returns the zygote of a crew that is to have one, which is made if need be; nil: engines are started without.
-func (s *session) zygoteOf(kind string, c *crew, of driver.Spec) (*slot, error) {
-	if of.Work == nil || of.Work.Fork == nil || !s.canFork() {
-		return nil, nil
-	}
-	s.mu.Lock()
-	z, never := c.zygote.slot, c.zygote.never
-	s.mu.Unlock()
-	if z != nil {
-		if now := s.find(context.Background(), readsOf(of), s.engineSpec(of)); now != nil && z.found != nil && slices.Equal(now.reads, z.found.reads) {
-			return z, nil
-		}
-		s.dropOthers(z)
-	}
-	if never {
-		return nil, nil
-	}
-	z, err := s.makeZygote(kind, of)
+// wantsZygote begins to make the zygote of a crew that is to have one and has none; the others go on meanwhile.
+func (s *session) wantsZygote(kind string, c *crew) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.crews[kind] != c:
-		if z != nil {
-			z.dropped = true
-			go s.drop(z.id)
+	z := &c.zygote
+	if z.making {
+		return true
+	}
+	if z.slot != nil || z.never || !s.canFork() {
+		return false
+	}
+	spec := c.spec(driver.Seat{ID: engine.NewID(), Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})})
+	if spec.Work == nil || spec.Work.Fork == nil {
+		return false
+	}
+	z.making = true
+	go func() {
+		made, err := s.makeZygote(kind, spec)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		z.making = false
+		switch {
+		case err != nil:
+			z.never = true
+		case s.crews[kind] != c: // nobody wants it any more
+			made.dropped = true
+			go s.drop(made.id)
+		case s.slots[made.id] == made:
+			z.slot = made
+		default: // it ended as soon as it was ready
+			z.loseLocked()
 		}
-		return nil, errors.New("nobody waits for it any more")
-	case err != nil:
-		c.zygote.never = true
-		return nil, nil
+		s.fillSoon()
+	}()
+	return true
+}
+
+// zygoteOf returns the zygote of a crew; nil if it has none, or none any more that has what one would have that is made now.
+func (s *session) zygoteOf(c *crew, of driver.Spec) *slot {
+	s.mu.Lock()
+	z := c.zygote.slot
+	s.mu.Unlock()
+	if z == nil {
+		return nil
 	}
-	select {
-	case <-z.gone:
-		return nil, nil
-	default:
+	now := s.find(context.Background(), readsOf(of), s.engineSpec(of))
+	if now == nil { // nobody knows
+		return nil
 	}
-	c.zygote.slot = z
-	return z, nil
+	if !slices.Equal(now.reads, z.found.reads) {
+		s.dropOthers(z)
+		return nil
+	}
+	return z
 }
 
 // makeZygote makes one, and returns when it is ready.
-func (s *session) makeZygote(kind string, of driver.Spec) (*slot, error) {
-	spec := of
-	spec.ID = engine.NewID()
-	spec.Hostname, spec.Address = string(spec.ID), netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	spec.Argv = of.Work.Fork
+func (s *session) makeZygote(kind string, spec driver.Spec) (*slot, error) {
+	spec.Hostname = string(spec.ID)
+	spec.Argv = spec.Work.Fork
 	spec.Resources.CPU = 1 // who waits for a fork may have work
 	z := newSlot(kind)
 	z.zygote = true
 	if err := s.prepare(context.Background(), spec, z, nil); err != nil {
 		return nil, err
 	}
+	late := time.NewTimer(zygoteWithin)
+	defer late.Stop()
 	select {
 	case <-z.ready:
-		return z, nil
 	case <-z.gone:
 		return nil, errors.New("it ended")
 	case <-s.lost:
 		return nil, errEnded
-	case <-time.After(zygoteWithin):
+	case <-late.C:
 		s.drop(spec.ID)
 		return nil, errors.New("it was not ready in time")
 	}
+	if z.found == nil {
+		s.drop(spec.ID)
+		return nil, errors.New("nobody knows what it has read")
+	}
+	return z, nil
 }
 
 // bereavedLocked notes that a zygote is gone. The caller holds mu.
@@ -101,18 +125,25 @@ func (s *session) bereavedLocked(z *slot) {
 		return
 	}
 	c.zygote.slot = nil
-	if c.zygote.lost++; c.zygote.lost >= maxFailures && !z.dropped {
-		c.zygote.never = true
+	if z.dropped {
+		return
+	}
+	c.zygote.loseLocked()
+}
+
+// loseLocked counts a loss. The caller holds the session's mu.
+func (z *zygote) loseLocked() {
+	if z.lost++; z.lost >= maxFailures {
+		z.never = true
 	}
 }
 
-// disinherit has a crew's engines started from now on: its zygote cannot have any.
-func (s *session) disinherit(c *crew, z *slot) {
+// disown ends a zygote that did not fork as it should: it counts as lost.
+func (s *session) disown(z *slot) {
 	s.mu.Lock()
-	c.zygote.slot, c.zygote.never = nil, true
-	z.dropped = true
+	s.bereavedLocked(z)
 	s.mu.Unlock()
-	s.drop(z.id)
+	go s.drop(z.id) // the caller may be who hears the answer
 }
 
 // Forks implements driver.Warmer.
@@ -131,8 +162,9 @@ func (s *session) fork(ctx context.Context, spec driver.Spec) (given bool, err e
 	s.mu.Lock()
 	c := s.crews[spec.Work.Kind]
 	var parent *slot
+	var specOf func(driver.Seat) driver.Spec
 	if c != nil {
-		parent = c.zygote.slot
+		parent, specOf = c.zygote.slot, c.spec
 	}
 	s.mu.Unlock()
 	slot := newSlot(spec.Work.Kind)
@@ -140,24 +172,35 @@ func (s *session) fork(ctx context.Context, spec driver.Spec) (given bool, err e
 	if parent == nil || !s.fitting(spec, slot) {
 		return false, nil
 	}
-	first := c.spec(driver.Seat{ID: spec.ID, Address: spec.Address})
+	first := specOf(driver.Seat{ID: spec.ID, Address: spec.Address})
 	first.Resources = spec.Resources
 	if err := s.prepare(ctx, first, slot, parent); err != nil {
+		s.disown(parent)
 		s.inNetwork(func() error { // whose address is to be another attempt's
 			s.hub.Detach(spec.Address)
 			return nil
 		})
 		return false, nil
 	}
+	late := time.NewTimer(forkWithin)
+	defer late.Stop()
 	select {
 	case <-slot.ready:
 		return s.give(ctx, spec, slot)
 	case <-slot.gone:
 	case <-s.lost:
 	case <-ctx.Done():
+		s.mu.Lock()
+		slot.dropped = true
+		s.mu.Unlock()
 		s.drop(spec.ID)
 		s.awaitGone(slot)
-		return true, failedAt("start", ctx.Err())
+	case <-late.C:
+		s.drop(spec.ID)
+		s.awaitGone(slot)
+	}
+	if err := ctx.Err(); err != nil {
+		return true, failedAt("start", err)
 	}
 	return false, nil
 }

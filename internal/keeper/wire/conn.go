@@ -117,6 +117,12 @@ func (c *Conn) SendWithin(limit time.Duration, message any, files ...*os.File) e
 	return c.Send(message, files...)
 }
 
+// ReceiveWithin is Receive with a limit, for a peer that may never answer.
+func (c *Conn) ReceiveWithin(limit time.Duration, message any) ([]*os.File, error) {
+	c.c.SetReadDeadline(time.Now().Add(limit))
+	return c.Receive(message)
+}
+
 // Receive waits for the next message, decodes it into message and returns the files that came with it. At the end of the
 // connection it returns io.EOF.
 func (c *Conn) Receive(message any) ([]*os.File, error) {

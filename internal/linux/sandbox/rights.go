@@ -64,10 +64,11 @@ func dropRights(caps []uintptr, refused []uint32) error {
 	if err := allThreads(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
-	if err := setCaps(caps); err != nil {
+	// First of all it cannot be traced any more: with fewer rights it could be by others in its user namespace.
+	if err := NoNewRights(); err != nil {
 		return err
 	}
-	if err := NoNewRights(); err != nil {
+	if err := setCaps(caps); err != nil {
 		return err
 	}
 	return filterCalls(refused)

@@ -46,11 +46,15 @@ const x32 = 0x40000000
 // architectures are those for which engines can be: others' numbers mean other calls.
 var architectures = map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}
 
+// nsioMagic is the type of namespaces' ioctls, see ioctl_nsfs(2).
+const nsioMagic = 0xb7
+
 // Offsets in struct seccomp_data, see seccomp(2); arguments are little-endian 64 bit.
 const (
 	dataCall = 0
 	dataArch = 4
 	dataArg0 = 16
+	dataArg1 = 24
 	dataArg2 = 32
 )
 
@@ -127,6 +131,16 @@ func callFilter(arch uint32, refused []uint32) []unix.SockFilter {
 			unix.SockFilter{Code: load, K: dataCall},
 		)
 	}
+	// What a descriptor of a namespace tells of others: on Linux 6.11 one finds mount namespaces by it, among them those of inits whose
+	// sandbox is being made, and a zygote may enter what it has found.
+	f = append(f,
+		unix.SockFilter{Code: equal, K: unix.SYS_IOCTL, Jf: 5},
+		unix.SockFilter{Code: load, K: dataArg1},
+		unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xff00},
+		unix.SockFilter{Code: equal, K: nsioMagic << 8, Jf: 1},
+		unix.SockFilter{Code: end, K: notAllowed},
+		unix.SockFilter{Code: load, K: dataCall},
+	)
 	f = append(f,
 		unix.SockFilter{Code: equal, K: unix.SYS_SOCKETPAIR, Jt: 1}, // which makes the kernel load a family, too
 		unix.SockFilter{Code: equal, K: unix.SYS_SOCKET, Jf: uint8(len(families) + 3)},
