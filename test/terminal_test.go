@@ -369,7 +369,7 @@ func TestSessionServerKilled(t *testing.T) {
 	w.plainPython()
 	before := w.count()
 	server := w.server()
-	x := w.terminal(40, 300, "session")
+	x := w.terminal(40, 700, "session") // wide enough for a sentence with two paths
 	x.sees(">>>")
 	x.typed("before = 'typed")
 	x.sees(">>> before = 'typed")
@@ -395,7 +395,7 @@ func TestSessionLeftWithoutServer(t *testing.T) {
 	w.plainPython()
 	before := w.count()
 	server := w.server()
-	x := w.terminal(40, 300, "session")
+	x := w.terminal(40, 700, "session")
 	x.sees(">>>")
 	server.cmd.Process.Kill()
 	<-server.done

@@ -1,3 +1,9 @@
+// Go's runtime need not read the limits of the control groups, in each init that starts, and hold their files open
+// (runtime.GOMAXPROCS): an init does one thing after the other, and a keeper hardly anything.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command muster-keeper is the keeper of a session, and, under the name muster-init, the first process of an engine. It is
 // embedded in the muster binary, which extracts and starts it; nobody calls it by hand.
 package main

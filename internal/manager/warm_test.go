@@ -107,8 +107,8 @@ func TestOtherKindsAreCold(t *testing.T) {
 	id := b.session()
 	n := 2
 	for what, change := range map[string]func(*api.LaunchWorkers){
-		"a variable that counts at the start": func(r *api.LaunchWorkers) { r.Env = map[string]string{"LD_PRELOAD": "x.so"} },
-		"more threads":                        func(r *api.LaunchWorkers) { r.CPU = 2 },
+		"LD_PRELOAD=x.so": func(r *api.LaunchWorkers) { r.Env = map[string]string{"LD_PRELOAD": "x.so"} }, // counts at the start
+		"\x002":           func(r *api.LaunchWorkers) { r.CPU = 2 },                                       // threads
 	} {
 		req := worker(1, "exit 0")
 		change(&req)
@@ -116,8 +116,8 @@ func TestOtherKindsAreCold(t *testing.T) {
 		n = 4 // two kinds
 		w := b.launch(id, req)[0]
 		b.awaitEnd(id, w.ID)
-		if spec := b.driver.Spec(id, engine.ID(w.ID)); !slices.Contains(waiting, w.ID) || string(spec.ID) != w.ID || spec.Work != nil {
-			t.Errorf("%s: it waited: %v, and was started as %+v", what, slices.Contains(waiting, w.ID), spec)
+		if spec := b.driver.Spec(id, engine.ID(w.ID)); !slices.Contains(waiting, w.ID) || string(spec.ID) != w.ID || spec.Work == nil || !strings.Contains(spec.Work.Kind, what) {
+			t.Errorf("%q: it waited: %v, and was started as %+v", what, slices.Contains(waiting, w.ID), spec)
 		}
 	}
 }

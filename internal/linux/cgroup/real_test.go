@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -125,6 +126,33 @@ func start(t *testing.T, g *Group, script string) *exec.Cmd {
 		cmd.Wait()
 	})
 	return cmd
+}
+
+// Whoever has the doors enters by them, without rights of its own.
+func TestDoors(t *testing.T) {
+	g := group(t, require(t))
+	doors, err := g.Doors()
+	must(t, err)
+	if len(doors) == 0 || len(doors) != g.Paths().Count() {
+		t.Fatalf("%d doors, %d are counted", len(doors), g.Paths().Count())
+	}
+	cmd := exec.Command("sh", "-c", "for fd in $(seq 3 $((2 + $1))); do echo 0 >&$fd || exit 1; done; exec sleep 1000", "sh", strconv.Itoa(len(doors)))
+	cmd.ExtraFiles = doors
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for _, d := range doors {
+		d.Close()
+	}
+	for _, dir := range g.dirs() {
+		eventually(t, "it is in "+dir, func() bool {
+			text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+			return strings.TrimSpace(string(text)) == strconv.Itoa(cmd.Process.Pid)
+		})
+	}
 }
 
 func stats(t *testing.T, g *Group) Stats {

@@ -43,6 +43,25 @@ func TestEveryPortFree(t *testing.T) {
 	}
 }
 
+// A namespace that somebody else has made becomes an engine's network like one that the hub made.
+func TestAttachTo(t *testing.T) {
+	h := newTestHub(t, "100.100.0.0/16")
+	other := attach(t, h, 1)[0]
+	addrs, err := h.Reserve(1)
+	must(t, err)
+	ns, err := netns.New()
+	must(t, err)
+	t.Cleanup(func() { ns.Close() })
+	must(t, h.AttachTo(ns, addrs[0]))
+	if err := h.AttachTo(ns, addrs[0]); engine.KindOf(err) != engine.Conflict {
+		t.Errorf("a second time: %v", err)
+	}
+	e := place{t, addrs[0], ns}
+	e.greet(6000, "here")
+	other.hears(e.addr, 6000, "here")
+	e.hears(e.addr, 6000, "here")
+}
+
 // What an engine finds: lo, eth0 with its address, the default route; and nothing that would need ARP.
 func TestWhatAnEngineSees(t *testing.T) {
 	h := newTestHub(t, "100.100.0.0/16")

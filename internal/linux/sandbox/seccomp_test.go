@@ -64,6 +64,8 @@ const (
 // calls are made with arguments of which the kernel itself makes nothing: it says EINVAL, EFAULT, EBADF or the like.
 var calls = append([]call{
 	{"setns", unix.SYS_SETNS, 0, 0, 0, "EPERM"},
+	{"ioctl of a namespace", unix.SYS_IOCTL, none, unix.NS_GET_USERNS, 0, "EPERM"},
+	{"ioctl of another kind", unix.SYS_IOCTL, none, unix.TCGETS, 0, ""},
 	{"mount", unix.SYS_MOUNT, 0, 0, 0, "EPERM"},
 	{"umount2", unix.SYS_UMOUNT2, 0, 0, 0, "EPERM"},
 	{"pivot_root", unix.SYS_PIVOT_ROOT, 0, 0, 0, "EPERM"},

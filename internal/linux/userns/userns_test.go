@@ -240,3 +240,40 @@ func TestOutside(t *testing.T) {
 		t.Error("who is in the own namespace")
 	}
 }
+
+// In the same users' namespace a process has all capabilities and is who it was, for itself and for others.
+func TestSame(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("capability root: this test makes the namespace of somebody else")
+	}
+	for _, uid := range []int{0, ordinary} {
+		dir := t.TempDir()
+		os.Chmod(dir, 0o777)
+		cmd := exec.Command("/bin/sh", "-c", `id -u; id -g; touch "$1/file"; grep -E "^Cap(Eff|Bnd)" /proc/self/status; readlink /proc/self/ns/user`, "sh", dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+		if err := Same(cmd.SysProcAttr); err != nil {
+			t.Fatal(err)
+		}
+		if uid != 0 {
+			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		words := strings.Fields(string(out))
+		here, _ := os.Readlink("/proc/self/ns/user")
+		all := fmt.Sprintf("%016x", uint64(1)<<len(capabilities())-1)
+		has := all
+		if uid != 0 {
+			has = fmt.Sprintf("%016x", 0)
+		}
+		if len(words) != 7 || words[0] != fmt.Sprint(uid) || words[1] != fmt.Sprint(uid) || words[3] != has || words[5] != all || words[6] == here {
+			t.Errorf("as %d, in %s: %q", uid, here, words)
+		}
+		info, err := os.Stat(filepath.Join(dir, "file"))
+		if err != nil || int(info.Sys().(*syscall.Stat_t).Uid) != uid {
+			t.Errorf("the file of %d: %v, %v", uid, info, err)
+		}
+	}
+}
