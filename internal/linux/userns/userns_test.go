@@ -247,7 +247,11 @@ func TestSame(t *testing.T) {
 		t.Skip("capability root: this test makes the namespace of somebody else")
 	}
 	for _, uid := range []int{0, ordinary} {
-		dir := t.TempDir()
+		dir, err := os.MkdirTemp("", "muster-userns-") // into which others may come
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
 		os.Chmod(dir, 0o777)
 		cmd := exec.Command("/bin/sh", "-c", `id -u; id -g; touch "$1/file"; grep -E "^Cap(Eff|Bnd)" /proc/self/status; readlink /proc/self/ns/user`, "sh", dir)
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
