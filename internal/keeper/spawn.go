@@ -79,14 +79,14 @@ func (s *spawning) spawn(o spawner.Order, files ...*os.File) (made *os.File, err
 			}
 		}()
 	}
-	if made, refused, err := ask(conn, o, files); err == nil {
+	made, refused, broken := ask(conn, o, files)
+	if broken == nil {
 		return made, refused
-	} else {
-		s.mu.Lock()
-		s.failed = fmt.Errorf("%w: %w", errNoSpawner, err)
-		s.mu.Unlock()
-		return nil, s.failed
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = fmt.Errorf("%w: %w", errNoSpawner, broken)
+	return nil, s.failed
 }
 
 // begin returns the connection to the spawner, which is started for an init if there is none.
