@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"internal/spawner":           {"internal/failpoint", "internal/keeper/wire", "internal/linux/cgroup", "internal/linux/netns"},
 	"internal/keeper/embedded":   {"engine"},
 	"internal/keeper/wire":       {"internal/linux/cgroup"},
-	"internal/initproc":          {"internal/failpoint", "internal/keeper/wire", "internal/linux/cgroup", "internal/linux/oom", "internal/linux/rights", "internal/linux/sandbox"},
+	"internal/initproc":          {"internal/failpoint", "internal/keeper/wire", "internal/linux/oom", "internal/linux/rights", "internal/linux/sandbox"},
 	"internal/linux/cgroup":      {},
 	"internal/linux/netns":       {},
 	"internal/linux/pidfd":       {},

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/internal/keeper/wire"
-	"muster/internal/linux/cgroup"
 	"muster/internal/linux/sandbox"
 )
 
@@ -79,7 +78,7 @@ func askFor(spec wire.EngineSpec, ask, tell *os.File) error {
 		files, close = append(files, fd), append(close, fd)
 	}
 	if spec.Cgroup != nil {
-		for i := range cgroup.Paths(*spec.Cgroup).Count() {
+		for i := range spec.Cgroup.Count() {
 			files, close = append(files, wire.InitDoorsFD+i), append(close, wire.InitDoorsFD+i)
 		}
 	}
