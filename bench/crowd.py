@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 
-from bench import clock, world
+from bench import clock, launches, world
 from bench.console import Console
 from bench.work import CODE
 
@@ -15,23 +15,47 @@ SMALL = 100  # at how many workers memory is read too
 
 
 def at_once(runs, size):
-    """Launch size workers in one call, until all have printed and ended; beside that, as many bare interpreters, two at a time."""
+    """Launch size workers in one call, until all have printed and ended; beside that, as many bare interpreters, two at a time.
+
+    First in a new session; then whenever as many wait again; at last as soon as the ones before have ended.
+    """
     with Console() as console, world.session():
-        samples = {"muster": [], "bare": []}
-        for i in range(runs + 1):
-            clock.rest(1)
-            alone = _bare(size)
-            all_of_it = _muster(console, size)
-            if i:  # the first one is to know
-                samples["bare"].append(clock.ms(alone))
-                samples["muster"].append(clock.ms(all_of_it))
-        facts = {"workers": size, "bare ones at a time": ABREAST}
+        clock.rest(1)
+        first, _ = _muster(console, size)
+        samples = {"first": [clock.ms(first)], "muster": [], "bare": [], "at once again": []}
+        ahead = []
+        for _ in range(runs):
+            _fill(size)
+            samples["bare"].append(clock.ms(_bare(size)))
+            clock.rest(0.5)  # the kernel still takes the ends of the bare ones to pieces
+            took, waited = _muster(console, size)
+            samples["muster"].append(clock.ms(took))
+            ahead.append(waited)
+        for _ in range(runs):
+            samples["at once again"].append(clock.ms(_muster(console, size)[0]))
+        facts = {"workers": size, "bare ones at a time": ABREAST, "started ahead": ahead}
     return {"samples": samples, "facts": facts}
 
 
+REFILL = 60  # seconds
+
+
+def _fill(n):
+    """Wait until n engines wait, or no more begin to."""
+    last, since = -1, clock.now()
+    while last < n and clock.now() - since < REFILL:
+        clock.rest(2)
+        waiting = launches.waiting()
+        if waiting is None or len(waiting) == last:
+            return
+        last = len(waiting)
+
+
 def _muster(console, n):
+    """Return how long it took, and how many of the workers had been started ahead."""
     import cdsw
 
+    waiting = launches.waiting()
     console.clear()
     start = clock.now()
     workers = cdsw.launch_workers(n, cpu=0.01, memory=0.1, code=CODE["python"])
@@ -42,7 +66,7 @@ def _muster(console, n):
         raise RuntimeError(
             "%d of %d workers succeeded; the first that did not: %s" % (len(done["workers"]), n, done["failures"][:1])
         )
-    return max(ended, printed) - start
+    return max(ended, printed) - start, waiting and len(waiting.intersection(w["id"] for w in workers))
 
 
 def _bare(n):

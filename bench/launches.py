@@ -27,13 +27,13 @@ def warm(work, runs):
         for i in range(runs + 2):  # the first ones make the kind known
             clock.rest(PAUSE[work])
             took = bare.line(argv)
-            waiting = _waiting()
+            there = waiting()
             line, call, engine = _launch(console, KERNEL[work], CODE[work])
             if i >= 2:
                 alone.append(clock.ms(took))
                 lines.append(clock.ms(line))
                 calls.append(clock.ms(call))
-                ahead.append(None if waiting is None else engine in waiting)
+                ahead.append(None if there is None else engine in there)
         clock.rest(PAUSE[work])
         rate = _back_to_back(console, work, max(3, min(runs, 50)))
         facts = {"started ahead": _count(ahead), "of": len(ahead), **rate}
@@ -78,15 +78,15 @@ def _back_to_back(console, work, runs):
     spent = 0.0
     for _ in range(runs):
         looked = clock.now()
-        waiting = _waiting()
+        there = waiting()
         spent += clock.now() - looked  # ours, not Muster's; the pool is filled meanwhile, for some two milliseconds
         _, _, engine = _launch(console, KERNEL[work], CODE[work], until_ended=False)
-        ahead.append(None if waiting is None else engine in waiting)
+        ahead.append(None if there is None else engine in there)
     took = clock.now() - start - spent
     return {"per second back to back": runs / took, "back to back": runs, "of these started ahead": _count(ahead)}
 
 
-def _waiting():
+def waiting():
     """Return the ids of the engines that are there before a launch; those of the launch are among them if they were started ahead."""
     session = os.environ["CDSW_ENGINE_ID"]
     for controller in ("pids/muster", "unified/muster", "muster"):

@@ -81,11 +81,15 @@ def _cold(r):
 
 def _crowd(r):
     ratio = _median(r, "muster") / _median(r, "bare")
-    note = "%d workers; %d bare ones, %d at a time: %s" % (
-        r["facts"]["workers"],
-        r["facts"]["workers"],
-        r["facts"]["bare ones at a time"],
+    f = r["facts"]
+    note = "%d bare ones, %d at a time: %s; started ahead: %s of %d; a session's first: %s; again as soon as these have ended: %s" % (
+        f["workers"],
+        f["bare ones at a time"],
         _spread(r["samples"]["bare"]),
+        "not known" if None in f["started ahead"] else "%d to %d" % (min(f["started ahead"]), max(f["started ahead"])),
+        f["workers"],
+        _ms(r["samples"]["first"][0]),
+        _spread(r["samples"]["at once again"]),
     )
     yield None, _spread(r["samples"]["muster"]), _short(ratio), "≤ 0.5", ratio <= 0.5, note
 

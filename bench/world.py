@@ -51,7 +51,10 @@ class World:
     def __init__(self, ahead=True, settings=""):
         if not os.access(MUSTER, os.X_OK):
             raise SystemExit("bench: there is no program %s; run: make build" % MUSTER)
-        self.root = tempfile.mkdtemp(prefix="muster-bench-")
+        # Where projects lie: engines have a /tmp of their own, and one that is in there costs them folders on the disk.
+        home = os.path.join(os.path.expanduser("~"), ".cache")
+        os.makedirs(home, exist_ok=True)
+        self.root = tempfile.mkdtemp(prefix="muster-bench-", dir=home)
         self.state, self.runtime, self.project = (os.path.join(self.root, d) for d in ("state", "run", "project"))
         for folder in (self.state, self.runtime, self.project):
             os.mkdir(folder, 0o700)

@@ -104,6 +104,83 @@ for i in range(3):
 	}
 }
 
+// A forked worker ends as any: with what it has left in buffers written, its code, its last words, and without copying what it shares
+// with its zygote, which would take memory of its own. How Python's ends are met is the client's tests' (test_leave.py).
+func TestForkedEnds(t *testing.T) {
+	w := newWorld(t)
+	w.forkedPython()
+	w.write("ends.py", `
+import atexit, numpy, os, resource, sys
+class Last:
+    def __del__(self):
+        print("END whole" if finalizing() else "END short", resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+forked = "fork" in open("/proc/self/cmdline").read().split("\0")
+print("FORKED" if forked else "STARTED")
+finalizing, last, f = sys.is_finalizing, Last(), open("left-%s-%s" % (os.environ["CODE"], os.environ["CDSW_ENGINE_ID"]), "w")
+f.write("all of it")
+atexit.register(print, "AT EXIT")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+sys.exit(int(os.environ["CODE"]))
+`)
+	out := w.script(`
+import cdsw, time
+for code in "0", "3":
+    for i in range(3):
+        ws = cdsw.launch_workers(2, cpu=0.2, memory=0.3, script="ends.py", env={"CODE": code}, name="code " + code)
+        done = cdsw.await_workers(ws)
+        print("CODES", code, sorted(x["exit_code"] for x in done["workers"] + done["failures"]))
+        time.sleep(2)
+`).ok(t).out
+	for _, code := range []string{"0", "3"} {
+		if n := strings.Count(out, "CODES "+code+" ["+code+", "+code+"]"); n != 3 {
+			t.Errorf("exit code %s was told %d times of 3", code, n)
+		}
+		files, _ := filepath.Glob(filepath.Join(w.project, "left-"+code+"-*"))
+		for _, file := range files {
+			if b, err := os.ReadFile(file); err != nil || string(b) != "all of it" {
+				t.Errorf("%s holds %q (%v)", file, b, err)
+			}
+		}
+		if len(files) != 6 {
+			t.Errorf("%d of 6 workers left a file", len(files))
+		}
+	}
+	forked, short := strings.Count(out, "FORKED"), strings.Count(out, "END short")
+	if t.Logf("%d workers were forked", forked); forked < 4 || short != forked || strings.Count(out, "END whole") != 12-forked {
+		t.Errorf("%d workers were forked, %d ended without taking apart what they share", forked, short)
+	}
+	if n := strings.Count(out, "AT EXIT"); n != 12 {
+		t.Errorf("%d of 12 workers said their last words", n)
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}
+
+// After a burst as many wait for the next one, and those are all taken by it.
+func TestForkedBursts(t *testing.T) {
+	w := newWorld(t)
+	requireRoot(t)
+	const burst = 24 // more than would wait of such as are started
+	w.write("age.py", `
+import os, time
+began = int(open("/proc/self/stat").read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK") # since the machine's start
+print("AHEAD" if began < float(os.environ["LAUNCHED"]) - 0.1 else "LATER")
+`)
+	out := w.script(fmt.Sprintf(`
+import cdsw, time
+for i in range(2):
+    print("BURST", i)
+    ws = cdsw.launch_workers(%d, cpu=0.05, memory=0.1, script="age.py", env={"LAUNCHED": str(time.clock_gettime(time.CLOCK_BOOTTIME))})
+    assert not cdsw.await_workers(ws)["failures"]
+    time.sleep(15)
+`, burst)).ok(t).out
+	_, second, _ := strings.Cut(out, "BURST 1")
+	if n := strings.Count(second, "AHEAD"); n != burst {
+		t.Errorf("%d of %d were started ahead: %s", n, burst, tail(out))
+	}
+}
+
 // A zygote that is killed, at whatever moment, harms nobody: who was to be forked is started.
 func TestZygoteKilled(t *testing.T) {
 	w := newWorld(t)

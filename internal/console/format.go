@@ -31,9 +31,8 @@ const (
 	formatVersion = 1
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+// checksum makes its table when it is first called (crc32 keeps it): inits have this package, and never call it.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // ValidID reports whether id can name an engine here: 1 to 16 letters, digits, "-" and "_".
 func ValidID(id string) bool {

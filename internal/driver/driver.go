@@ -146,7 +146,8 @@ type Session interface {
 
 // Warmer is a Session that starts engines ahead of their work, so that there is hardly anything left to do when it comes.
 type Warmer interface {
-	// Warm sees to it from now on that n engines of a kind wait for work, of its own accord and in its own time: it returns at once. A
+	// Warm sees to it from now on that n engines of a kind wait for work, or as many as the machine has room for, of its own accord and in
+	// its own time: it returns at once. A
 	// kind is whatever the caller calls it; n = 0 ends those that wait. Spec, which may be called at any time until n is 0 or the
 	// session has ended, and must not call back, makes an engine for a seat; what it leaves out is said when work is given: its name, its
 	// role, its resources, its time limit.

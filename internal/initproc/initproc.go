@@ -175,7 +175,7 @@ func enterSandbox(spec wire.EngineSpec) error {
 	}
 	var groups sandbox.Groups
 	if spec.Cgroup != nil {
-		groups = sandbox.Groups{V1: spec.Cgroup.V1, V2: spec.Cgroup.V2}
+		groups = sandbox.Groups{V1: spec.Cgroup.V1, V2: spec.Cgroup.V2, AllThreads: spec.SSH != nil}
 	}
 	err := sandbox.Enter(sandbox.Config{
 		Hostname:    spec.Hostname,

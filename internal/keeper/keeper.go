@@ -56,6 +56,7 @@ type Keeper struct {
 	hub     *os.File // nil on the plain rung
 	lock    *os.File // held until this process ends
 	done    chan struct{}
+	over    chan struct{} // closed when nothing is started any more
 
 	syncing atomic.Bool
 	cleanup sync.WaitGroup // folders being removed
@@ -98,7 +99,7 @@ func open(dir string) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{
-		done: make(chan struct{}), engines: map[string]*engine{}, waiting: map[string]*engine{}, past: map[string]*past{}, inits: map[int]bool{},
+		done: make(chan struct{}), over: make(chan struct{}), engines: map[string]*engine{}, waiting: map[string]*engine{}, past: map[string]*past{}, inits: map[int]bool{},
 		servers: map[*server]bool{},
 	}
 	if err := json.Unmarshal(b, &k.config); err != nil {
@@ -207,6 +208,7 @@ func (k *Keeper) end(grace time.Duration, by string) {
 func (k *Keeper) beginEndLocked(by string) {
 	if k.ending == nil {
 		k.ending = &wire.Exit{Reason: "session ended", By: by, Message: "ended by " + by, At: time.Now()}
+		close(k.over)
 		go k.dropAll(func(*server) bool { return true })
 	}
 }

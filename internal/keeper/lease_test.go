@@ -33,7 +33,7 @@ func TestLeaseIsHeldThroughCollections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	k := &Keeper{console: log, done: make(chan struct{}), engines: map[string]*engine{}, past: map[string]*past{}, servers: map[*server]bool{}}
+	k := &Keeper{console: log, done: make(chan struct{}), over: make(chan struct{}), engines: map[string]*engine{}, past: map[string]*past{}, servers: map[*server]bool{}}
 	go k.watchLease(os.NewFile(uintptr(fd), "lease"))
 	for range 20 { // the watcher is in the kernel by one of these; closing comes a moment after collecting
 		runtime.GC()

@@ -202,13 +202,20 @@ func (e *engine) removeGroup() {
 	e.letGo()
 }
 
-// clean removes the cgroup and the private folder.
+// tidyAfter is how long the folders of an engine that has ended stay: nobody waits for their end, and others may be beginning just now.
+const tidyAfter = time.Second
+
+// clean removes the cgroup, and the folders a moment later, at the latest when the session ends.
 func (e *engine) clean() {
 	e.removeGroup()
 	k := e.keeper
 	k.cleanup.Add(1)
 	go func() {
 		defer k.cleanup.Done()
+		select {
+		case <-time.After(tidyAfter):
+		case <-k.over:
+		}
 		if err := e.removeFolders(); err != nil {
 			k.notice(fmt.Sprintf("the folders of engine %s could not be removed: %v", e.id, err))
 		}

@@ -19,9 +19,8 @@ import (
 // has to be said when an interpreter starts; the rest is said with the work. The first launch of a kind is cold.
 
 const (
-	// fewestAhead of a kind wait, mostAhead at most: as many as were last launched at once.
+	// fewestAhead of a kind wait; else as many as were last launched at once, if the driver has room for them.
 	fewestAhead = 2
-	mostAhead   = 16
 	// aheadFor is how long engines wait for work of a kind of which there was none meanwhile.
 	aheadFor = 5 * time.Minute
 	// mostKinds wait in a session.
@@ -150,7 +149,7 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 	if name == "" {
 		return
 	}
-	n = min(max(n, fewestAhead), mostAhead)
+	n = max(n, fewestAhead)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {

@@ -32,8 +32,9 @@ def main(argv):
     if len(argv) < 3 or argv[1] not in ("script", "code", "wait", "fork"):
         sys.exit("usage: _runner.py script|code PATH [ARGUMENT...] | wait|fork FOLDER [MODULE...]")
     _set_path()
+    forked = argv[1] == "fork"
     if argv[1] in ("wait", "fork"):
-        argv[1:] = _wait(argv[2], argv[3:], argv[1] == "fork")
+        argv[1:] = _wait(argv[2], argv[3:], forked)
     kind, path, arguments = argv[1], argv[2], argv[3:]
     try:
         name, source = _read(kind, path)
@@ -46,7 +47,20 @@ def main(argv):
     module = _fresh_main(kind == "script" and name)
     if kind == "code" and (b"__main__" if isinstance(source, bytes) else "__main__") in source:
         _let_children_import(module, kind, path)  # who guards the main part means to be imported
-    _run(module, source, name, path)
+    if not forked:
+        _run(module, source, name, path)
+        return
+    code = None
+    try:
+        _run(module, source, name, path)
+    except BaseException as e:
+        code = getattr(e, "code", e)
+        if not isinstance(e, SystemExit) or code is not None and (type(code) is not int or abs(code) > 255):
+            _load("_leave").whole_length()
+            raise  # for Python to make what it makes of it
+    del module, source
+    _load("_leave").leave(code)
+    sys.exit(code)
 
 
 def _wait(folder, modules, forks):
@@ -71,7 +85,11 @@ def _wait(folder, modules, forks):
     sources = _sources(modules)
     before = _dates(sources)
     if forks:
+        _load("_leave").share()
         _load("_zygote").serve(folder, environment)
+        _rehearse()
+        _load("_leave").rehearse()
+        _set_environment(dict(plain))
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     work = os.open(os.path.join(folder, "work"), os.O_RDONLY)
     os.write(says, b"w")

@@ -6,8 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
-	"os"
-	"strconv"
+	"slices"
 	"time"
 
 	"muster/engine"
@@ -47,176 +46,6 @@ type slot struct {
 func (slot *slot) close() {
 	slot.closeInside()
 	slot.mounts.Close()
-}
-
-// crew are the engines of a kind that are to wait.
-type crew struct {
-	want   int
-	spec   func(driver.Seat) driver.Spec
-	fail   int // in a row
-	zygote zygote
-}
-
-// maxFailures is how often starting an engine ahead may fail before nobody tries it again: those that are started with their work
-// will say what is wrong.
-const maxFailures = 3
-
-// Warm implements driver.Warmer.
-func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.released || s.detached {
-		return
-	}
-	if n == 0 {
-		delete(s.crews, kind)
-		s.fillSoon()
-		for id, slot := range s.slots {
-			if slot.kind == kind && !slot.taken {
-				slot.dropped = true
-				go s.drop(id)
-			}
-		}
-		return
-	}
-	c := s.crews[kind]
-	if c == nil {
-		c = &crew{}
-		s.crews[kind] = c
-	}
-	c.want, c.spec = n, spec
-	if s.fill == nil {
-		s.fill = make(chan struct{}, 1)
-		go s.filling(s.fill)
-	}
-	s.fillSoon()
-}
-
-// fillSoon wakes who makes up for what crews lack. The caller holds mu.
-func (s *session) fillSoon() {
-	if s.fill == nil {
-		return
-	}
-	select {
-	case s.fill <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
-// fillAfter is how long an engine that has just been given its work has the machine for itself, before another one is started in its
-// place: that takes more than the work's way to its first line.
-const fillAfter = 30 * time.Millisecond
-
-// filling makes up for what crews lack, one engine after the other: who waits for work has time.
-func (s *session) filling(woken <-chan struct{}) {
-	for {
-		kind, c, over := s.lacking()
-		if over {
-			return
-		}
-		if c == nil {
-			select {
-			case <-woken:
-			case <-s.lost:
-				return
-			}
-			select {
-			case <-time.After(fillAfter):
-				continue
-			case <-s.lost:
-				return
-			}
-		}
-		if s.wantsZygote(kind, c) {
-			continue
-		}
-		if err := s.seat(kind, c); err != nil {
-			s.mu.Lock()
-			c.fail++
-			s.mu.Unlock()
-		}
-	}
-}
-
-// lacking returns a crew that lacks somebody, nil if none does; and that there is none any more, of which the next Warm is to know.
-func (s *session) lacking() (kind string, c *crew, over bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.released || s.detached || len(s.crews) == 0 {
-		s.fill = nil
-		return "", nil, true
-	}
-	if scarce() {
-		return "", nil, false // until the next launch
-	}
-	has := map[string]int{}
-	for _, slot := range s.slots {
-		if !slot.taken && !slot.dropped && !slot.zygote {
-			has[slot.kind]++
-		}
-	}
-	for kind, c := range s.crews {
-		if has[kind] < c.want && c.fail < maxFailures && !c.zygote.making {
-			return kind, c, false
-		}
-	}
-	return "", nil, false
-}
-
-// sparedShare of the machine's memory is for those that have work: when less than that is available, nobody is started ahead.
-const sparedShare = 8
-
-// scarce reports whether memory is. Engines that wait already stay: the next launch is for one of them, or they end by and by.
-func scarce() bool {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return false
-	}
-	total, available := kilobytes(text, "MemTotal:"), kilobytes(text, "MemAvailable:")
-	return available > 0 && available < total/sparedShare
-}
-
-// kilobytes is the value of a line of /proc/meminfo; 0 if there is none.
-func kilobytes(text []byte, name string) (n int64) {
-	for line := range bytes.Lines(text) {
-		if f := bytes.Fields(line); len(f) > 1 && string(f[0]) == name {
-			n, _ = strconv.ParseInt(string(f[1]), 10, 64)
-		}
-	}
-	return n
-}
-
-// seat starts an engine ahead.
-func (s *session) seat(kind string, c *crew) error {
-	addrs, err := s.Reserve(1)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	specOf := c.spec
-	s.mu.Unlock()
-	spec := specOf(driver.Seat{ID: engine.NewID(), Address: addrs[0]})
-	parent := s.zygoteOf(c, spec)
-	slot := newSlot(kind)
-	err = s.prepare(context.Background(), spec, slot, parent)
-	if err != nil {
-		s.Release(addrs...)
-		if parent != nil {
-			s.disown(parent)
-			return nil
-		}
-		return err
-	}
-	s.mu.Lock()
-	late := s.crews[kind] != c // nobody wants it any more
-	if late {
-		slot.dropped = true
-	}
-	s.mu.Unlock()
-	if late {
-		s.drop(spec.ID)
-	}
-	return nil
 }
 
 func newSlot(kind string) *slot {
@@ -313,19 +142,18 @@ func (s *session) emptySlots() map[engine.ID]*slot {
 func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(seats) < n {
-		var first engine.ID
-		for id, slot := range s.slots {
-			if slot.waits(kind) && (first == "" || slot.since.Before(s.slots[first].since)) {
-				first = id
-			}
+	var waiting []engine.ID
+	for id, slot := range s.slots {
+		if slot.waits(kind) {
+			waiting = append(waiting, id)
 		}
-		if first == "" {
-			break
-		}
-		s.slots[first].taken = true
-		seats = append(seats, driver.Seat{ID: first, Address: s.slots[first].address})
 	}
+	slices.SortFunc(waiting, func(a, b engine.ID) int { return s.slots[a].since.Compare(s.slots[b].since) })
+	for _, id := range waiting[:min(n, len(waiting))] {
+		s.slots[id].taken = true
+		seats = append(seats, driver.Seat{ID: id, Address: s.slots[id].address})
+	}
+	s.stirLocked(len(seats))
 	return seats
 }
 
@@ -442,6 +270,7 @@ func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given
 	if err == nil {
 		delete(s.slots, spec.ID)
 		slot.mounts.Close()
+		s.stirLocked(0)
 		s.fillSoon()
 	} else {
 		delete(s.engines, spec.ID)

@@ -145,6 +145,7 @@ func (s *session) observe(e wire.Event) {
 		s.mu.Lock()
 		m, known := s.engines[o.Engine]
 		delete(s.engines, o.Engine)
+		s.stirLocked(0)
 		s.mu.Unlock()
 		if known {
 			m.closeInside() // it holds the engine's network

@@ -50,7 +50,8 @@ type session struct {
 	slots    map[engine.ID]*slot  // started ahead, or just being
 	crews    map[string]*crew     // of each kind that is to wait
 	fill     chan struct{}        // a crew may lack somebody; nil: there was none yet
-	ended    *driver.Observation  // what the keeper said at its end
+	stirs    stirs
+	ended    *driver.Observation // what the keeper said at its end
 	// Nothing is observed any more, because this process
 	detached  bool // lets go of a session that goes on
 	released  bool // gave everything back

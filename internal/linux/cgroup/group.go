@@ -309,9 +309,14 @@ const removeFor = 2 * time.Second
 // processes must have ended; the kernel may need a moment more, which Remove gives it. What is not there any more is no error.
 func (g *Group) Remove() error {
 	var errs []error
-	for _, d := range g.all() {
-		if err := rmdir(d, time.Now().Add(removeFor)); err != nil {
-			errs = append(errs, fmt.Errorf("remove control group %s: %w", d, err))
+	for _, d := range g.dirs() {
+		if err := unix.Rmdir(d); err == nil || errors.Is(err, unix.ENOENT) {
+			continue // as nearly always: nothing is in it
+		}
+		for _, inner := range groupsIn(d) {
+			if err := rmdir(inner, time.Now().Add(removeFor)); err != nil {
+				errs = append(errs, fmt.Errorf("remove control group %s: %w", inner, err))
+			}
 		}
 	}
 	for _, d := range g.dirs() {
@@ -321,16 +326,21 @@ func (g *Group) Remove() error {
 }
 
 // all are the group's folders and those of the groups in it, inner ones first.
-func (g *Group) all() []string {
-	var all []string
+func (g *Group) all() (all []string) {
 	for _, d := range g.dirs() {
-		filepath.WalkDir(d, func(path string, entry os.DirEntry, err error) error {
-			if err == nil && entry.IsDir() { // an error: it is going away, or was never there
-				all = append(all, path)
-			}
-			return nil
-		})
+		all = append(all, groupsIn(d)...)
 	}
+	return all
+}
+
+// groupsIn are a group's folder and those of the groups in it, inner ones first.
+func groupsIn(dir string) (all []string) {
+	filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() { // an error: it is going away, or was never there
+			all = append(all, path)
+		}
+		return nil
+	})
 	slices.Reverse(all) // a walk comes to a folder before what is in it
 	return all
 }

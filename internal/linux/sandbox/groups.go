@@ -13,6 +13,8 @@ import (
 type Groups struct {
 	V1 map[string]string // controller to folder
 	V2 string            // folder
+	// AllThreads says that not only the calling thread starts processes which are to see them so.
+	AllThreads bool
 }
 
 func (g Groups) any() bool { return len(g.V1) > 0 || g.V2 != "" }
@@ -27,7 +29,11 @@ const stagedGroups = "/dev/.muster-cgroup"
 // stageGroups mounts the engine's own control groups, read-only, as a container sees its own: nothing of the groups around them,
 // and paths in /proc/self/cgroup that begin at them.
 func stageGroups(own Groups) error {
-	if err := allThreads(unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+	unshare := func() error { return unix.Unshare(unix.CLONE_NEWCGROUP) }
+	if own.AllThreads { // which have to be woken, one by one
+		unshare = func() error { return allThreads(unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP, 0, 0) }
+	}
+	if err := unshare(); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("make a cgroup namespace: %w", err) // EINVAL: this kernel has none
 	}
 	if err := mkdirMode(stagedGroups, 0o755); err != nil {
