@@ -41,9 +41,9 @@ REFILL = 60  # seconds
 
 
 def _fill(n):
-    """Wait until n engines wait, or no more begin to."""
+    """Wait until n engines wait, and their zygote, or no more begin to."""
     last, since = -1, clock.now()
-    while last < n and clock.now() - since < REFILL:
+    while last < n + 1 and clock.now() - since < REFILL:
         clock.rest(2)
         waiting = launches.waiting()
         if waiting is None or len(waiting) == last:
@@ -66,7 +66,8 @@ def _muster(console, n):
         raise RuntimeError(
             "%d of %d workers succeeded; the first that did not: %s" % (len(done["workers"]), n, done["failures"][:1])
         )
-    return max(ended, printed) - start, waiting and len(waiting.intersection(w["id"] for w in workers))
+    ahead = None if waiting is None else len(waiting.intersection(w["id"] for w in workers))
+    return max(ended, printed) - start, ahead
 
 
 def _bare(n):

@@ -3,6 +3,7 @@ package test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,6 +23,9 @@ CapAmb: 0000000000000000
 NoNewPrivs: 1
 Seccomp: 2
 `
+
+// initsRights are those of each thread of an engine's first process. The bounding set counts at an exec only.
+const initsRights = "CapInh: 0000000000000000 CapPrm: 00000000800405fb CapEff: 00000000800405fb CapAmb: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 \n"
 
 // Every entrance into an engine leads to the same rights, root's engines' too: its own code, what that starts, a program of
 // set-user-ID, its terminal, and ssh.
@@ -59,6 +63,43 @@ told("ssh terminal", sh("ssh", "-tt", w["ip_address"], "sh rights").replace("\r"
 		}
 		if string(got) != rootsRights {
 			t.Errorf("%s:\n%swant\n%s", where, got, rootsRights)
+		}
+	}
+}
+
+// Go starts threads, and each has rights of its own: no thread of an engine's first process has more than the engine, whether its
+// interpreter was started or forked.
+func TestRightsOfInitsThreads(t *testing.T) {
+	w := newWorld(t)
+	w.write("init", `for t in /proc/1/task/*; do grep -E '^(Cap[IPEA]|NoNewPrivs|Seccomp:)' $t/status | tr -s '\t\n' ' '; echo; done`)
+	w.write("worker.py", `
+import subprocess, sys
+said = open("/proc/self/cmdline").read().split(chr(0))
+with open("told-" + ("fork" if "fork" in said else "start"), "w") as f:
+    subprocess.run(["sh", "init"], stdout=f, check=True)
+`)
+	w.script(`
+import cdsw, os, time
+end = time.time() + 60
+while not (os.path.exists("told-fork") and os.path.exists("told-start")):
+    assert time.time() < end, os.listdir()
+    done = cdsw.await_workers(cdsw.launch_workers(1, 0.2, 0.2, script="worker.py"))
+    assert not done["failures"], done
+    time.sleep(0.2)
+`).ok(t)
+	for _, how := range []string{"start", "fork"} {
+		b, err := os.ReadFile(filepath.Join(w.project, "told-"+how))
+		if err != nil {
+			t.Fatal(err)
+		}
+		threads := slices.Collect(strings.Lines(string(b)))
+		if len(threads) < 2 {
+			t.Errorf("%s: only %d threads told", how, len(threads))
+		}
+		for _, got := range threads {
+			if got != initsRights && got != "\n" { // it has just ended
+				t.Errorf("%s: a thread has\n%swant\n%s", how, got, initsRights)
+			}
 		}
 	}
 }

@@ -16,12 +16,12 @@ import (
 )
 
 // Engines are started ahead of their work where the driver can do that: a few of each kind that a session launches. A kind is all that
-// has to be said when an interpreter starts; the rest is said with the work. The first launch of a kind is cold.
+// has to be said when an interpreter starts; the rest is said with the work. The first launch of a kind is cold, but for what waits of another kind.
 
 const (
-	// fewestAhead of a kind wait; else as many as were last launched at once, if the driver has room for them.
+	// fewestAhead of a kind wait; else as many as were launched at once lately, if the driver has room for them.
 	fewestAhead = 2
-	// aheadFor is how long engines wait for work of a kind of which there was none meanwhile.
+	// aheadFor is how long engines wait for work of a kind of which there was none meanwhile, or not as much.
 	aheadFor = 5 * time.Minute
 	// mostKinds wait in a session.
 	mostKinds = 2
@@ -34,8 +34,34 @@ type warmth struct {
 }
 
 type warmKind struct {
-	name string
-	idle *time.Timer
+	name   string
+	spec   func(driver.Seat) driver.Spec
+	recent []launchOf  // each smaller than the one before
+	due    *time.Timer // when the first of them is long ago
+}
+
+// launchOf is a launch of n at once.
+type launchOf struct {
+	n  int
+	at time.Time
+}
+
+// launched notes that n were launched at once, want forgets what is long ago: it is the largest of late, 0 if there is none.
+func (k *warmKind) launched(n int, now time.Time) {
+	for last := len(k.recent) - 1; last >= 0 && k.recent[last].n <= n; last-- {
+		k.recent = k.recent[:last]
+	}
+	k.recent = append(k.recent, launchOf{n, now})
+}
+
+func (k *warmKind) want(now time.Time) int {
+	for len(k.recent) > 0 && now.Sub(k.recent[0].at) >= aheadFor {
+		k.recent = k.recent[1:]
+	}
+	if len(k.recent) == 0 {
+		return 0
+	}
+	return k.recent[0].n
 }
 
 // warmer is the place's power to start engines ahead; nil if there is none, or nobody wants it.
@@ -149,41 +175,60 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 	if name == "" {
 		return
 	}
-	n = max(n, fewestAhead)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending {
 		return
 	}
 	i := slices.IndexFunc(s.warmth.kinds, func(k *warmKind) bool { return k.name == name })
+	if i >= 0 && !launched {
+		return // a launch was faster
+	}
 	var k *warmKind
 	if i >= 0 {
 		k = s.warmth.kinds[i]
 		s.warmth.kinds = slices.Delete(s.warmth.kinds, i, i+1)
-		k.idle.Stop()
 	} else {
 		k = &warmKind{name: name}
 	}
-	k.idle = time.AfterFunc(aheadFor, func() { s.cool(k) })
+	k.spec = s.aheadSpec(b, work, from, launched)
+	k.launched(max(n, fewestAhead), s.m.now())
 	s.warmth.kinds = slices.Insert(s.warmth.kinds, 0, k)
 	for len(s.warmth.kinds) > mostKinds {
-		last := s.warmth.kinds[len(s.warmth.kinds)-1]
-		s.coolLocked(last)
+		s.coolLocked(s.warmth.kinds[mostKinds])
 	}
-	w.Warm(name, n, s.aheadSpec(b, work, from, launched))
+	s.warmLocked(k)
 }
 
-// cool ends the engines of a kind that wait.
-func (s *session) cool(k *warmKind) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.coolLocked(k)
+// warmLocked has as many of a kind wait as are wanted now, and looks again when that may be fewer. The caller holds mu.
+func (s *session) warmLocked(k *warmKind) {
+	n := k.want(s.m.now())
+	if n == 0 {
+		s.coolLocked(k)
+		return
+	}
+	if k.due != nil {
+		k.due.Stop()
+	}
+	k.due = time.AfterFunc(k.recent[0].at.Add(aheadFor).Sub(s.m.now()), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if slices.Contains(s.warmth.kinds, k) {
+			s.warmLocked(k)
+		}
+	})
+	if w := s.warmer(); w != nil {
+		w.Warm(k.name, n, k.spec)
+	}
 }
 
+// coolLocked ends the engines of a kind that wait. The caller holds mu.
 func (s *session) coolLocked(k *warmKind) {
 	if i := slices.Index(s.warmth.kinds, k); i >= 0 {
 		s.warmth.kinds = slices.Delete(s.warmth.kinds, i, i+1)
-		k.idle.Stop()
+		if k.due != nil {
+			k.due.Stop()
+		}
 		if w := s.warmer(); w != nil {
 			w.Warm(k.name, 0, nil)
 		}

@@ -155,6 +155,35 @@ func TestNothingWaitsForLong(t *testing.T) {
 	})
 }
 
+// Who launches many now and then, and one in between, finds many waiting; who has not done so for long finds as many as he launches.
+func TestLargestLaunchOfLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, ahead)
+		id := b.session()
+		launch := func(n int) {
+			for _, w := range b.launch(id, worker(n, "exit 0")) {
+				b.awaitEnd(id, w.ID)
+			}
+		}
+		launch(7)
+		b.waits(id, 7)
+		time.Sleep(3 * time.Minute)
+		launch(1)
+		b.waits(id, 7)
+		launch(6)
+		time.Sleep(3 * time.Minute) // the seven are long ago
+		synctest.Wait()
+		b.waits(id, 6)
+		launch(3)
+		b.waits(id, 6)
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		b.waits(id, 3)
+		launch(5)
+		b.waits(id, 5)
+	})
+}
+
 func TestFewKindsWait(t *testing.T) {
 	b := newBench(t, ahead)
 	id := b.session()

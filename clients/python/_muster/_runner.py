@@ -60,7 +60,7 @@ def main(argv):
             raise  # for Python to make what it makes of it
     del module, source
     _load("_leave").leave(code)
-    sys.exit(code)
+    raise SystemExit(code)
 
 
 def _wait(folder, modules, forks):

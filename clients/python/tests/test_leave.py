@@ -10,10 +10,11 @@ from .test_runner import DEADLINE, RUNNER, Folder
 
 # What an interpreter is that was forked: the runner, with modules that were imported before the work came.
 FORKED = """
-import asyncio, concurrent.futures, gc, json, logging, tempfile, threading
+import asyncio, concurrent.futures, concurrent.futures.process, gc, json, logging, tempfile, threading
 __file__ = sys.argv[1]
 with open(__file__) as f:
     exec(compile(f.read().rpartition("if __name__ ==")[0], __file__, "exec"))
+del f
 work = sys.argv[2:]
 
 def _wait(folder, modules, forks):
@@ -82,6 +83,37 @@ WORK = {
     "atexit called before": "import atexit\natexit.register(print, 'once')\natexit._run_exitfuncs()\nprint('on')",
     "thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.2), print('t'))).start()\nprint('m')",
     "daemon": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nprint('m')",
+    "thread of C": "import ctypes\nlib = ctypes.CDLL(None)\nt = ctypes.c_ulong()\nlib.pthread_create(ctypes.byref(t), None, lib.sleep, ctypes.c_void_p(60))",
+    "detached": "import sys\nsys.stdout.detach()",
+    "processes": "import concurrent.futures\ndef f(i):\n    open('left%d' % i, 'w').write('x')\n"
+    "e = concurrent.futures.ProcessPoolExecutor(2)\n[e.submit(f, i) for i in range(20)]",
+    "late thread": "import gc, pickle, threading, time\nclass C: pass\n"
+    "def f():\n    time.sleep(0.3)\n    gc.collect()\n    print(pickle.loads(pickle.dumps(C())).__class__ is C, name)\n"
+    "name = 'here'\nthreading.Thread(target=f).start()",
+    "late thread and text": "import pickle, sys, threading, time\nclass C: pass\n"
+    "def f():\n    time.sleep(0.3)\n    print(pickle.loads(pickle.dumps(C())).__class__ is C)\n"
+    "threading.Thread(target=f).start()\nsys.exit('x')",
+    "wrapped": "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8')\nprint('x')",
+    "wrapped error": "import codecs, sys\nsys.stderr = codecs.getwriter('utf-8')(sys.stderr.detach())\nsys.stderr.write('x')",
+    "wrapped, with something left": NOISY
+    + "import io, json\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding='utf-8', write_through=True)\njson.x = Noisy('x')",
+    "stdout deleted": "import sys\ndel sys.stdout",
+    "needs its own modules": "import csv, json\nclass C:\n    def __del__(self):\n        csv.writer(open('left', 'w')).writerow('ab')\njson.x = C()",
+    "needs its own modules, in a class": "import csv, json\nclass C:\n    def __del__(self):\n        csv.writer(open('left', 'w')).writerow('ab')\n"
+    "json.JSONEncoder.x = C()",
+    "noisy in builtins": NOISY + "import builtins\nbuiltins.x = Noisy('x')",
+    "lazy": "import importlib.util, sys\nopen('lazy.py', 'w').write('print(1)')\nspec = importlib.util.find_spec('lazy')\n"
+    "spec.loader = importlib.util.LazyLoader(spec.loader)\nm = importlib.util.module_from_spec(spec)\nsys.modules['lazy'] = m\n"
+    "spec.loader.exec_module(m)\nimport json\njson.m = m",
+    "another name": "import builtins, gc, json, sys\nsys.modules.update({'__builtin__': builtins, 'g': gc, 's': sys, 'j': json})\n" + NOISY + "x = Noisy('x')",
+    "types of types": "import json\nclass M(type):\n    __hash__ = None\n    def __getattr__(self, name): raise ValueError(name)\n"
+    "class C(metaclass=M): pass\n" + NOISY + "json.x = Noisy('x')\nc = C()",
+    "interrupted by its end": "import os\nclass C:\n    def __del__(self):\n        os.kill(os.getpid(), 2)\nc = C()",
+    "import blocked": "import sys\nsys.modules['this'] = None",
+    "frozen": NOISY + "import gc, json\njson.x = Noisy('x')\ngc.freeze()",
+    "own exit": "import sys\nsys.exit = lambda code: None\nraise SystemExit(3)",
+    "signal handled": "import os, signal, time\nclass C:\n    def __del__(self):\n        os.kill(os.getpid(), 15)\n        print(1)\n"
+    "signal.signal(15, lambda *a: print('handled'))\nc = C()",
     "executor": "import concurrent.futures\ne = concurrent.futures.ThreadPoolExecutor(2)\ne.submit(print, 'x')",
     "lock that is held": "import threading\nlock = threading.Lock()\nlock.acquire()",
     "local": NOISY + "import threading\nx = threading.local()\nx.y = Noisy('y')",
@@ -135,10 +167,10 @@ ANY_ORDER = ("in a shared module", "in a module of its own", "modules that hold 
 class TestLeave(Folder):
     def end(self, folder, arguments):
         where = os.path.join(self.dir, folder)
-        os.makedirs(where)
+        os.makedirs(where, exist_ok=True)
         self.write(folder + "/code.py", self.work.encode())
         p = subprocess.run(
-            [self.python, "-u"] + arguments + ["code", "code.py"],
+            [self.python, "-S", "-u"] + arguments + ["code", "code.py"],
             cwd=where,
             env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
             stdin=subprocess.DEVNULL,
@@ -161,6 +193,26 @@ class TestLeave(Folder):
                 if name in ANY_ORDER:
                     plain, forked = ((code, sorted(out), files) for code, out, files in (plain, forked))
                 self.assertEqual(forked, plain)
+
+    def test_shared_notices(self):
+        """What a module has made that was imported before the work came is ended, too."""
+        self.write("plain/mine.py", (NOISY + "mine = Noisy('mine')\n").encode())
+        self.write("forked/mine.py", (NOISY + "mine = Noisy('mine')\n").encode())
+        self.work = "import mine\nprint(mine.mine.name)"
+        plain = self.end("plain", [RUNNER])
+        self.assertEqual(plain[1], "mine\nend of mine\n")
+        self.assertEqual(self.end("forked", ["-c", "import sys\nsys.path[0] = ''\nimport mine\n" + FORKED, RUNNER]), plain)
+
+    def test_shared_ended(self):
+        """As certifi does, which requests has a file of."""
+        mine = "import atexit\ndef f():\n    try:\n        yield\n    finally:\n        print('closed')\ng = f()\nnext(g)\natexit.register(g.close)\n"
+        for folder in "plain", "forked":
+            self.write(folder + "/mine.py", mine.encode())
+        self.work = "import mine, sys\nclass C:\n    def __del__(self):\n        print('whole' if finalizing() else 'short')\n"
+        self.work += "finalizing, c = sys.is_finalizing, C()"
+        self.assertEqual(self.end("plain", [RUNNER])[1], "closed\nwhole\n")
+        forked = self.end("forked", ["-c", "import sys\nsys.path[0] = ''\nimport mine\n" + FORKED, RUNNER])
+        self.assertEqual(forked[1], "closed\nshort\n")
 
     def test_short(self):
         """Nothing of what is shared is taken to pieces."""

@@ -10,6 +10,7 @@ import (
 var aheadCases = []testCase{
 	{"ahead: nobody hears of those that wait", "Ahead", aheadUnheard},
 	{"ahead: those that are taken are made up for", "Ahead", aheadRefilled},
+	{"ahead: fewer are wanted", "Ahead", aheadFewer},
 	{"ahead: a seat that is released", "Ahead", aheadReleased},
 	{"ahead: work for another kind of engine", "Ahead", aheadUnfit},
 	{"ahead: one that ends without having taken its work", "Ahead", aheadDeclined},
@@ -76,6 +77,23 @@ func aheadRefilled(w *world) {
 	if seats := p.s.(driver.Warmer).Take("another kind", 1); len(seats) != 0 {
 		w.t.Errorf("seats of a kind of which nobody waits: %v", seats)
 	}
+}
+
+func aheadFewer(w *world) {
+	p := w.open()
+	p.startMain()
+	p.warm(1)
+	p.awaitWaiting(1)
+	idle := w.f.Count()
+	p.warm(3)
+	p.awaitWaiting(3)
+	p.warm(1)
+	w.checkNothingLeft(idle)
+	p.awaitWaiting(1)
+	spec := p.takeSeat(Print{"done"}) // which is not one of those that were dropped
+	p.start(spec)
+	expectExit(w, p.awaitExit(spec.ID), engine.ReasonSucceeded, 0, 0)
+	p.expectStdout(spec.ID, "done\n")
 }
 
 func aheadReleased(w *world) {

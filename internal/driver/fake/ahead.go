@@ -24,10 +24,13 @@ func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
 		c = &crew{}
 		p.crews[kind] = c
 	}
-	if c.want, c.make = n, spec; n == 0 {
-		for _, w := range c.wait {
-			delete(p.addrs, w.Address)
-		}
+	c.want, c.make = n, spec
+	for len(c.wait) > n {
+		last := len(c.wait) - 1
+		delete(p.addrs, c.wait[last].Address)
+		c.wait = c.wait[:last]
+	}
+	if n == 0 {
 		delete(p.crews, kind)
 		return
 	}

@@ -3,7 +3,9 @@ package local
 import (
 	"bytes"
 	"context"
+	"math"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,14 +29,25 @@ const (
 	mostForked  = 128
 	forkedBytes = 6 << 20
 	forkedShare = 32 // of the machine's memory may wait
+
+	addressShare = 4 // of the session's addresses may be theirs
 )
 
-// size is how many of a crew are to wait now, on a machine with so much memory.
-func (c *crew) size(memory int64) int {
-	if c.zygote.slot == nil {
-		return min(c.want, mostStarted)
+// size is how many of a crew are to wait now, on a machine with so much memory, in a session with so many addresses.
+func (c *crew) size(memory int64, addresses int) int {
+	most := mostStarted
+	if c.zygote.slot != nil {
+		most = max(mostStarted, min(mostForked, int(memory/forkedShare/forkedBytes)))
 	}
-	return min(c.want, max(mostStarted, min(mostForked, int(memory/forkedShare/forkedBytes))))
+	return min(c.want, most, max(1, addresses/addressShare))
+}
+
+// addresses are how many the session has for its engines.
+func (s *session) addresses() int {
+	if s.hub == nil {
+		return math.MaxInt
+	}
+	return 1 << (32 - s.hub.Prefix().Bits())
 }
 
 // machineMemory is in bytes; 0: nobody knows.
@@ -57,12 +70,7 @@ func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
 	if n == 0 {
 		delete(s.crews, kind)
 		s.fillSoon()
-		for id, slot := range s.slots {
-			if slot.kind == kind && !slot.taken {
-				slot.dropped = true
-				go s.drop(id)
-			}
-		}
+		s.dropSurplus(kind, 0)
 		return
 	}
 	c := s.crews[kind]
@@ -71,11 +79,42 @@ func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
 		s.crews[kind] = c
 	}
 	c.want, c.spec = n, spec
+	s.dropSurplus(kind, n)
 	if s.fill == nil {
 		s.fill = make(chan struct{}, 1)
 		go s.filling(s.fill)
 	}
 	s.fillSoon()
+}
+
+// dropSurplus ends those of a kind that wait beyond the first n, the youngest, and with 0 their zygote, too. The caller holds mu.
+func (s *session) dropSurplus(kind string, n int) {
+	type one struct {
+		id   engine.ID
+		slot *slot
+	}
+	var waiting []one
+	for id, slot := range s.slots {
+		if slot.kind == kind && !slot.taken && !slot.dropped && !(slot.zygote && n > 0) {
+			waiting = append(waiting, one{id, slot})
+		}
+	}
+	if len(waiting) <= n {
+		return
+	}
+	slices.SortFunc(waiting, func(a, b one) int { // one that does not wait yet is younger than all that do
+		if a.slot.since.IsZero() {
+			return 1
+		}
+		if b.slot.since.IsZero() {
+			return -1
+		}
+		return a.slot.since.Compare(b.slot.since)
+	})
+	for _, w := range waiting[n:] {
+		w.slot.dropped = true
+		go s.drop(w.id)
+	}
 }
 
 // fillSoon wakes who makes up for what crews lack. The caller holds mu.
@@ -139,7 +178,7 @@ func (s *session) calm() bool {
 
 // filling makes up for what crews lack, one engine after the other: who waits for work has time.
 func (s *session) filling(woken <-chan struct{}) {
-	for {
+	for s.calm() {
 		kind, c, over := s.lacking()
 		if over {
 			return
@@ -147,15 +186,10 @@ func (s *session) filling(woken <-chan struct{}) {
 		if c == nil {
 			select {
 			case <-woken:
+				continue
 			case <-s.lost:
 				return
 			}
-		}
-		if !s.calm() {
-			return
-		}
-		if c == nil {
-			continue
 		}
 		if s.wantsZygote(kind, c) {
 			continue
@@ -186,7 +220,7 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 		}
 	}
 	for kind, c := range s.crews {
-		if has[kind] < c.size(machineMemory()) && c.fail < maxFailures && !c.zygote.making {
+		if has[kind] < c.size(machineMemory(), s.addresses()) && c.fail < maxFailures && !c.zygote.making {
 			return kind, c, false
 		}
 	}
@@ -238,13 +272,11 @@ func (s *session) seat(kind string, c *crew) error {
 		return err
 	}
 	s.mu.Lock()
-	late := s.crews[kind] != c // nobody wants it any more
-	if late {
-		slot.dropped = true
+	want := 0 // nobody wants it any more
+	if now := s.crews[kind]; now != nil {
+		want = now.want // fewer than before, maybe
 	}
+	s.dropSurplus(kind, want)
 	s.mu.Unlock()
-	if late {
-		s.drop(spec.ID)
-	}
 	return nil
 }

@@ -20,24 +20,28 @@ func TestCrewSize(t *testing.T) {
 	for _, c := range []struct {
 		want            int
 		machine         int64
+		addresses       int
 		started, forked int
 	}{
-		{2, 24 * gigabyte, 2, 2},
-		{16, 24 * gigabyte, 16, 16},
-		{100, 24 * gigabyte, 16, 100},
-		{5000, 24 * gigabyte, 16, 128},
-		{5000, 1000 * gigabyte, 16, 128},
-		{100, 8 * gigabyte, 16, 42},
-		{100, 1 * gigabyte, 16, 16},
-		{100, 0, 16, 16}, // nobody knows
+		{2, 24 * gigabyte, 1 << 16, 2, 2},
+		{16, 24 * gigabyte, 1 << 16, 16, 16},
+		{100, 24 * gigabyte, 1 << 16, 16, 100},
+		{5000, 24 * gigabyte, 1 << 16, 16, 128},
+		{5000, 1000 * gigabyte, 1 << 16, 16, 128},
+		{100, 8 * gigabyte, 1 << 16, 16, 42},
+		{100, 1 * gigabyte, 1 << 16, 16, 16},
+		{100, 0, 1 << 16, 16, 16}, // nobody knows
+		{100, 24 * gigabyte, 64, 16, 16},
+		{100, 24 * gigabyte, 16, 4, 4},
+		{2, 24 * gigabyte, 4, 1, 1},
 	} {
 		crew := crew{want: c.want}
-		if got := crew.size(c.machine); got != c.started {
-			t.Errorf("of %d that are started %d wait on a machine of %d bytes, want %d", c.want, got, c.machine, c.started)
+		if got := crew.size(c.machine, c.addresses); got != c.started {
+			t.Errorf("of %d that are started %d wait on a machine of %d bytes with %d addresses, want %d", c.want, got, c.machine, c.addresses, c.started)
 		}
 		crew.zygote.slot = &slot{}
-		if got := crew.size(c.machine); got != c.forked {
-			t.Errorf("of %d that are forked %d wait on a machine of %d bytes, want %d", c.want, got, c.machine, c.forked)
+		if got := crew.size(c.machine, c.addresses); got != c.forked {
+			t.Errorf("of %d that are forked %d wait on a machine of %d bytes with %d addresses, want %d", c.want, got, c.machine, c.addresses, c.forked)
 		}
 	}
 }

@@ -208,7 +208,8 @@ func (s *session) finish(cause error) {
 	}
 	s.wrote() // whatever was still to be told
 	s.release()
-	s.driver.sweepGroups(s.spec.ID) // an earlier server may have made one for an engine that it never handed over
+	s.driver.sweepGroups(s.spec.ID)               // an earlier server may have made one for an engine that it never handed over
+	sweepPlainTmp(s.driver.sessionDir(s.spec.ID)) // of engines that ended just before their keeper was killed
 	s.driver.removeOwn(s.spec.ID)
 	s.tell(*ended)
 }

@@ -30,6 +30,10 @@ const (
 	forkWithin   = 15 * time.Second
 )
 
+// childrenBytes is memory that a zygote's children may take of its own: what each copies before it is in its own control group counts
+// there as long as it lives, which is 0.25 MB (Python 3.11). So there is room for a thousand.
+const childrenBytes = 256 << 20
+
 // canFork reports whether engines of this session can be forked: those that have namespaces.
 func (s *session) canFork() bool { return s.hub != nil && s.driver.rung != Plain }
 
@@ -94,6 +98,7 @@ func (s *session) makeZygote(kind string, spec driver.Spec) (*slot, error) {
 	spec.Hostname = string(spec.ID)
 	spec.Argv = spec.Work.Fork
 	spec.Resources.CPU = 1 // who waits for a fork may have work
+	spec.Resources.MemoryBytes += childrenBytes
 	z := newSlot(kind)
 	z.zygote = true
 	if err := s.prepare(context.Background(), spec, z, nil); err != nil {

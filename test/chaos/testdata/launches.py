@@ -7,8 +7,6 @@ import time
 import cdsw
 
 ROW, AT_ONCE, OUTSTANDING = (int(os.environ["CHAOS_" + name]) for name in ("ROW", "AT_ONCE", "OUTSTANDING"))
-# As many engines wait after so many workers at once as ever do, and who follows the console has as many logs open: before and after.
-MANY = 40
 
 
 def launch(n):
@@ -26,7 +24,8 @@ def stand(mark):
     assert sys.stdin.readline()
 
 
-over(launch(MANY))
+# Before and after as many engines wait as were launched at once, and who follows the console has as many logs open.
+over(launch(AT_ONCE))
 stand("before")
 out = collections.deque()
 began = time.monotonic()
