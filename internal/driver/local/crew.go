@@ -277,6 +277,10 @@ func (s *session) seat(kind string, c *crew) error {
 		want = now.want // fewer than before, maybe
 	}
 	s.dropSurplus(kind, want)
+	early := slot.dropped // while it was made, of which the keeper may have known nothing yet
 	s.mu.Unlock()
+	if early {
+		s.drop(spec.ID)
+	}
 	return nil
 }
