@@ -74,6 +74,9 @@ func TestNoRequestIsSmuggledPastTheGateway(t *testing.T) {
 		for {
 			select {
 			case head := <-heads:
+				if head == "" {
+					continue // a connection that the gateway had ready and did not need
+				}
 				reached++
 				lower := strings.ToLower(head)
 				if !strings.HasPrefix(head, "POST /first HTTP/1.1\r\n") || strings.Count(lower, "\ncontent-length:")+strings.Count(lower, "\ntransfer-encoding:") > 1 ||
