@@ -103,10 +103,10 @@ func (s *session) dropSurplus(kind string, n int) {
 		return
 	}
 	slices.SortFunc(waiting, func(a, b one) int { // one that does not wait yet is younger than all that do
-		if a.slot.since.IsZero() {
+		switch first, second := a.slot.since.IsZero(), b.slot.since.IsZero(); {
+		case first && !second:
 			return 1
-		}
-		if b.slot.since.IsZero() {
+		case second && !first:
 			return -1
 		}
 		return a.slot.since.Compare(b.slot.since)
