@@ -71,6 +71,7 @@ told("ssh terminal", sh("ssh", "-tt", w["ip_address"], "sh rights").replace("\r"
 // interpreter was started or forked.
 func TestRightsOfInitsThreads(t *testing.T) {
 	w := newWorld(t)
+	requireRoot(t)
 	w.write("init", `for t in /proc/1/task/*; do grep -E '^(Cap[IPEA]|NoNewPrivs|Seccomp:)' $t/status | tr -s '\t\n' ' '; echo; done`)
 	w.write("worker.py", `
 import subprocess, sys

@@ -170,6 +170,7 @@ class TestLeave(Folder):
         os.makedirs(where, exist_ok=True)
         self.write(folder + "/code.py", self.work.encode())
         p = subprocess.run(
+            # Without site: what is installed on the machine may have left something behind before the test begins.
             [self.python, "-S", "-u"] + arguments + ["code", "code.py"],
             cwd=where,
             env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
@@ -196,8 +197,8 @@ class TestLeave(Folder):
 
     def test_shared_notices(self):
         """What a module has made that was imported before the work came is ended, too."""
-        self.write("plain/mine.py", (NOISY + "mine = Noisy('mine')\n").encode())
-        self.write("forked/mine.py", (NOISY + "mine = Noisy('mine')\n").encode())
+        for folder in "plain", "forked":
+            self.write(folder + "/mine.py", (NOISY + "mine = Noisy('mine')\n").encode())
         self.work = "import mine\nprint(mine.mine.name)"
         plain = self.end("plain", [RUNNER])
         self.assertEqual(plain[1], "mine\nend of mine\n")
