@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -254,15 +255,15 @@ func (r rung) count() map[string]int {
 
 // processes counts keepers, inits and engines that live, wherever they went, and the network namespaces that they or this
 // process hold, by being in them or by a descriptor. A keeper that this process let go of is a zombie in the end, and no
-// process any more.
+// process any more. One that has just exec'ed has no command line for a moment, as a zombie has none, and is a process.
 func (r rung) processes() (live, namespaces int) {
 	held := map[string]bool{}
 	all, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range all {
-		cmdline, _ := os.ReadFile(p + "/cmdline")
-		if len(cmdline) == 0 {
-			continue // a zombie, or a thread of the kernel
+		if status, _ := os.ReadFile(p + "/status"); bytes.Contains(status, []byte("\nState:\tZ")) {
+			continue
 		}
+		cmdline, _ := os.ReadFile(p + "/cmdline")
 		exe, _ := os.Readlink(p + "/exe") // an init may not be looked at
 		groups, _ := os.ReadFile(p + "/cgroup")
 		switch {
