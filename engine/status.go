@@ -11,7 +11,7 @@ package engine
 type Status string
 
 const (
-	Scheduling Status = "scheduling" // accepted; waits for room (Waits says for what)
+	Scheduling Status = "scheduling" // accepted; waits, for room most of all (Waits says for what)
 	Starting   Status = "starting"   // has its room; the sandbox and the interpreter are being made
 	Running    Status = "running"    // the interpreter was started and the address is known
 	Stopping   Status = "stopping"   // asked to end, has not ended yet

@@ -181,6 +181,35 @@ for i in range(2):
 	}
 }
 
+// In a session's first burst what all import is imported once, and by those that take other engines' places. Where that cannot be, because
+// a module leaves a thread behind, all are started.
+func TestForkedFirstBurst(t *testing.T) {
+	w := newWorld(t)
+	requireRoot(t)
+	const count = "import os\nopen('imports', 'a').write('%d ' % os.getpid())\n"
+	w.write("slow.py", count+"import time\ntime.sleep(0.5)\n")
+	w.write("thread.py", count+"import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n")
+	for module, want := range map[string]struct{ least, most int }{
+		"slow":   {1, 5},
+		"thread": {12, 40}, // those that wait then import it, too
+	} {
+		w.write("muster.toml", fmt.Sprintf("preload = [%q]\n", module))
+		w.write("imports", "")
+		w.script(fmt.Sprintf(`
+import cdsw
+done = cdsw.await_workers(cdsw.launch_workers(12, cpu=0.05, memory=0.1, code="import %s"))
+assert len(done["workers"]) == 12, done
+`, module)).ok(t)
+		b, err := os.ReadFile(filepath.Join(w.project, "imports"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(strings.Fields(string(b))); n < want.least || n > want.most {
+			t.Errorf("%s was imported %d times, want from %d to %d", module, n, want.least, want.most)
+		}
+	}
+}
+
 // A zygote that is killed, at whatever moment, harms nobody: who was to be forked is started.
 func TestZygoteKilled(t *testing.T) {
 	w := newWorld(t)

@@ -159,6 +159,9 @@ type Warmer interface {
 	// Forks reports whether there is a zygote of that kind: then what no engine waits for is as soon forked as a waiting one of another
 	// kind is ready for it.
 	Forks(kind string) bool
+	// Zygote has the zygote of a kind that is wanted made at once, if there is to be one and is none, and returns what is closed when it is
+	// ready or will not be; nil: none is being made.
+	Zygote(kind string) <-chan struct{}
 	// Waiting counts the engines of that kind that wait for work and could be taken.
 	Waiting(kind string) int
 }

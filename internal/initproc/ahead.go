@@ -29,7 +29,7 @@ type ahead struct {
 	shared []*os.File // /dev/shm, for who may set its size; none on the plain rung
 	first  wire.EngineSpec
 	waits  *os.File // FIFO that it writes to
-	work   *os.File // FIFO that it reads: both ends, and from Waits on the one to write to
+	work   *os.File // FIFO that it reads: both ends until it waits, and then, once there is work that nobody else has written, the one to write to
 	output [2]int   // the engine's stdout and stderr, for one that is started in its place
 	// started tells, once, that the work has begun: an interpreter took it, or was started for it.
 	started func()
@@ -96,7 +96,7 @@ func (a *ahead) fifo(name string) (*os.File, error) {
 }
 
 // listen hears the interpreter until it has taken its work, or this process ends.
-func (a *ahead) listen(ready func()) {
+func (a *ahead) listen(ready func(files ...*os.File)) {
 	raw, err := a.waits.SyscallConn()
 	if err != nil {
 		return
@@ -113,8 +113,7 @@ func (a *ahead) listen(ready func()) {
 						a.zygoteEnds()
 						return a.taken
 					}
-					a.leaveReading()
-					ready()
+					a.waitsLocked(ready)
 				}
 				waits = true // whatever else it says
 				continue
@@ -144,21 +143,23 @@ func (a *ahead) hearLocked(fd int) byte {
 	}
 }
 
-// leaveReading leaves the interpreter, which has the FIFO open now, alone with reading it, so that it comes to an end there.
-func (a *ahead) leaveReading() {
-	raw, err := a.work.SyscallConn()
-	if err != nil {
+// waitsLocked tells that the interpreter waits, and gives away what its work is handed over by. The interpreter, which has the FIFO open
+// now, is left alone with reading it, so that it comes to an end there.
+func (a *ahead) waitsLocked(ready func(files ...*os.File)) {
+	if a.first.Zygote {
+		ready()
+		return
+	}
+	in, inErr := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", a.work.Fd()), os.O_WRONLY|unix.O_CLOEXEC, 0)
+	folder, folderErr := a.folder.Open(".")
+	if inErr != nil || folderErr != nil {
 		os.Exit(exitFailed) // who waits is not to be given work that never ends
 	}
-	in := -1
-	raw.Control(func(both uintptr) {
-		in, _ = unix.Open(fmt.Sprintf("/proc/self/fd/%d", both), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
-	if in < 0 {
-		os.Exit(exitFailed)
-	}
 	a.work.Close()
-	a.work = os.NewFile(uintptr(in), wire.WorkName)
+	a.work = nil
+	ready(append([]*os.File{in, folder}, a.shared...)...)
+	in.Close()
+	folder.Close()
 }
 
 func (a *ahead) takenLocked() {
@@ -217,24 +218,33 @@ func (a *ahead) signal() {
 	a.mu.Unlock()
 }
 
-// give hands the work over. It returns when the interpreter has it, declined, or ended.
-func (a *ahead) give(f *os.File, p *process) {
-	defer f.Close()
+// give takes the work, the spec and the FIFO, or the spec alone where the keeper has written it all, and hands it over. It returns when the
+// interpreter has it, declined, or ended.
+func (a *ahead) give(files []*os.File, p *process) {
 	var work wire.EngineSpec
-	err := wire.ReadMemoryFile(f, &work)
+	err := wire.ReadMemoryFile(files[0], &work)
+	files[0].Close()
 	if err != nil {
 		os.Exit(exitFailed) // there is nothing that could be started
 	}
 	spec := a.first
 	spec.Argv, spec.Env, spec.Files, spec.Work = work.Argv, work.Env, work.Files, work.Work
 	failpoint.Here("init: before work")
-	err = a.write(spec)
+	handed := len(files) == 1
+	if !handed {
+		err = a.write(spec)
+	}
 	a.mu.Lock()
 	a.spec = spec
 	a.mu.Unlock()
 	close(a.given)
+	if handed {
+		return
+	}
 	if err == nil && spec.Work != nil {
-		err = a.feed(spec)
+		err = a.feed(spec, files[1])
+	} else {
+		files[1].Close()
 	}
 	failpoint.Here("init: after work")
 	if err != nil || spec.Work == nil {
@@ -274,7 +284,8 @@ func (a *ahead) write(spec wire.EngineSpec) error {
 }
 
 // feed writes the work into the FIFO, where it ends with what is written.
-func (a *ahead) feed(spec wire.EngineSpec) error {
+func (a *ahead) feed(spec wire.EngineSpec, fifo *os.File) error {
+	defer fifo.Close()
 	var more io.Reader
 	if spec.Work.File != "" {
 		f, err := openAs(spec, spec.Work.File)
@@ -284,14 +295,13 @@ func (a *ahead) feed(spec wire.EngineSpec) error {
 		defer f.Close()
 		more = f
 	}
-	defer a.work.Close()
-	if _, err := a.work.Write(spec.Work.Bytes); err != nil {
+	if _, err := fifo.Write(spec.Work.Bytes); err != nil {
 		return err
 	}
 	if more == nil {
 		return nil
 	}
-	_, err := io.Copy(a.work, more)
+	_, err := io.Copy(fifo, more)
 	return err
 }
 

@@ -25,6 +25,7 @@ import (
 	"muster/internal/linux/oom"
 	"muster/internal/linux/rights"
 	"muster/internal/linux/sandbox"
+	"muster/internal/linux/slice"
 )
 
 // Main runs the init; it does not return. The caller must have locked the main goroutine to its thread.
@@ -37,6 +38,7 @@ func Main() {
 		os.Exit(exitLost)
 	}
 	control.Small()
+	slice.UsualForChildren()
 	oom.Offer()                                       // where it cannot, an engine runs all the same
 	report := func(r wire.Report) { control.Send(r) } // where nobody hears it, obey ends the engine
 	proc, err := start(func(master *os.File) error { return control.Send(wire.Report{Terminal: true}, master) })
@@ -47,7 +49,7 @@ func Main() {
 	started := func() { report(wire.Report{Started: true}) }
 	if proc.ahead != nil {
 		proc.ahead.started = sync.OnceFunc(started)
-		go proc.ahead.listen(func() { control.Send(wire.Report{Ready: true}, proc.ahead.shared...) })
+		go proc.ahead.listen(func(files ...*os.File) { control.Send(wire.Report{Ready: true}, files...) })
 	} else {
 		started()
 	}

@@ -31,8 +31,8 @@ func obey(control *wire.Conn, p *process) {
 		switch {
 		case o.Signal > 0:
 			p.signal(syscall.Signal(o.Signal))
-		case o.Give && p.ahead != nil && len(files) == 1:
-			go p.ahead.give(files[0], p)
+		case o.Give && p.ahead != nil && len(files) > 0:
+			go p.ahead.give(files, p)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/sandbox"
+	"muster/internal/linux/slice"
 )
 
 // sshServer is a listening socket, and nothing else until somebody connects: then a server of OpenSSH's is started for that
@@ -39,6 +40,8 @@ func listenSSH(spec wire.EngineSpec) (*sshServer, error) {
 
 // serve waits for connections, without a thread, until the first one comes. What goes wrong is said by tell.
 func (s *sshServer) serve(tell func(string)) {
+	runtime.LockOSThread()
+	slice.UsualForChildren()
 	raw, err := s.listener.SyscallConn()
 	if err != nil {
 		return

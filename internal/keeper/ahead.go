@@ -25,8 +25,12 @@ type ahead struct {
 	server *server
 	ready  bool          // its interpreter waits
 	over   bool          // it gets no work any more: it ends
+	work   *os.File      // the FIFO that it reads; nil until it waits, and for a zygote
+	folder *os.File      // with its files
 	shared *os.File      // its /dev/shm; nil: it has none of its own
 	size   int64         // bytes that fit into that
+	spec   *os.File      // of its work, until its interpreter has taken that or its init was told; guarded by engine.mu
+	lost   bool          // its interpreter ended without work, or its init did; guarded by engine.mu
 	gone   chan struct{} // closed when everything of it is gone; not if it became an engine
 }
 
@@ -65,8 +69,14 @@ func (k *Keeper) addWaiting(e *engine) error {
 	return nil
 }
 
-// isReady tells the server that asked that the interpreter waits.
-func (k *Keeper) isReady(e *engine) {
+// isReady tells the server that asked that the interpreter waits, which is handed its work by these.
+func (k *Keeper) isReady(e *engine, files []*os.File) {
+	if len(files) >= wire.ReadyFiles {
+		e.ahead.work, e.ahead.folder = files[0], files[1]
+	}
+	if len(files) > wire.ReadyFiles {
+		e.ahead.shared = files[wire.ReadyFiles]
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.waiting[e.id] == e {
@@ -77,15 +87,9 @@ func (k *Keeper) isReady(e *engine) {
 
 // give makes an engine that waits one like any other. Who is too late is told that there is no such engine.
 func (k *Keeper) give(r wire.Request, files []*os.File) error {
-	defer closeAll(files)
-	if len(files) != 1 {
-		return fmt.Errorf("%d descriptors came with the request, 1 was announced", len(files))
-	}
-	if r.Give == nil {
-		return errors.New("the request does not say what is given")
-	}
-	e, err := k.claim(r.Engine, *r.Give)
+	e, err := k.claimFor(r, files)
 	if err != nil {
+		closeAll(files)
 		return err
 	}
 	failpoint.Here("keeper: after claim")
@@ -93,16 +97,37 @@ func (k *Keeper) give(r wire.Request, files []*os.File) error {
 		if e.ahead.size != r.Give.ShmBytes {
 			resize(e.ahead.shared, r.Give.ShmBytes) // an error: it is larger than it would have been, and what is in it counts as memory
 		}
-		e.ahead.shared.Close()
 	}
 	before := e.used()
 	e.mu.Lock()
-	e.before = before
-	// An error: its init has just ended, and this engine with it.
-	e.control.SendWithin(orderWithin, wire.Order{Give: true}, files[0])
+	e.before, e.ahead.spec = before, files[0]
+	if e.ahead.lost || !e.hand(*r.Give) {
+		e.tellLocked(e.ahead.work)
+	}
 	e.mu.Unlock()
+	e.ahead.letGo()
 	failpoint.Here("keeper: after give")
 	return nil
+}
+
+// claimFor checks a request to give work, and claims the engine.
+func (k *Keeper) claimFor(r wire.Request, files []*os.File) (*engine, error) {
+	if len(files) != 1 {
+		return nil, fmt.Errorf("%d descriptors came with the request, 1 was announced", len(files))
+	}
+	if r.Give == nil {
+		return nil, errors.New("the request does not say what is given")
+	}
+	return k.claim(r.Engine, *r.Give)
+}
+
+// letGo closes what its work is handed over by.
+func (a *ahead) letGo() {
+	for _, f := range []*os.File{a.work, a.folder, a.shared} {
+		if f != nil {
+			f.Close()
+		}
+	}
 }
 
 // resize makes a file system in memory larger or smaller (fspick(2), Linux 5.2): by the file itself, for what the engine's paths lead
@@ -163,9 +188,7 @@ func (e *engine) discard() {
 	for _, p := range e.pumps {
 		p.close()
 	}
-	if e.ahead.shared != nil {
-		e.ahead.shared.Close()
-	}
+	e.ahead.letGo()
 	if e.zygote != nil {
 		e.zygote.close()
 	}

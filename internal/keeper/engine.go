@@ -28,7 +28,8 @@ type engine struct {
 	limit    int64         // memory limit in bytes; 0: none
 	lasts    time.Duration // how long it may run; 0: as long as it likes
 	plain    bool
-	user     *[2]int           // uid and gid of a user who is not this process's; nil: this process's
+	uid, gid int
+	user     *[2]int           // these, of a user who is not this process's; nil: this process's
 	group    *cgroup.Group     // nil without limits
 	held     *os.File          // while it is, no other server sweeps the group; closed when the group is removed
 	memory   *cgroup.OOMEvents // nil without a memory limit
@@ -87,7 +88,7 @@ func (k *Keeper) read(r wire.Request, files []*os.File) (e *engine, spec wire.En
 	}
 	e = &engine{
 		keeper: k, id: spec.ID, name: spec.Name, role: spec.Role, address: spec.Address, hostname: spec.Hostname,
-		dir: spec.PrivateDir, limit: spec.MemoryLimit, lasts: spec.TimeLimit, plain: spec.Plain, gpus: spec.GPUs, cores: spec.Cores,
+		dir: spec.PrivateDir, limit: spec.MemoryLimit, lasts: spec.TimeLimit, plain: spec.Plain, uid: spec.UID, gid: spec.GID, gpus: spec.GPUs, cores: spec.Cores,
 		lacked: oom.Kills(),
 	}
 	if spec.Foreign && !spec.Plain {

@@ -27,6 +27,7 @@ import (
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/peer"
 	"muster/internal/linux/pidfd"
+	"muster/internal/linux/slice"
 )
 
 // endGrace is how long engines have between SIGTERM and SIGKILL when their session ends by itself. The promise is that
@@ -81,6 +82,7 @@ type Keeper struct {
 
 // Main runs the keeper of the session whose folder is dir and returns its exit code.
 func Main(dir string) int {
+	slice.Shorten() // and that of all inits
 	k, err := open(dir)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "muster-keeper: %v\n", err)

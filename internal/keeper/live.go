@@ -20,6 +20,7 @@ func (e *engine) live() {
 		e.kill() // a stop was asked for while the init was being started
 	}
 	heard := e.hear()
+	e.lost()
 	e.process.wait()
 	if e.process.fd != nil {
 		e.keeper.spawner.ended()
@@ -79,15 +80,14 @@ func (e *engine) hear() (h heard) {
 		case r.Terminal && len(files) == 1:
 			e.setTerminal(files[0])
 		case r.Ready:
-			if len(files) == 1 {
-				e.ahead.shared = files[0]
-			}
-			e.keeper.isReady(e)
+			e.keeper.isReady(e, files)
 		case r.Lost:
+			e.lost()
 			e.keeper.drop(e.id) // unless it has its work
 		case r.Started:
 			h.started = true
 			if e.ahead != nil {
+				e.took()
 				e.carry()
 			}
 			e.keeper.started(e)

@@ -18,6 +18,7 @@ func (e *engine) signal(number int) error {
 	if e.control == nil || e.over {
 		return errNotFound
 	}
+	e.tellLocked()
 	return e.control.SendWithin(orderWithin, wire.Order{Signal: number})
 }
 
@@ -48,6 +49,7 @@ func (e *engine) stop(grace time.Duration, reason, by string) {
 		at = e.killAt
 	}
 	e.killAt = at
+	e.tellLocked()
 	e.control.SendWithin(orderWithin, wire.Order{Signal: int(unix.SIGTERM)})
 	e.control.SendWithin(orderWithin, wire.Order{Signal: int(unix.SIGCONT)}) // a stopped process sees SIGTERM when it goes on
 }

@@ -249,6 +249,8 @@ func (w *worker) viewLocked(st standing) view {
 		Starting: w.starting, Running: w.running, Stopping: w.stopping, Finished: w.finished, Exit: w.exit, lineage: w.lineage,
 	}
 	switch {
+	case w.admitted && w.session.heldLocked(w):
+		v.Waits = heldText
 	case w.status != engine.Scheduling || w.admitted:
 	case w.paused:
 		v.Waits = w.pauseText()

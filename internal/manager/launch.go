@@ -169,7 +169,7 @@ func cut(text string, most int) string {
 
 // accept gives workers ids and addresses and enters them, one for each lineage.
 func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
-	seats, kind, err := s.seats(b, len(from))
+	seats, waiting, kind, err := s.seats(b, len(from))
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (s *session) accept(b *batch, from []lineage) ([]*worker, error) {
 	addrs := make([]netip.Addr, len(from))
 	for i, seat := range seats {
 		ws[i], addrs[i] = newWorker(s, b, seat.ID, seat.Address, now), seat.Address
-		ws[i].lineage, ws[i].kind = from[i], kind
+		ws[i].lineage, ws[i].kind, ws[i].seated = from[i], kind, i < waiting
 	}
 	ts := make([]*ticket, len(ws))
 	for i, w := range ws {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,6 +72,7 @@ type session struct {
 	origin     *origin // nil when it has ended
 	stdin      bool    // was asked for
 	warmth     warmth
+	bursts     map[string]bool // kinds whose zygote was waited for: whether it is now
 }
 
 // origin is the environment from which a session was created. It is not changed.
@@ -163,22 +165,28 @@ func (s *session) run() {
 	}
 }
 
-// startPending starts what is pending in one call of the driver, the rest of a very large launch in the next.
+// startPending starts what is pending, but for bursts that are held, in one call of the driver, the rest of a very large launch in the next.
 func (s *session) startPending() {
+	s.holdBursts()
 	s.mu.Lock()
 	var batch []*worker
 	var works []*work
 	from := s.origin
-	n := min(len(s.pending), maxStart)
-	for _, w := range s.pending[:n] {
+	s.pending = slices.DeleteFunc(s.pending, func(w *worker) bool {
+		if s.heldLocked(w) {
+			return false
+		}
+		if len(batch) == maxStart {
+			s.wakeLocked()
+			return false
+		}
 		if w.becomeLocked(engine.Starting, s.m.now()) {
 			batch, works = append(batch, w), append(works, w.batch.work)
 		}
-	}
-	if s.pending = s.pending[n:]; len(s.pending) == 0 {
+		return true
+	})
+	if len(s.pending) == 0 {
 		s.pending = nil
-	} else {
-		s.wakeLocked()
 	}
 	if len(batch) == 0 || from == nil { // without origin the session has ended, and all are final
 		s.mu.Unlock()

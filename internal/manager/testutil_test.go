@@ -57,7 +57,7 @@ func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, e
 	return kernel.Command{
 		Kernel: r.Kernel, Interpreter: "/usr/bin/fake", Argv: append([]string{"fake", program}, r.Args...),
 		Env:   map[string]string{"PYTHONPATH": "/clients", "SEEN_INTERPRETER": r.Interpreter[r.Kernel]},
-		Files: map[string][]byte{"code.py": []byte(r.Code)}, Ahead: &kernel.Ahead{Argv: []string{"wait"}},
+		Files: map[string][]byte{"code.py": []byte(r.Code)}, Ahead: &kernel.Ahead{Argv: []string{"wait"}, Fork: []string{"fork"}},
 	}, nil
 }
 

@@ -98,30 +98,52 @@ func (b *batch) kindOf(w *work) string {
 func threads(cpu float64) int { return max(1, int(math.Ceil(math.Min(cpu, 1e6)))) }
 
 // seats gives n engines to come their ids and addresses, those of engines that wait, as far as there are any, first: of such as wait for
-// this very kind of work, then of others. Kind is "" where nothing that waits is to be used.
-func (s *session) seats(b *batch, n int) (seats []driver.Seat, kind string, err error) {
+// this very kind of work, then of others. Kind is "" where nothing that waits is to be used, but for its address where no other is left.
+func (s *session) seats(b *batch, n int) (seats []driver.Seat, waiting int, kind string, err error) {
 	s.mu.Lock()
 	work := b.work
 	s.mu.Unlock()
-	if w := s.warmer(); w != nil && work != nil && (s.m.cfg.Ahead != AheadRandom || rand.N(2) == 0) {
+	w := s.warmer()
+	if w != nil && work != nil && (s.m.cfg.Ahead != AheadRandom || rand.N(2) == 0) {
 		if kind = b.kindOf(work); kind != "" {
 			seats = w.Take(kind, n)
 		}
-		if b.gpus == 0 && !(kind != "" && w.Forks(kind)) { // another kind's: all but the interpreter is done
+		if b.gpus == 0 && !s.forks(kind, work, n-len(seats)) { // another kind's: all but the interpreter is done
 			seats = append(seats, w.Take("", n-len(seats))...)
 		}
 	}
 	addrs, err := s.place.Reserve(n - len(seats))
+	for err != nil && w != nil {
+		one := w.Take("", 1)
+		if len(one) == 0 {
+			break
+		}
+		seats = append(seats, one...)
+		addrs, err = s.place.Reserve(n - len(seats))
+	}
 	if err != nil {
 		for _, seat := range seats {
 			s.place.Release(seat.Address)
 		}
-		return nil, "", err
+		return nil, 0, "", err
 	}
+	waiting = len(seats)
 	for _, a := range addrs {
 		seats = append(seats, driver.Seat{ID: engine.NewID(), Address: a})
 	}
-	return seats, kind, nil
+	return seats, waiting, kind, nil
+}
+
+// forks reports whether n workers of a kind would sooner be forked than get an interpreter of their own: there is a zygote, or it is worth
+// waiting for one.
+func (s *session) forks(kind string, work *work, n int) bool {
+	if !work.forks(kind) {
+		return false
+	}
+	s.mu.Lock()
+	held, known := s.bursts[kind]
+	s.mu.Unlock()
+	return n >= burst && (held || !known) || s.warmer().Forks(kind)
 }
 
 // warmSoonLocked has warmUp called, where engines are started ahead.
@@ -194,10 +216,14 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 	k.spec = s.aheadSpec(b, work, from, launched)
 	k.launched(max(n, fewestAhead), s.m.now())
 	s.warmth.kinds = slices.Insert(s.warmth.kinds, 0, k)
-	for len(s.warmth.kinds) > mostKinds {
-		s.coolLocked(s.warmth.kinds[mostKinds])
+	for i := len(s.warmth.kinds) - 1; i >= 0 && len(s.warmth.kinds) > mostKinds; i-- {
+		if !s.bursts[s.warmth.kinds[i].name] { // else workers wait for its zygote
+			s.coolLocked(s.warmth.kinds[i])
+		}
 	}
-	s.warmLocked(k)
+	if slices.Contains(s.warmth.kinds, k) {
+		s.warmLocked(k)
+	}
 }
 
 // warmLocked has as many of a kind wait as are wanted now, and looks again when that may be fewer. The caller holds mu.

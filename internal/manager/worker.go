@@ -66,6 +66,7 @@ type worker struct {
 	created time.Time
 	ticket  ticket
 	kind    string // of engines that wait for such work; "": it is started with it
+	seated  bool   // one waits for it
 	// ----
 	lineage
 	status   engine.Status

@@ -44,7 +44,7 @@ def main(argv):
     sys.argv[:] = [path if kind == "script" else ""] + arguments
     if os.environ.get("MUSTER_CONNECT_RETRY") == "1":
         _load("_retry").install()
-    module = _fresh_main(kind == "script" and name)
+    module = sys.modules["__main__"] = _fresh_main(kind == "script" and name)
     if kind == "code" and (b"__main__" if isinstance(source, bytes) else "__main__") in source:
         _let_children_import(module, kind, path)  # who guards the main part means to be imported
     if not forked:
@@ -81,15 +81,15 @@ def _wait(folder, modules, forks):
     plain.clear()
     plain.update(dict.items(environment))  # an import may have set something
     os.environ._data = os.environb._data = plain
-    _rehearse()
+    _rehearse(environment, [HERE])
     sources = _sources(modules)
     before = _dates(sources)
     if forks:
         _load("_leave").share()
         _load("_zygote").serve(folder, environment)
-        _rehearse()
+        _rehearse(environment, sources)
         _load("_leave").rehearse()
-        _set_environment(dict(plain))
+        _kept.extend((environment, sources, before))
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     work = os.open(os.path.join(folder, "work"), os.O_RDONLY)
     os.write(says, b"w")
@@ -99,20 +99,26 @@ def _wait(folder, modules, forks):
         if not part:
             break
         parts.append(part)
-    words = b"".join(parts).split(b"\0")
-    if len(words) < 3:
-        os._exit(0)
-    count, rest = int(words[0]), words[2:-1]
-    wanted = dict(entry.split(b"=", 1) for entry in rest[count:])
-    if environment.differ(wanted) or _dates(sources) != before:
+    arguments, wanted = _understood(b"".join(parts))
+    if not arguments or environment.differ(wanted) or _dates(sources) != before:
         os._exit(0)
     os.write(says, b"t")
+    os.sched_yield()  # who listens was woken on this processor, where it would wait for its turn
     os.close(says)
     os.close(work)
     _set_environment(wanted)
     if forks:
         _load("_zygote").set_threads()
-    return [os.fsdecode(word) for word in rest[:count]]
+    return arguments
+
+
+def _understood(said):
+    """Return the arguments and the environment of the work that somebody said; nothing where there is none, or not all of it."""
+    words = said.split(b"\0")
+    if len(words) < 3 or words[-1] or len(words) - 3 != int(words[0]) + int(words[1]):
+        return [], {}
+    count, rest = int(words[0]), words[2:-1]
+    return [os.fsdecode(word) for word in rest[:count]], dict(entry.split(b"=", 1) for entry in rest[count:])
 
 
 class _Watched(dict):
@@ -185,12 +191,21 @@ def _date(path):
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
-def _rehearse():
-    """Go through what the work will go through: the first compile of a process takes 0.8 ms longer than the next."""
-    names = {"__builtins__": None}
-    exec(compile(_dedent("0\n"), CODE_NAME, "exec", 0, True), names)
-    with open(os.path.join(HERE, "_main.py"), "rb") as f:
-        f.read().decode("utf-8").replace("\r\n", "\n")
+def _rehearse(environment, sources):
+    """Go through what the work will go through, with the environment as it is.
+
+    The first compile of a process takes 0.8 ms longer than the next, and in a fork each page that is written for the first time is copied.
+    """
+    environ = [name + b"=" + value for name, value in os.environ._data.items()]
+    words = [b"2", str(len(environ)).encode(), b"script", os.fsencode(os.path.join(HERE, "_main.py"))] + environ
+    (kind, path), wanted = _understood(b"\0".join(words) + b"\0")
+    environment.differ(wanted)
+    _dates(sources)
+    _set_environment(wanted)
+    name, source = _read(kind, path)
+    module = _fresh_main(name)
+    _entry(_code_text(source))
+    exec(compile("0\n", CODE_NAME, "exec", 0, True), module.__dict__)
 
 
 def _set_environment(wanted):
@@ -230,7 +245,11 @@ def _read(kind, path):
     """Return the name that a script or code has in tracebacks, and its source."""
     with open(path, "rb") as f:
         source = f.read()
-    return (os.path.abspath(path), source) if kind == "script" else (CODE_NAME, _code_source(source))
+    if kind == "script":
+        return os.path.abspath(path), source
+    text = _code_text(source)
+    _show_lines(_entry(text))
+    return CODE_NAME, text if str is not bytes else _marked(text.encode("utf-8"))
 
 
 def _set_path():
@@ -255,7 +274,6 @@ def _fresh_main(script):
             module.__cached__ = None
         if getattr(own, "__loader__", None) is not None:
             module.__loader__ = type(own.__loader__)("__main__", script)
-    sys.modules["__main__"] = module
     return module
 
 
@@ -330,6 +348,7 @@ def _text(source):
 
 
 _loaded = {}
+_kept = []  # what a fork shares with its zygote and need not free: that would copy it first
 
 
 def _load(name):
@@ -359,27 +378,30 @@ def _show(kind, error, trace, name):
     traceback.print_exception(kind, error, trace)
 
 
-def _code_source(source):
-    """Return code as compile needs it, and let tracebacks find its lines."""
+def _code_text(source):
+    """Return what code says, without an indentation that all of it has."""
     if source.startswith(b"\xef\xbb\xbf"):
         source = source[3:]
     try:
         text = source.decode("utf-8")
     except UnicodeDecodeError as e:
         sys.exit("the code is not UTF-8: %s" % e)
-    text = _dedent(text.replace("\r\n", "\n"))
-    # No time of change: linecache then never looks for the file.
+    return _dedent(text.replace("\r\n", "\n"))
+
+
+def _marked(source):
+    """Return code as Python 2 takes it, for which bytes are ASCII unless told otherwise, by a cookie or by this mark."""
+    return source if any(b"coding" in line for line in source.split(b"\n")[:2]) else b"\xef\xbb\xbf" + source
+
+
+def _entry(text):
+    """Return linecache's entry for code. No time of change: then it never looks for the file."""
     native = text if str is not bytes else text.encode("utf-8")
-    _show_lines((len(text), None, [line + "\n" for line in native.split("\n")], CODE_NAME))
-    if str is not bytes:
-        return text
-    head = native.split(b"\n")[:2]
-    # Python 2 takes bytes for ASCII unless told otherwise, by a cookie or by this mark.
-    return native if any(b"coding" in line for line in head) else b"\xef\xbb\xbf" + native
+    return len(text), None, [line + "\n" for line in native.split("\n")], CODE_NAME
 
 
 def _show_lines(entry):
-    """Let whoever asks linecache for lines of code find them. It takes 8 ms to import, and hardly any code ever asks."""
+    """Let whoever asks linecache for lines of code find them. That takes 8 ms to import, and hardly any code ever asks."""
     if str is bytes or "linecache" in sys.modules:
         import linecache
 

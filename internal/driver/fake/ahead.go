@@ -1,6 +1,8 @@
 package fake
 
 import (
+	"time"
+
 	"muster/engine"
 	"muster/internal/driver"
 )
@@ -12,6 +14,18 @@ type crew struct {
 	want int
 	make func(driver.Seat) driver.Spec
 	wait []driver.Spec
+
+	making chan struct{} // closed when its zygote is made, or not
+	forks  bool
+}
+
+// zygoteLocked ends the making of a zygote.
+func (c *crew) zygoteLocked(forks bool) {
+	if c.making != nil {
+		c.forks = forks
+		close(c.making)
+		c.making = nil
+	}
 }
 
 // Warm implements driver.Warmer.
@@ -31,6 +45,7 @@ func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
 		c.wait = c.wait[:last]
 	}
 	if n == 0 {
+		c.zygoteLocked(false)
 		delete(p.crews, kind)
 		return
 	}
@@ -70,7 +85,32 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 func (s *session) Waiting(kind string) int { return len(s.Ahead(kind)) }
 
 // Forks implements driver.Warmer.
-func (s *session) Forks(string) bool { return false }
+func (s *session) Forks(kind string) bool {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	c := s.p.crews[kind]
+	return c != nil && c.forks
+}
+
+// Zygote implements driver.Warmer: one is made as long as StepZygote is delayed, where that is.
+func (s *session) Zygote(kind string) <-chan struct{} {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	c := s.p.crews[kind]
+	takes := s.p.opts.delay(StepZygote, ofSession(s.p.spec.ID))
+	if c == nil || c.forks || takes == 0 {
+		return nil
+	}
+	if c.making == nil {
+		c.making = make(chan struct{})
+		time.AfterFunc(takes, func() {
+			s.p.mu.Lock()
+			defer s.p.mu.Unlock()
+			c.zygoteLocked(s.p.opts.fail(StepZygote, ofSession(s.p.spec.ID)) == nil)
+		})
+	}
+	return c.making
+}
 
 // Ahead returns the specs of the engines of a kind that wait; of all kinds, if it is "".
 func (s *session) Ahead(kind string) (waiting []driver.Spec) {

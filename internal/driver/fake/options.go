@@ -17,6 +17,7 @@ const (
 	StepLimits      = "limits"
 	StepSandbox     = "sandbox"
 	StepInterpreter = "interpreter"
+	StepZygote      = "zygote" // a session's; not made where it takes no time
 )
 
 // EngineSteps are the steps of one engine's start.
@@ -36,7 +37,7 @@ type Options struct {
 	World *World // where the places live; nil: a new one
 	// Claim changes the declared capabilities; nil: what the fake can really do.
 	Claim func(*driver.Capabilities)
-	// Fail returns the error of a step, nil to go on. Of the first three steps, which are the session's, the spec has the
+	// Fail returns the error of a step, nil to go on. Of the steps that are the session's, the spec has the
 	// session's ID alone.
 	Fail func(step string, spec driver.Spec) error
 	// Delay returns how long a step takes.

@@ -31,6 +31,8 @@ type slot struct {
 	files   map[string][]byte // those that it has
 	spec    wire.EngineSpec   // what was said of it for good
 	found   *found            // what was there before it was made; nil: nobody knows
+	reads   []string          // of which it knows that
+	look    *look             // what is there now that it is taken
 	mounts  sandbox.Mounts    // watched since before it was made, until it is given or gone
 	since   time.Time         // it is ready; zero: it is not yet
 	zygote  bool              // it never has work, but forks others
@@ -61,7 +63,8 @@ func (s *session) prepare(ctx context.Context, spec driver.Spec, slot *slot, par
 		return err
 	}
 	slot.parent = parent
-	slot.found = s.find(ctx, readsOf(spec), a.wire) // before it is made: what is turned meanwhile is another thing then
+	slot.reads = readsOf(spec)
+	slot.found = s.find(ctx, slot.reads, a.wire) // before it is made: what is turned meanwhile is another thing then
 	if parent != nil {
 		a.request.Zygote, a.wire.Forked = string(parent.id), true
 		if slot.found != nil && parent.found != nil {
@@ -149,9 +152,14 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 		}
 	}
 	slices.SortFunc(waiting, func(a, b engine.ID) int { return s.slots[a].since.Compare(s.slots[b].since) })
+	looks := map[string]*look{}
 	for _, id := range waiting[:min(n, len(waiting))] {
-		s.slots[id].taken = true
-		seats = append(seats, driver.Seat{ID: id, Address: s.slots[id].address})
+		slot := s.slots[id]
+		if looks[slot.kind] == nil {
+			looks[slot.kind] = s.beginLook(slot)
+		}
+		slot.taken, slot.look = true, looks[slot.kind]
+		seats = append(seats, driver.Seat{ID: id, Address: slot.address})
 	}
 	s.stirLocked(len(seats))
 	return seats
@@ -254,6 +262,7 @@ func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given
 		return true, err
 	}
 	defer f.Close()
+	handed(a)
 	s.mu.Lock()
 	if s.slots[spec.ID] != slot {
 		s.mu.Unlock()
@@ -288,6 +297,21 @@ func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given
 	s.drop(spec.ID)
 	s.awaitGone(slot)
 	return false, nil
+}
+
+// handed says the work in the request, too, where it is small enough, and nobody has to read a file for it.
+func handed(a *attempt) {
+	w := a.wire.Work
+	if w == nil || w.File != "" {
+		return
+	}
+	size := len(w.Bytes)
+	for name, content := range a.wire.Files {
+		size += len(name) + len(content)
+	}
+	if size <= wire.MaxHanded {
+		a.request.Give.Files, a.request.Give.Work = a.wire.Files, w.Bytes
+	}
 }
 
 // changedFiles leaves of the engine's files those that it does not have yet.

@@ -141,12 +141,17 @@ const (
 type stirs struct {
 	taken int // since the last time that all was quiet
 	last  time.Time
+	ended time.Time // when the last engine that had work did
 }
 
-// stirLocked notes that n engines were taken, or, with 0, that one has begun its work or ended. The caller holds mu.
+// stirLocked notes that n engines were taken or are started, or, with 0, that one has begun its work or ended. The caller holds mu.
 func (s *session) stirLocked(n int) {
+	now := time.Now()
+	if now.Sub(s.stirs.last) > restFor+time.Duration(s.stirs.taken)*restEach {
+		s.stirs.taken = 0
+	}
 	s.stirs.taken += n
-	s.stirs.last = time.Now()
+	s.stirs.last = now
 }
 
 // rest is how long who waits for launches to be over, since he began, has to wait; 0 or less: not any more.
@@ -191,7 +196,7 @@ func (s *session) filling(woken <-chan struct{}) {
 				return
 			}
 		}
-		if s.wantsZygote(kind, c) {
+		if s.beginZygote(kind, c) != nil {
 			continue
 		}
 		if err := s.seat(kind, c); err != nil {
@@ -220,7 +225,7 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 		}
 	}
 	for kind, c := range s.crews {
-		if has[kind] < c.size(machineMemory(), s.addresses()) && c.fail < maxFailures && !c.zygote.making {
+		if has[kind] < c.size(machineMemory(), s.addresses()) && c.fail < maxFailures && c.zygote.making == nil {
 			return kind, c, false
 		}
 	}

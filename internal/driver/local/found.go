@@ -55,6 +55,57 @@ func (s *session) find(ctx context.Context, reads []string, w wire.EngineSpec) *
 	return f
 }
 
+// look is one for all that a launch takes of a kind. It is begun when the launch comes: what is changed later may be changed after their start.
+type look struct {
+	at    wire.EngineSpec // seen
+	reads []string
+	begun time.Time
+	done  chan struct{}
+	found *found // when it is done
+}
+
+// lookLasts is how long after its begin a look is good, unless an engine of the session has ended since: who waited for room, or for the
+// one before, may be to see what that has changed.
+const lookLasts = 50 * time.Millisecond
+
+// seen is what of an engine's spec says where to look.
+func seen(w wire.EngineSpec) wire.EngineSpec {
+	return wire.EngineSpec{
+		Alias: w.Alias, UID: w.UID, GID: w.GID, Groups: w.Groups, Foreign: w.Foreign, Visible: w.Visible, Hidden: w.Hidden, ReadOnly: w.ReadOnly,
+	}
+}
+
+// beginLook looks at what an engine that waits has found, while the launch that takes it goes on its way.
+func (s *session) beginLook(slot *slot) *look {
+	l := &look{at: seen(slot.spec), reads: slot.reads, begun: time.Now(), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		l.found = s.find(context.Background(), l.reads, l.at)
+	}()
+	return l
+}
+
+// looked returns what a look has found, or finds it where that is old, or was at something else.
+func (s *session) looked(ctx context.Context, reads []string, w wire.EngineSpec, l *look) *found {
+	if l != nil && slices.Equal(l.reads, reads) && reflect.DeepEqual(l.at, seen(w)) && s.fresh(l) {
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+			return nil
+		}
+		if l.found != nil {
+			return l.found
+		}
+	}
+	return s.find(ctx, reads, w)
+}
+
+func (s *session) fresh(l *look) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(l.begun) <= lookLasts && s.stirs.ended.Before(l.begun)
+}
+
 func readsOf(spec driver.Spec) []string {
 	if spec.Work == nil {
 		return nil
@@ -107,7 +158,7 @@ func (s *session) holds(ctx context.Context, spec driver.Spec, w wire.EngineSpec
 	if s.hasSSH(w.Env) != slot.ssh {
 		return false
 	}
-	now := s.find(ctx, readsOf(spec), w)
+	now := s.looked(ctx, readsOf(spec), w, slot.look)
 	if now == nil || slot.found == nil || !reflect.DeepEqual(lasting(w), slot.spec) {
 		return false
 	}

@@ -146,6 +146,7 @@ func (s *session) observe(e wire.Event) {
 		m, known := s.engines[o.Engine]
 		delete(s.engines, o.Engine)
 		s.stirLocked(0)
+		s.stirs.ended = time.Now()
 		s.mu.Unlock()
 		if known {
 			m.closeInside() // it holds the engine's network

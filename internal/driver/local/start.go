@@ -43,6 +43,7 @@ func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 	errs := make([]error, len(specs))
 	var wg sync.WaitGroup
 	room := make(chan struct{}, startTogether)
+	s.stirByStart(specs)
 	for i, spec := range specs {
 		room <- struct{}{}
 		wg.Go(func() {
@@ -52,6 +53,21 @@ func (s *session) Start(ctx context.Context, specs []driver.Spec) []error {
 	}
 	wg.Wait()
 	return errs
+}
+
+// stirByStart notes that engines are started for which nobody waits.
+func (s *session) stirByStart(specs []driver.Spec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, spec := range specs {
+		if s.slots[spec.ID] == nil {
+			n++
+		}
+	}
+	if n > 0 {
+		s.stirLocked(n)
+	}
 }
 
 // start starts one engine, or gives its work to one that was started ahead. All or nothing.

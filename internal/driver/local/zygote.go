@@ -18,8 +18,8 @@ import (
 //
 // An engine that is forked is prepared like one that waits, in namespaces that its zygote may enter.
 type zygote struct {
-	making bool  // nobody is started for this crew meanwhile: it takes as long as an interpreter, and the others hardly anything then
-	slot   *slot // ready; nil: there is none
+	making chan struct{} // closed when it is over: nobody is started for this crew meanwhile; nil: none is being made
+	slot   *slot         // ready; nil: there is none
 	never  bool
 	lost   int // how often one was lost that had been ready
 }
@@ -37,27 +37,38 @@ const childrenBytes = 256 << 20
 // canFork reports whether engines of this session can be forked: those that have namespaces.
 func (s *session) canFork() bool { return s.hub != nil && s.driver.rung != Plain }
 
-// wantsZygote begins to make the zygote of a crew that is to have one and has none; the others go on meanwhile.
-func (s *session) wantsZygote(kind string, c *crew) bool {
+// Zygote implements driver.Warmer.
+func (s *session) Zygote(kind string) <-chan struct{} {
+	s.mu.Lock()
+	c := s.crews[kind]
+	wanted := c != nil && !s.released && !s.detached && c.fail < maxFailures
+	s.mu.Unlock()
+	if !wanted || scarce() {
+		return nil
+	}
+	return s.beginZygote(kind, c)
+}
+
+// beginZygote begins to make the zygote of a crew that is to have one and has none; the others go on meanwhile. What it returns is closed when
+// that is over; nil: none is being made.
+func (s *session) beginZygote(kind string, c *crew) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	z := &c.zygote
-	if z.making {
-		return true
-	}
-	if z.slot != nil || z.never || !s.canFork() {
-		return false
+	if z.making != nil || z.slot != nil || z.never || !s.canFork() {
+		return z.making
 	}
 	spec := c.spec(driver.Seat{ID: engine.NewID(), Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})})
 	if spec.Work == nil || spec.Work.Fork == nil {
-		return false
+		return nil
 	}
-	z.making = true
+	z.making = make(chan struct{})
 	go func() {
 		made, err := s.makeZygote(kind, spec)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		z.making = false
+		close(z.making)
+		z.making = nil
 		switch {
 		case err != nil:
 			z.never = true
@@ -71,7 +82,7 @@ func (s *session) wantsZygote(kind string, c *crew) bool {
 		}
 		s.fillSoon()
 	}()
-	return true
+	return z.making
 }
 
 // zygoteOf returns the zygote of a crew; nil if it has none, or none any more that has what one would have that is made now.

@@ -112,7 +112,15 @@ type Given struct {
 	ShmBytes    int64         `json:"shm_bytes"`
 	MemoryLimit int64         `json:"memory_limit,omitempty"`
 	TimeLimit   time.Duration `json:"time_limit,omitempty"`
+
+	// Files and Work are those of the spec, at most MaxHanded bytes, where the keeper is to hand them to the interpreter itself; else the
+	// init does, a moment later.
+	Files map[string][]byte `json:"files,omitempty"`
+	Work  []byte            `json:"work,omitempty"`
 }
+
+// MaxHanded is how much of an engine's files and work fits into a message, and into a FIFO that nobody reads.
+const MaxHanded = 32 << 10
 
 // Operations.
 const (
@@ -135,7 +143,7 @@ const (
 	// answer says that it was accepted.
 	OpPrepare = "prepare"
 	// OpGive gives it its work. The descriptor is an EngineSpec, of which only Argv, Env, Files and Work count: the keeper hands it on to
-	// the init without reading it. From the answer on it is an engine like any.
+	// the init without reading it, or has it for the case that the interpreter does not take what Given says. From the answer on it is an engine like any.
 	OpGive = "give"
 	OpDrop = "drop" // ends it without work
 	// OpNetwork is answered with a network namespace for an engine that a zygote forks.
@@ -281,17 +289,23 @@ type TerminalSize struct {
 	Cols int `json:"cols"`
 }
 
+// ReadyFiles says how many files are beside a Report that the interpreter of an engine that was started ahead waits: the FIFO that it reads,
+// which the init lets go of, the folder with the engine's files, and then /dev/shm, but on the plain rung. None: it is a zygote.
+const ReadyFiles = 2
+
 // Order is a message from the keeper to an init: exactly one field is set.
 type Order struct {
-	Signal int  `json:"signal,omitempty"` // to the interpreter's process group
-	Give   bool `json:"give,omitempty"`   // an engine that was started ahead gets its work: the spec is beside it
+	Signal int `json:"signal,omitempty"` // to the interpreter's process group
+	// Give says that an engine that was started ahead gets its work. Beside it: the spec, and the FIFO, if files and work are to be written
+	// yet. Who has taken work that the keeper has written is told nothing.
+	Give bool `json:"give,omitempty"`
 }
 
 // Report is a message from an init to its keeper: exactly one field is set.
 type Report struct {
 	Notice   string  `json:"notice,omitempty"`   // a sentence for people, told once in a session
 	Terminal bool    `json:"terminal,omitempty"` // beside it: the master of the engine's terminal
-	Ready    bool    `json:"ready,omitempty"`    // the interpreter of an engine that was started ahead waits; beside it: /dev/shm, but on the plain rung
+	Ready    bool    `json:"ready,omitempty"`    // see ReadyFiles
 	Lost     bool    `json:"lost,omitempty"`     // it has ended without having taken work: another one is started when there is some
 	Started  bool    `json:"started,omitempty"`
 	Failed   *Failed `json:"failed,omitempty"`
