@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 KEEPER := internal/keeper/embedded/bin/muster-keeper
 GOFLAGS_SMALL := -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test examples bench bench-docs profile steps mutants chaos adopt soak launches fuzz network fresh test-vm lint clean
+.PHONY: help build demo test test-ahead examples bench bench-docs profile steps mutants chaos adopt soak launches fuzz network fresh test-vm lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ demo: build ## the main job: a Python and an R session, two workers each, talkin
 test: build ## all tests; root adds the isolated rung
 	@scripts/need python3 venv r scala python2 gcc ip ssh mpi less strace
 	@scripts/test
+
+test-ahead: build ## the tests of the whole program with engines that are never started ahead, and with such that are now and then
+	@scripts/need python3 venv r scala python2 gcc ip ssh mpi less strace
+	@scripts/test-ahead
 
 examples: build ## all examples, with real frameworks (Dask, Ray, MPI, …), as their READMEs say; NAMES="dask ray" for some
 	@scripts/need python3 r

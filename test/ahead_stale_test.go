@@ -89,14 +89,14 @@ func TestAheadSeesWhatChanged(t *testing.T) {
 }
 
 func aheadSees(t *testing.T, how string, change func(t *testing.T, w *world, project string), want string) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	python := w.venv()
 	project := w.project
 	script := filepath.Join(w.root, "session.py")
 	if err := os.WriteFile(script, fmt.Appendf(nil, staleScript, how), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.env = append(w.env, "MUSTER_AHEAD=on", "PATH="+filepath.Dir(python)+":"+os.Getenv("PATH"))
+	w.env = append(w.env, "PATH="+filepath.Dir(python)+":"+os.Getenv("PATH"))
 	cmd := w.cmd("run", "--project", project, script)
 	typed, err := cmd.StdinPipe()
 	if err != nil {

@@ -64,6 +64,13 @@ for i in range(200):
 print("PROBED " + json.dumps(found))
 `
 
+// newAheadWorld is one with engines that are started ahead, whatever the suite is run with.
+func newAheadWorld(t *testing.T) *world {
+	w := newWorld(t)
+	w.env = append(w.env, "MUSTER_AHEAD=on")
+	return w
+}
+
 // One that was started ahead finds what one finds that was not: only what docs/design.md names is another thing.
 func TestAheadIsAsIfItWereNot(t *testing.T) {
 	for name, call := range map[string]string{
@@ -181,7 +188,7 @@ print("FOUND " + json.dumps(found))
 // A script that R has not read to its end when it has had enough ends as it says, however much is left of it.
 func TestAheadLongScriptEndsEarly(t *testing.T) {
 	requireR(t)
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	w.write("w.R", "cat('enough\\n'); quit(status = 3)\n"+strings.Repeat("# "+strings.Repeat("x", 77)+"\n", 5000))
 	w.write("session.py", `
 import cdsw, time

@@ -104,8 +104,7 @@ const countedLaunches = 20
 // The system calls of a launch are counted, not timed: more of them are a regression, however fast the machine is.
 func TestSystemCallsOfALaunch(t *testing.T) {
 	requireStrace(t)
-	w := newWorld(t)
-	w.env = append(w.env, "MUSTER_AHEAD=on")
+	w := newAheadWorld(t)
 	up := w.server("--web", "none")
 	w.write("session.py", countedSession)
 	cmd := exec.Command("python3", "-u", "session.py", fmt.Sprint(countedLaunches))

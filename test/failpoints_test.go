@@ -203,13 +203,12 @@ func TestKilledWhileWorkIsGiven(t *testing.T) {
 	}
 	for _, point := range givingFailpoints {
 		t.Run(point, func(t *testing.T) {
-			w := newWorld(t)
+			w := newAheadWorld(t)
 			script := givingScript
 			if strings.HasPrefix(point, "init:") { // it hands over what is large
 				script = strings.Replace(script, "flush=True)\"", "flush=True)#\" + \"x\" * 40000", 1)
 			}
 			w.write("session.py", script)
-			w.env = append(w.env, "MUSTER_AHEAD=on")
 			up := w.failing(program, "MUSTER_FAILPOINTS="+point)
 			run := w.start("run", "session.py")
 			who, _, _ := strings.Cut(point, ":")

@@ -22,7 +22,7 @@ func (w *world) forkedPython() {
 
 // Of a thousand workers that were forked from one zygote no two draw the same number, whoever makes it.
 func TestForkedDrawTheirOwnNumbers(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	w.forkedPython()
 	w.write("draw.py", `
 import hashlib, numpy, os, random, ssl, sys, tempfile, uuid
@@ -63,7 +63,7 @@ for i in range(20):
 
 // Libraries have the threads that an engine's CPU stands for, although the zygote had one: set by its environment, or by the launch's.
 func TestForkedThreads(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	w.forkedPython()
 	w.write("threads.py", `
 import numpy
@@ -107,7 +107,7 @@ for i in range(3):
 // A forked worker ends as any: with what it has left in buffers written, its code, its last words, and without copying what it shares
 // with its zygote, which would take memory of its own. How Python's ends are met is the client's tests' (test_leave.py).
 func TestForkedEnds(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	w.forkedPython()
 	w.write("ends.py", `
 import atexit, numpy, os, resource, sys
@@ -159,7 +159,7 @@ for code in "0", "3":
 
 // After a burst as many wait for the next one, and those are all taken by it.
 func TestForkedBursts(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	requireRoot(t)
 	const burst = 24 // more than would wait of such as are started
 	w.write("age.py", `
@@ -184,7 +184,7 @@ for i in range(2):
 // In a session's first burst what all import is imported once, and by those that take other engines' places. Where that cannot be, because
 // a module leaves a thread behind, all are started.
 func TestForkedFirstBurst(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	requireRoot(t)
 	const count = "import os\nopen('imports', 'a').write('%d ' % os.getpid())\n"
 	w.write("slow.py", count+"import time\ntime.sleep(0.5)\n")
@@ -212,7 +212,7 @@ assert len(done["workers"]) == 12, done
 
 // A zygote that is killed, at whatever moment, harms nobody: who was to be forked is started.
 func TestZygoteKilled(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	requireRoot(t)
 	before := w.count()
 	run := w.start("run", w.write("session.py", `
@@ -255,7 +255,7 @@ func TestForkingStopped(t *testing.T) {
 		"zygote": zygotes, "spawner": func(t *testing.T) []int { return named(t, "muster-spawner\x00") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newAheadWorld(t)
 			requireRoot(t)
 			before := w.count()
 			cmd := w.cmd("run", w.write("session.py", `
@@ -292,7 +292,8 @@ some(4)
 	}
 }
 
-// A module that leaves something behind which a fork would not have, when it is imported, is imported by each interpreter.
+// A module that leaves something behind which a fork would not have, when it is imported, or says that it has taken work before there is any,
+// is imported by each interpreter.
 func TestModulesThatCannotBeForked(t *testing.T) {
 	for name, module := range map[string]string{
 		"a thread":         "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",
@@ -303,10 +304,11 @@ func TestModulesThatCannotBeForked(t *testing.T) {
 		"a generator":      "import random\nown = random.Random()\n",
 		"an error":         "raise OSError('no luck')\n",
 		"the end":          "import os, sys\nif 'fork' in sys.orig_argv: os._exit(3)\n",
+		"a lie":            "import os\ntry: os.write(os.open('/dev/muster/waits', os.O_WRONLY), b't')\nexcept OSError: pass\n",
 		"nothing (forked)": "import json\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newAheadWorld(t)
 			requireRoot(t)
 			before := w.count()
 			w.write("mine.py", module)
@@ -367,7 +369,7 @@ if "fork" in sys.orig_argv:
 `
 
 func TestHostileZygote(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	requireRoot(t)
 	w.write("mine.py", hostileModule)
 	w.write("muster.toml", `preload = ["mine"]`)
@@ -394,7 +396,7 @@ for i in range(3):
 
 // The spawner's end is that of its engines, which is told as such, and of no other: the session goes on, with engines that are started.
 func TestSpawnerKilled(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	requireRoot(t)
 	before := w.count()
 	run := w.start("run", w.write("session.py", `

@@ -70,7 +70,7 @@ told("ssh terminal", sh("ssh", "-tt", w["ip_address"], "sh rights").replace("\r"
 // Go starts threads, and each has rights of its own: no thread of an engine's first process has more than the engine, whether its
 // interpreter was started or forked.
 func TestRightsOfInitsThreads(t *testing.T) {
-	w := newWorld(t)
+	w := newAheadWorld(t)
 	requireRoot(t)
 	w.write("init", `for t in /proc/1/task/*; do grep -E '^(Cap[IPEA]|NoNewPrivs|Seccomp:)' $t/status | tr -s '\t\n' ' '; echo; done`)
 	w.write("worker.py", `

@@ -160,7 +160,7 @@ type Warmer interface {
 	// kind is ready for it.
 	Forks(kind string) bool
 	// Zygote has the zygote of a kind that is wanted made at once, if there is to be one and is none, and returns what is closed when it is
-	// ready or will not be; nil: none is being made.
+	// ready, or will not be; nil: it is not the time for one.
 	Zygote(kind string) <-chan struct{}
 	// Waiting counts the engines of that kind that wait for work and could be taken.
 	Waiting(kind string) int

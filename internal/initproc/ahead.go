@@ -29,7 +29,7 @@ type ahead struct {
 	shared []*os.File // /dev/shm, for who may set its size; none on the plain rung
 	first  wire.EngineSpec
 	waits  *os.File // FIFO that it writes to
-	work   *os.File // FIFO that it reads: both ends until it waits, and then, once there is work that nobody else has written, the one to write to
+	work   *os.File // FIFO that it reads: both ends until it waits, nil then
 	output [2]int   // the engine's stdout and stderr, for one that is started in its place
 	// started tells, once, that the work has begun: an interpreter took it, or was started for it.
 	started func()
@@ -218,8 +218,8 @@ func (a *ahead) signal() {
 	a.mu.Unlock()
 }
 
-// give takes the work, the spec and the FIFO, or the spec alone where the keeper has written it all, and hands it over. It returns when the
-// interpreter has it, declined, or ended.
+// give takes the work, the spec and the FIFO, or the spec alone where the keeper has written it all. What is to be handed over, is so while
+// others of the keeper's orders are heard.
 func (a *ahead) give(files []*os.File, p *process) {
 	var work wire.EngineSpec
 	err := wire.ReadMemoryFile(files[0], &work)
@@ -238,13 +238,16 @@ func (a *ahead) give(files []*os.File, p *process) {
 	a.spec = spec
 	a.mu.Unlock()
 	close(a.given)
-	if handed {
-		return
+	if !handed {
+		go a.hand(spec, files[1], p, err)
 	}
+}
+
+// hand hands the work over; with the error of its files, or without work for this interpreter, it ends it.
+func (a *ahead) hand(spec wire.EngineSpec, fifo *os.File, p *process, err error) {
+	defer fifo.Close()
 	if err == nil && spec.Work != nil {
-		err = a.feed(spec, files[1])
-	} else {
-		files[1].Close()
+		err = a.feed(spec, fifo)
 	}
 	failpoint.Here("init: after work")
 	if err != nil || spec.Work == nil {
@@ -285,7 +288,6 @@ func (a *ahead) write(spec wire.EngineSpec) error {
 
 // feed writes the work into the FIFO, where it ends with what is written.
 func (a *ahead) feed(spec wire.EngineSpec, fifo *os.File) error {
-	defer fifo.Close()
 	var more io.Reader
 	if spec.Work.File != "" {
 		f, err := openAs(spec, spec.Work.File)

@@ -32,7 +32,7 @@ func obey(control *wire.Conn, p *process) {
 		case o.Signal > 0:
 			p.signal(syscall.Signal(o.Signal))
 		case o.Give && p.ahead != nil && len(files) > 0:
-			go p.ahead.give(files, p)
+			p.ahead.give(files, p)
 		}
 	}
 }

@@ -40,8 +40,6 @@ func listenSSH(spec wire.EngineSpec) (*sshServer, error) {
 
 // serve waits for connections, without a thread, until the first one comes. What goes wrong is said by tell.
 func (s *sshServer) serve(tell func(string)) {
-	runtime.LockOSThread()
-	slice.UsualForChildren()
 	raw, err := s.listener.SyscallConn()
 	if err != nil {
 		return
@@ -65,6 +63,7 @@ func (s *sshServer) serve(tell func(string)) {
 		}
 		if first {
 			runtime.LockOSThread() // the servers are started from this thread, whose rights are bounded like the main one's
+			slice.UsualForChildren()
 			if err := s.prepare(); err != nil {
 				tell("ssh does not work: " + err.Error())
 				return

@@ -98,10 +98,10 @@ func (k *Keeper) give(r wire.Request, files []*os.File) error {
 			resize(e.ahead.shared, r.Give.ShmBytes) // an error: it is larger than it would have been, and what is in it counts as memory
 		}
 	}
-	before := e.used()
+	before, written := e.used(), e.writeFiles(*r.Give)
 	e.mu.Lock()
 	e.before, e.ahead.spec = before, files[0]
-	if e.ahead.lost || !e.hand(*r.Give) {
+	if e.ahead.lost || !written || !e.handLocked(r.Give.Work) {
 		e.tellLocked(e.ahead.work)
 	}
 	e.mu.Unlock()
@@ -162,6 +162,13 @@ func (k *Keeper) claim(id string, work wire.Given) (*engine, error) {
 	delete(k.waiting, id)
 	k.engines[id] = e
 	return e, nil
+}
+
+// waits reports whether an engine has no work.
+func (k *Keeper) waits(e *engine) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.waiting[e.id] == e
 }
 
 // used is the CPU time, in nanoseconds, that the engine's processes have taken; 0 if nobody counts.

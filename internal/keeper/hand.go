@@ -9,10 +9,12 @@ import (
 	"muster/internal/keeper/wire"
 )
 
-// hand writes the work for an interpreter that waits, as its init would, who is not woken for it. With false the init is to do it, from the
-// beginning. What is in the folder is the engine's user's doing, and the interpreter may not read: so nothing is followed,
-// and nothing is waited for.
-func (e *engine) hand(g wire.Given) bool {
+// The keeper hands the work to an interpreter that waits as its init would, who is not woken for it. Where it cannot, the init is to do it, from
+// the beginning. What is in the folder is the engine's user's doing, and the interpreter may not read: so nothing is followed, and nothing
+// is waited for.
+
+// writeFiles writes those of the work; false where the init is to do it.
+func (e *engine) writeFiles(g wire.Given) bool {
 	if len(g.Work) == 0 || e.ahead.work == nil {
 		return false
 	}
@@ -21,11 +23,16 @@ func (e *engine) hand(g wire.Given) bool {
 			return false
 		}
 	}
+	return true
+}
+
+// handLocked writes the work into the FIFO; false where the init is to do it. The caller holds mu.
+func (e *engine) handLocked(work []byte) bool {
 	fifo := int(e.ahead.work.Fd())
-	if room, err := unix.FcntlInt(uintptr(fifo), unix.F_GETPIPE_SZ, 0); err != nil || room < len(g.Work) || unix.SetNonblock(fifo, true) != nil {
+	if room, err := unix.FcntlInt(uintptr(fifo), unix.F_GETPIPE_SZ, 0); err != nil || room < len(work) || unix.SetNonblock(fifo, true) != nil {
 		return false
 	}
-	n, err := unix.Write(fifo, g.Work)
+	n, err := unix.Write(fifo, work)
 	return err == nil && n > 0 // what is cut short has not the number of words that it says: the interpreter declines it
 }
 
@@ -35,8 +42,10 @@ func (e *engine) tellLocked(fifo ...*os.File) {
 	if e.ahead == nil || e.ahead.spec == nil {
 		return
 	}
-	// An error: its init has just ended, and this engine with it.
-	e.control.SendWithin(orderWithin, wire.Order{Give: true}, append([]*os.File{e.ahead.spec}, fifo...)...)
+	err := e.control.SendWithin(orderWithin, wire.Order{Give: true}, append([]*os.File{e.ahead.spec}, fifo...)...)
+	if err != nil {
+		e.kill() // its init has just ended, or it would wait for ever
+	}
 	e.ahead.spec.Close()
 	e.ahead.spec = nil
 }

@@ -84,6 +84,8 @@ func (e *engine) hear() (h heard) {
 		case r.Lost:
 			e.lost()
 			e.keeper.drop(e.id) // unless it has its work
+		case r.Started && e.ahead != nil && e.keeper.waits(e):
+			e.keeper.drop(e.id) // it says that it took what it was not given
 		case r.Started:
 			h.started = true
 			if e.ahead != nil {

@@ -22,8 +22,8 @@ object Ahead {
       read.write(part, 0, n)
       n = work.read(part)
     }
-    if (read.size == 0) sys.exit(1)
     val words = read.toString("UTF-8").split("\u0000", -1)
+    if (words.length < 3 || words.length != 3 + words(0).toInt + words(1).toInt) sys.exit(1) // no work, or not all of it
     says.write('t')
     says.close()
     work.close()

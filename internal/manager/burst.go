@@ -68,11 +68,10 @@ func (s *session) holdBursts() {
 			continue
 		}
 		s.keepWarm(of.one.batch, of.work, from, of.n, true) // not where others wait for zygotes of mostKinds: then it has none
-		made := warm.Zygote(kind)
-		s.mu.Lock()
-		s.bursts[kind] = made != nil
-		s.mu.Unlock()
-		if made != nil {
+		if made := warm.Zygote(kind); made != nil {
+			s.mu.Lock()
+			s.bursts[kind] = true
+			s.mu.Unlock()
 			s.m.group.Go(func() { s.hold(kind, made) })
 		}
 	}

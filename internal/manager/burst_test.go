@@ -2,8 +2,10 @@ package manager_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +193,33 @@ func TestBurstWithoutZygote(t *testing.T) {
 		synctest.Wait()
 		if got := b.statuses(again); got["succeeded"] != 30 {
 			t.Errorf("a second burst: %v", got)
+		}
+	})
+}
+
+// Where addresses are lacking, those of engines that wait for other work are used, and no more of them than are lacking.
+func TestAddressesOfThoseThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lacking atomic.Int32
+		b := newBench(t, zygotesTake(time.Millisecond), func(_ *manager.Config, f *fake.Options) {
+			f.Fail = func(step string, _ driver.Spec) error {
+				if step == fake.StepReserve && lacking.Add(-1) >= 0 {
+					return engine.Errorf(engine.Unavailable, "no address is free")
+				}
+				return nil
+			}
+		})
+		id := b.session()
+		wait := idsOf(b.waits(id, 2))
+		lacking.Store(1)
+		used := 0
+		for _, w := range b.launch(id, ofItsOwn(8, "exit 0")) {
+			if slices.Contains(wait, w.ID) {
+				used++
+			}
+		}
+		if used != 1 {
+			t.Errorf("%d of those that waited were used for their addresses, want 1", used)
 		}
 	})
 }

@@ -113,7 +113,7 @@ func (s *session) seats(b *batch, n int) (seats []driver.Seat, waiting int, kind
 		}
 	}
 	addrs, err := s.place.Reserve(n - len(seats))
-	for err != nil && w != nil {
+	for err != nil && w != nil && len(seats) < n {
 		one := w.Take("", 1)
 		if len(one) == 0 {
 			break

@@ -42,8 +42,14 @@ func (s *session) Zygote(kind string) <-chan struct{} {
 	s.mu.Lock()
 	c := s.crews[kind]
 	wanted := c != nil && !s.released && !s.detached && c.fail < maxFailures
+	never := !s.canFork() || c != nil && c.zygote.never
 	s.mu.Unlock()
-	if !wanted || scarce() {
+	switch {
+	case never:
+		over := make(chan struct{})
+		close(over)
+		return over
+	case !wanted || scarce():
 		return nil
 	}
 	return s.beginZygote(kind, c)

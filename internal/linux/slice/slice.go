@@ -39,10 +39,11 @@ func Shorten() {
 // UsualForChildren gives processes that the calling thread starts from now on the usual slice. The caller has locked its goroutine to it.
 func UsualForChildren() { set(0, resetOnFork) }
 
-// set shortens a thread's slice, 0 being the caller's, and leaves its policy and niceness as they are.
+// set shortens a thread's slice, 0 being the caller's, and leaves its policy and niceness as they are. Who has a negative niceness goes first
+// anyway, and resetOnFork would take that from its children.
 func set(tid int, flags uint64) {
 	attr, err := unix.SchedGetAttr(tid, 0)
-	if err != nil || attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
+	if err != nil || attr.Nice < 0 || attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
 		return
 	}
 	attr.Size, attr.Runtime = unix.SizeofSchedAttr, uint64(short)
