@@ -141,7 +141,7 @@ type AwaitLine struct {
 	Error    *Error         `json:"error,omitempty"`
 }
 
-// AwaitProgress counts the workers that an await covers.
+// AwaitProgress counts the workers that an await covers. That all are done, the result says.
 type AwaitProgress struct {
 	Done    int    `json:"done" doc:"workers that reached it, or never will"`
 	Of      int    `json:"of"`

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -293,8 +294,14 @@ some(4)
 }
 
 // A module that leaves something behind which a fork would not have, when it is imported, or says that it has taken work before there is any,
-// is imported by each interpreter.
+// is imported by each interpreter. People are told, once.
 func TestModulesThatCannotBeForked(t *testing.T) {
+	told := map[string]string{ // of the others nothing is said
+		"a thread": "mine leaves threads behind", "a process": "mine leaves child processes behind", "a daemon": "mine leaves child processes behind",
+		"a line": "mine leaves output behind", "a mask": "mine leaves another umask behind", "a folder": "mine leaves another working directory behind",
+		"a handler": "mine leaves handlers of signals behind", "a number": "mine leaves numbers drawn from random, or a seed behind",
+		"an error": "mine cannot be imported: OSError: no luck", "an id": "mine draws random numbers when it is imported",
+	}
 	for name, module := range map[string]string{
 		"a thread":         "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n",
 		"a process":        "import subprocess\nchild = subprocess.Popen(['sleep', '1000'])\n",
@@ -302,6 +309,11 @@ func TestModulesThatCannotBeForked(t *testing.T) {
 		"a file":           "import os\nfile = open(os.devnull)\n",
 		"a line":           "print('imported')\n",
 		"a generator":      "import random\nown = random.Random()\n",
+		"a number":         "import random\nown = random.random()\n",
+		"an id":            "import uuid\nown = uuid.uuid4()\n",
+		"a folder":         "import os\nos.chdir('/')\n",
+		"a handler":        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
+		"a mask":           "import os\nos.umask(0o77)\n",
 		"an error":         "raise OSError('no luck')\n",
 		"the end":          "import os, sys\nif 'fork' in sys.orig_argv: os._exit(3)\n",
 		"a lie":            "import os\ntry: os.write(os.open('/dev/muster/waits', os.O_WRONLY), b't')\nexcept OSError: pass\n",
@@ -313,20 +325,25 @@ func TestModulesThatCannotBeForked(t *testing.T) {
 			before := w.count()
 			w.write("mine.py", module)
 			w.write("muster.toml", `preload = ["mine"]`)
-			out := w.script(`
+			ran := w.script(`
 import cdsw, time
 for i in range(4):
     ws = cdsw.launch_workers(2, cpu=0.2, memory=0.2, code="""
 try: import mine
 except OSError as e: print(e)
 import os, random
-if hasattr(globals().get("mine"), "own"): print("DRAW", mine.own.random())
+own = getattr(globals().get("mine"), "own", None)
+if own: print("DRAW", own.random() if isinstance(own, random.Random) else own)
 print("WAS", "fork" in open("/proc/self/cmdline").read())
 os._exit(0)
 """)
     assert not cdsw.await_workers(ws)["failures"]
     time.sleep(1)
-`).ok(t).out
+`).ok(t)
+			out := ran.out
+			if n := strings.Count(ran.err, "muster: preload: "+told[name]); n != min(1, len(told[name])) {
+				t.Errorf("people were told %q %d times: %s", told[name], n, tail(ran.err))
+			}
 			forked, all := strings.Count(out, "WAS True\n"), strings.Count(out, "WAS ")
 			if want := strings.Contains(name, "forked") || name == "an error"; all != 8 || (forked > 0) != want {
 				t.Errorf("%d of %d workers were forked: %s", forked, all, tail(out))
@@ -334,8 +351,105 @@ os._exit(0)
 			if n := strings.Count(out, "imported\n"); name == "a line" && n != 8 {
 				t.Errorf("%d of 8 workers said that they imported it: %s", n, tail(out))
 			}
+			seen := map[string]bool{}
+			for line := range strings.Lines(out) {
+				if _, draw, found := strings.Cut(line, "DRAW "); found && seen[draw] {
+					t.Errorf("two workers drew %s", draw)
+				} else if found {
+					seen[draw] = true
+				}
+			}
 			w.nothingLeft(before)
 		})
+	}
+}
+
+// Files that are changed are seen by the next worker, whichever of a module's they are, and soon there are forks again. What a module has set of
+// the environment when it was imported, is set.
+func TestForksAfterChanges(t *testing.T) {
+	w := newAheadWorld(t)
+	requireRoot(t)
+	w.env = append(w.env, "PATH="+filepath.Dir(w.venv())+":"+os.Getenv("PATH"))
+	packages, _ := filepath.Glob(filepath.Join(w.root, "venv", "lib", "*", "site-packages"))
+	if len(packages) != 1 {
+		t.Fatal(packages)
+	}
+	files := map[string]string{
+		"pkg/__init__.py": "from . import sub\nimport dep\n", "pkg/sub.py": "V = 0\n", "dep/__init__.py": "from . import inner\n", "dep/inner.py": "V = 0\n",
+	}
+	for name, text := range files {
+		path := filepath.Join(packages[0], name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.write("loc.py", "import os\nV = 0\nos.environ['MODE'] = 'fast'\nos.environ.setdefault('LEVEL', '2')\nos.environ.pop('GONE', None)\n")
+	w.write("muster.toml", `preload = ["pkg", "loc"]`)
+	out := w.script(fmt.Sprintf(`
+import cdsw, os, sys, time
+code = """
+import dep, loc, os, pkg, subprocess
+print("SAW", pkg.sub.V, dep.inner.V, loc.V, os.environ.get("MODE"), os.environ.get("LEVEL"), os.environ.get("GONE"),
+      subprocess.getoutput("echo $MODE $LEVEL $GONE"), "fork" if "fork" in open("/proc/self/cmdline").read() else "other")
+"""
+def saw(**env):
+    w = cdsw.launch_workers(1, 0.2, 0.2, code=code, env=env)[0]
+    done = cdsw.await_workers(w)
+    assert not done["failures"], done
+    return cdsw.worker_logs(w["id"]).split()[1:]
+def until_forked():
+    for i in range(150):
+        seen = saw()
+        if seen[-1] == "fork": return seen
+        time.sleep(0.2)
+    sys.exit("none was forked again")
+want = [0, 0, 0]
+for n, name in enumerate([None, "%[1]s/pkg/sub.py", "%[1]s/dep/inner.py", "loc.py"]):
+    if name:
+        want[n - 1] = n
+        with open(name, "r+") as f: text = f.read(); f.seek(0); f.write(text.replace("V = 0", "V = %%d" %% n))
+        print("NEXT", saw()[:3] == list(map(str, want)), flush=True)
+    seen = until_forked()
+    print("FORKED", seen[:3] == list(map(str, want)), " ".join(seen[3:]), flush=True)
+print("OTHER", " ".join(saw(LEVEL="7", GONE="1")[3:-1]), flush=True)
+`, packages[0])).ok(t).out
+	for line, n := range map[string]int{"NEXT True\n": 3, "FORKED True fast 2 None fast 2 fork\n": 4, "OTHER fast 7 None fast 7\n": 1} {
+		if strings.Count(out, line) != n {
+			t.Errorf("%q is not there %d times: %s", line, n, tail(out))
+		}
+	}
+}
+
+// A zygote that is killed while it imports is not the last one.
+func TestZygoteKilledWhileItImports(t *testing.T) {
+	w := newAheadWorld(t)
+	requireRoot(t)
+	w.write("slow.py", "import sys, time\nif 'fork' in sys.orig_argv: time.sleep(2)\n")
+	w.write("muster.toml", `preload = ["slow"]`)
+	run := w.start("run", w.write("session.py", `
+import cdsw, sys, time
+def launch():
+    w = cdsw.launch_workers(1, 0.2, 0.2, code="print('fork' in open('/proc/self/cmdline').read())")[0]
+    assert not cdsw.await_workers(w)["failures"]
+    return "True" in cdsw.worker_logs(w["id"])
+launch()
+print("LAUNCHED", flush=True)
+for i in range(150):
+    if launch(): break
+    time.sleep(0.2)
+else:
+    sys.exit("none was forked")
+`))
+	run.await("LAUNCHED\n")
+	until(t, "a zygote imports", func() bool {
+		killed := false
+		for _, pid := range zygotes(t) {
+			killed = syscall.Kill(pid, syscall.SIGKILL) == nil || killed
+		}
+		return killed
+	})
+	if code := run.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, tail(run.output()))
 	}
 }
 

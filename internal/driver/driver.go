@@ -272,7 +272,9 @@ const (
 	// Accepted is told by Recover of each engine that has not ended: Start answered nil to another process.
 	Accepted ObservationKind = "accepted"
 	Started  ObservationKind = "started" // the interpreter was started
-	Exited   ObservationKind = "exited"  // the engine and all its descendants are gone, its output is complete
-	Ended    ObservationKind = "ended"   // the session's place is gone; nothing follows
-	Notice   ObservationKind = "notice"
+	// Exited: the engine's interpreter and all its descendants are gone, its output is complete. What the driver had for it (its first
+	// process, its groups) may take a moment more, at most until Ended.
+	Exited ObservationKind = "exited"
+	Ended  ObservationKind = "ended" // the session's place is gone; nothing follows
+	Notice ObservationKind = "notice"
 )

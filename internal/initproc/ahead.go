@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -31,6 +32,7 @@ type ahead struct {
 	waits  *os.File // FIFO that it writes to
 	work   *os.File // FIFO that it reads: both ends until it waits, nil then
 	output [2]int   // the engine's stdout and stderr, for one that is started in its place
+	to     reports
 	// started tells, once, that the work has begun: an interpreter took it, or was started for it.
 	started func()
 	given   chan struct{} // closed when there is work
@@ -40,6 +42,7 @@ type ahead struct {
 	spec     wire.EngineSpec // the work's, when it was given
 	taken    bool
 	signaled bool // somebody wanted it to end, or whatever the signal means: it is not started again
+	notices  int  // that it had for people
 }
 
 // newAhead makes the FIFOs, in the engine's private folder.
@@ -95,34 +98,53 @@ func (a *ahead) fifo(name string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
+// reports are what an interpreter that waits has told of itself.
+type reports struct {
+	ready  func(files ...*os.File) // it waits
+	unfit  func()                  // it cannot be a zygote
+	notice func(text string)       // for people
+}
+
 // listen hears the interpreter until it has taken its work, or this process ends.
-func (a *ahead) listen(ready func(files ...*os.File)) {
+func (a *ahead) listen() {
 	raw, err := a.waits.SyscallConn()
 	if err != nil {
 		return
 	}
 	waits := false
 	raw.Read(func(fd uintptr) bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
 		for {
-			switch a.hearLocked(int(fd)) {
+			switch a.hear(int(fd)) {
 			case wire.Waits:
 				if !waits {
 					if a.first.Zygote && (a.printed() || len(children(os.Getpid())) != 1) {
+						a.to.unfit()
 						a.zygoteEnds()
-						return a.taken
 					}
-					a.waitsLocked(ready)
+					a.nowWaits()
 				}
 				waits = true // whatever else it says
+				continue
+			case wire.Says:
 				continue
 			case wire.Takes:
 				return true
 			}
-			return a.taken // by tookIt
+			return a.isTaken() // by tookIt
 		}
 	})
+}
+
+func (a *ahead) hear(fd int) byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hearLocked(fd)
+}
+
+func (a *ahead) isTaken() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.taken
 }
 
 // hearLocked reads what the interpreter said; 0 if it said nothing.
@@ -136,18 +158,47 @@ func (a *ahead) hearLocked(fd int) byte {
 		if n != 1 {
 			return 0
 		}
-		if said[0] == wire.Takes {
+		switch said[0] {
+		case wire.Takes:
 			a.takenLocked()
+		case wire.Says:
+			if text := line(fd); a.notices < mostNotices {
+				a.notices++
+				a.to.notice(text)
+			}
 		}
 		return said[0]
 	}
 }
 
-// waitsLocked tells that the interpreter waits, and gives away what its work is handed over by. The interpreter, which has the FIFO open
+// mostNotices are told of what one interpreter has for people.
+const mostNotices = 8
+
+// line reads the rest of one, and returns its beginning.
+func line(fd int) string {
+	var text []byte
+	for {
+		var said [1]byte
+		n, err := unix.Read(fd, said[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 || said[0] == '\n' {
+			return strings.ToValidUTF8(string(text), "\ufffd")
+		}
+		if len(text) < wire.MaxSaid {
+			text = append(text, said[0])
+		}
+	}
+}
+
+// nowWaits tells that the interpreter waits, and gives away what its work is handed over by. The interpreter, which has the FIFO open
 // now, is left alone with reading it, so that it comes to an end there.
-func (a *ahead) waitsLocked(ready func(files ...*os.File)) {
+func (a *ahead) nowWaits() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.first.Zygote {
-		ready()
+		a.to.ready()
 		return
 	}
 	in, inErr := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", a.work.Fd()), os.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -157,7 +208,7 @@ func (a *ahead) waitsLocked(ready func(files ...*os.File)) {
 	}
 	a.work.Close()
 	a.work = nil
-	ready(append([]*os.File{in, folder}, a.shared...)...)
+	a.to.ready(append([]*os.File{in, folder}, a.shared...)...)
 	in.Close()
 	folder.Close()
 }

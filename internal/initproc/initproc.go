@@ -3,7 +3,7 @@
 // socket. Two things end it, and with it, by the kernel, the whole engine: the interpreter's end, and the end of file on
 // the control socket (the keeper is gone). Only cmd/muster-keeper imports it.
 //
-//	make sandbox ─► drop rights ─► start interpreter ─► Report{Started} ─► wait ─► Report{Exited} ─► exit
+//	make sandbox ─► drop rights ─► start interpreter ─► Report{Started} ─► wait ─► Report{Exited} ─► exit, if alone when it is let go
 //	      └───────────────┴───────────────┴─► Report{Failed: step} ─► exit
 package initproc
 
@@ -49,7 +49,12 @@ func Main() {
 	started := func() { report(wire.Report{Started: true}) }
 	if proc.ahead != nil {
 		proc.ahead.started = sync.OnceFunc(started)
-		go proc.ahead.listen(func(files ...*os.File) { control.Send(wire.Report{Ready: true}, files...) })
+		proc.ahead.to = reports{
+			ready:  func(files ...*os.File) { control.Send(wire.Report{Ready: true}, files...) },
+			unfit:  func() { report(wire.Report{Lost: &wire.Exited{Code: exitFailed}}) },
+			notice: func(text string) { report(wire.Report{Notice: text}) },
+		}
+		go proc.ahead.listen()
 	} else {
 		started()
 	}
@@ -57,12 +62,15 @@ func Main() {
 	if proc.ssh != nil {
 		go proc.ssh.serve(func(text string) { report(wire.Report{Notice: text}) }) // until the init exits
 	}
-	exited, err := proc.end(func() { report(wire.Report{Lost: true}) })
+	exited, err := proc.end(func(e *wire.Exited) { report(wire.Report{Lost: e}) })
 	if err != nil {
 		report(wire.Report{Failed: failure(err)})
 		os.Exit(exitFailed)
 	}
 	report(wire.Report{Exited: exited})
+	if exited.Alone {
+		select {} // obey ends this process when the keeper has told of the end: until then its end would only be in the way
+	}
 	proc.endOthers()
 	os.Exit(0)
 }

@@ -54,14 +54,15 @@ func (p *process) kill() {
 	unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
 }
 
-// end reaps whatever ends until it is the interpreter that has the work. Lost is told when one has ended that waited for it.
-func (p *process) end(lost func()) (*wire.Exited, error) {
+// end reaps whatever ends until it is the interpreter that has the work. Lost is told when one has ended that waited for it, and how.
+func (p *process) end(lost func(*wire.Exited)) (*wire.Exited, error) {
 	for {
 		exited := p.wait()
 		if p.ahead == nil || p.ahead.tookIt() {
+			exited.Alone = p.alone()
 			return exited, nil
 		}
-		lost()
+		lost(exited)
 		if again, err := p.replace(); !again || err != nil {
 			return exited, err
 		}
@@ -86,6 +87,23 @@ func (p *process) wait() *wire.Exited {
 			return &wire.Exited{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
 		}
 		return &wire.Exited{Code: ws.ExitStatus()}
+	}
+}
+
+// alone reaps what else has ended, and reports whether this process is the last of its process namespace: who lost its parent there, or was
+// started there from outside by Muster, is its child.
+func (p *process) alone() bool {
+	if p.open || p.ssh != nil { // somebody may be coming in
+		return false
+	}
+	for {
+		switch pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); {
+		case err == syscall.EINTR:
+		case err != nil:
+			return err == syscall.ECHILD
+		case pid == 0:
+			return false
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type ahead struct {
 	size   int64         // bytes that fit into that
 	spec   *os.File      // of its work, until its interpreter has taken that or its init was told; guarded by engine.mu
 	lost   bool          // its interpreter ended without work, or its init did; guarded by engine.mu
+	signal int           // what ended its interpreter, or its init with that; 0: it ended by itself
 	gone   chan struct{} // closed when everything of it is gone; not if it became an engine
 }
 
@@ -40,7 +41,7 @@ func (k *Keeper) prepare(by *server, r wire.Request, files []*os.File) error {
 	if err != nil {
 		return err
 	}
-	e.ahead = &ahead{server: by, size: spec.ShmBytes, gone: make(chan struct{})}
+	e.ahead = &ahead{server: by, size: spec.ShmBytes, signal: killSignal, gone: make(chan struct{})}
 	if spec.Zygote {
 		e.zygote = &zygote{}
 	}
@@ -206,7 +207,7 @@ func (e *engine) discard() {
 	e.keeper.mu.Lock()
 	delete(e.keeper.waiting, e.id)
 	e.keeper.mu.Unlock()
-	e.ahead.server.put(wire.Event{Kind: wire.EventDropped, Engine: e.id, At: time.Now()})
+	e.ahead.server.put(wire.Event{Kind: wire.EventDropped, Engine: e.id, Signal: e.ahead.signal, At: time.Now()})
 	close(e.ahead.gone)
 	e.keeper.endIfEmpty()
 }

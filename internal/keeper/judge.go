@@ -23,15 +23,17 @@ type evidence struct {
 	at    time.Time
 }
 
-// evidence is taken when every process of the engine is gone.
+// evidence is taken when every process of the engine is gone, but its init perhaps.
 func (e *engine) evidence(h heard) evidence {
 	v := evidence{heard: h, limit: e.limit, lasts: e.lasts, at: time.Now()}
+	counted := false
 	if e.group != nil {
-		if s, err := e.group.Stats(); err == nil {
-			v.peak, v.nanos, v.kills = s.MemoryPeakBytes, s.CPUNanos, s.OOMKills
-		}
+		var err error
+		v.kills, err = e.group.OOMKills()
+		counted = err == nil
+		v.peak, v.nanos = e.group.MemoryPeakBytes(), e.group.CPUNanos()
 	}
-	if e.group == nil || !e.group.CountsOOMKills() {
+	if !counted {
 		v.lacks = oom.Kills() - e.lacked
 	}
 	if e.memory != nil {

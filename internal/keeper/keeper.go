@@ -60,7 +60,7 @@ type Keeper struct {
 	over    chan struct{} // closed when nothing is started any more
 
 	syncing atomic.Bool
-	cleanup sync.WaitGroup // folders being removed
+	cleanup sync.WaitGroup // engines that have ended, until nothing of them is left
 	noting  sync.Mutex     // held while the log of an engine that has ended is open
 	spawner spawning
 	strays  sync.RWMutex // held for reading while an init is started, for writing while strays are ended

@@ -10,8 +10,8 @@ import (
 	"muster/internal/keeper/wire"
 )
 
-// live goes with the engine from its start to its end: it hears its init, waits until every process of it is gone and its
-// output is complete, and then says how it ended.
+// live goes with the engine from its start to its end: it hears its init, waits until every process of it is gone, but an init that is
+// alone, and its output is complete, and then says how it ended.
 func (e *engine) live() {
 	if e.ahead == nil {
 		e.carry()
@@ -21,12 +21,15 @@ func (e *engine) live() {
 	}
 	heard := e.hear()
 	e.lost()
-	e.process.wait()
-	if e.process.fd != nil {
-		e.keeper.spawner.ended()
+	alone := heard.exited != nil && heard.exited.Alone
+	if !alone {
+		e.control.Close()
+		e.endRest()
 	}
-	e.keeper.endStrays(e.pid())
 	if e.ahead != nil && e.neverGiven() {
+		if alone {
+			e.endInit()
+		}
 		e.discard()
 		return
 	}
@@ -44,9 +47,28 @@ func (e *engine) live() {
 	failpoint.Here("keeper: before exit record")
 	e.record(exit)
 	failpoint.Here("keeper: after exit record")
-	e.clean()
-	failpoint.Here("keeper: after clean")
-	e.keeper.exited(e, exit)
+	e.keeper.exited(e, exit, func() {
+		if alone {
+			e.endInit()
+		}
+		e.clean()
+	})
+}
+
+// endInit ends an init that has said its last word.
+func (e *engine) endInit() {
+	e.control.Close()
+	e.kill() // it may have been stopped
+	e.endRest()
+}
+
+// endRest waits for the end of the init and of all that ends with it.
+func (e *engine) endRest() {
+	e.process.wait()
+	if e.process.fd != nil {
+		e.keeper.spawner.ended()
+	}
+	e.keeper.endStrays(e.pid())
 }
 
 // carry begins to carry the engine's output into its log, and to watch over its memory. Of one that waited for work it begins with that:
@@ -65,9 +87,8 @@ type heard struct {
 	exited  *wire.Exited
 }
 
-// hear receives the init's reports until it ends.
+// hear receives the init's reports until the last one, or its end.
 func (e *engine) hear() (h heard) {
-	defer e.control.Close()
 	for {
 		var r wire.Report
 		files, err := e.control.Receive(&r)
@@ -81,7 +102,11 @@ func (e *engine) hear() (h heard) {
 			e.setTerminal(files[0])
 		case r.Ready:
 			e.keeper.isReady(e, files)
-		case r.Lost:
+		case r.Lost != nil:
+			e.ahead.signal = r.Lost.Signal
+			if r.Lost.Code == wire.StaleCode {
+				e.ahead.server.put(wire.Event{Kind: wire.EventStale, Engine: e.id, At: time.Now()})
+			}
 			e.lost()
 			e.keeper.drop(e.id) // unless it has its work
 		case r.Started && e.ahead != nil && e.keeper.waits(e):
@@ -96,11 +121,17 @@ func (e *engine) hear() (h heard) {
 			e.limitTime()
 		case r.Failed != nil:
 			h.failed = r.Failed
+			if e.ahead != nil {
+				e.ahead.signal = 0
+			}
 		case r.Exited != nil:
 			h.exited = r.Exited
 			e.mu.Lock()
 			e.over = true
 			e.mu.Unlock()
+			if r.Exited.Alone {
+				return h
+			}
 		}
 	}
 }
@@ -210,16 +241,12 @@ const tidyAfter = time.Second
 // clean removes the cgroup, and the folders a moment later, at the latest when the session ends.
 func (e *engine) clean() {
 	e.removeGroup()
-	k := e.keeper
-	k.cleanup.Add(1)
-	go func() {
-		defer k.cleanup.Done()
-		select {
-		case <-time.After(tidyAfter):
-		case <-k.over:
-		}
-		if err := e.removeFolders(); err != nil {
-			k.notice(fmt.Sprintf("the folders of engine %s could not be removed: %v", e.id, err))
-		}
-	}()
+	failpoint.Here("keeper: after clean")
+	select {
+	case <-time.After(tidyAfter):
+	case <-e.keeper.over:
+	}
+	if err := e.removeFolders(); err != nil {
+		e.keeper.notice(fmt.Sprintf("the folders of engine %s could not be removed: %v", e.id, err))
+	}
 }

@@ -47,9 +47,11 @@ func (k *Keeper) historyLocked() []wire.Event {
 	return events
 }
 
-// exited makes the end of an engine known. The end of the session's own engine is the session's.
-func (k *Keeper) exited(e *engine, x *wire.Exit) {
+// exited makes the end of an engine known, and then has it cleaned up, for which the session's end waits. The end of the session's own
+// engine is the session's.
+func (k *Keeper) exited(e *engine, x *wire.Exit, clean func()) {
 	k.mu.Lock()
+	k.cleanup.Add(1) // before the session is without engines
 	p := &past{id: e.id, startedAt: e.startedAt, exit: x}
 	k.past[e.id] = p
 	k.order = append(k.order, p)
@@ -57,6 +59,10 @@ func (k *Keeper) exited(e *engine, x *wire.Exit) {
 	main := k.main == e.id
 	k.tellLocked(wire.Event{Kind: wire.EventExited, Engine: e.id, Exit: x, At: x.At})
 	k.mu.Unlock()
+	go func() {
+		defer k.cleanup.Done()
+		clean()
+	}()
 	if main {
 		k.endAfter(x)
 	}

@@ -20,8 +20,8 @@ func (k *Keeper) keepKey(proposed []byte) []byte {
 // noticeOnce is notice for what every engine of a session may say.
 func (k *Keeper) noticeOnce(text string) {
 	k.mu.Lock()
-	told := k.ssh.told[text]
-	if !told && len(k.ssh.told) < keptNotices {
+	told := k.ssh.told[text] || len(k.ssh.told) >= keptNotices // who says so much is not listened to
+	if !told {
 		if k.ssh.told == nil {
 			k.ssh.told = map[string]bool{}
 		}

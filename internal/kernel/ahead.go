@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,10 +70,20 @@ func workOfR(c Command, env []string) []byte {
 		tail = append(append(tail, "--args"), more...)
 	}
 	return []byte(`local({if(!identical(getOption("muster.installed"),` + rInstalled + `))quit("no",0L,FALSE);options(muster.installed=NULL);` +
-		`v<-` + rStrings(values) + `;names(v)<-` + rStrings(names) + `;do.call(Sys.setenv,as.list(v));` +
-		`f<-base::commandArgs;a<-f();body(f)[[2L]][[3L]]<-c(a[seq_len(grep("^--file=",a)[1L]-1L)],` + rStrings(tail) + `);` +
-		`e<-baseenv();unlockBinding("commandArgs",e);assign("commandArgs",f,e);lockBinding("commandArgs",e);` +
-		rSays(c.Private, "t") + "})\n")
+		`v<-` + rStrings(values) + `;names(v)<-` + rStrings(names) + `;` + rIs(rStrings(tail)) + rSays(c.Private, "t") + "})\n")
+}
+
+// beginOfR is R code, in one line, that remembers what workOfR compares, and says that R waits. Before that it rehearses the work, with the
+// variables and arguments that there are, so that the functions are loaded, and collects garbage, lest the work has to.
+func beginOfR(private string) []byte {
+	return []byte(`local({options(muster.installed=` + rInstalled + `);identical(getOption("muster.installed"),` + rInstalled + `);` +
+		`v<-Sys.getenv("R_HOME",names=TRUE);names(v)<-"R_HOME";` + rIs(`a[grep("^--file=",a)[1L]:length(a)]`) + `try(gc(full=FALSE),TRUE);` + rSays(private, "w") + "})\n")
+}
+
+// rIs makes the named variables of v those of the process, and its last arguments, from the script on, others.
+func rIs(last string) string {
+	return `do.call(Sys.setenv,as.list(v));f<-base::commandArgs;a<-f();body(f)[[2L]][[3L]]<-c(a[seq_len(grep("^--file=",a)[1L]-1L)],` + last + `);` +
+		`e<-baseenv();unlockBinding("commandArgs",e);assign("commandArgs",f,e);lockBinding("commandArgs",e);`
 }
 
 // rInstalled is when R's libraries were changed, and what R reads when it starts: it has loaded packages of which it reads the rest
@@ -112,11 +123,13 @@ func rString(s string) string {
 }
 
 // startVariables are read when an interpreter starts, or when a library is loaded, by their names or by how those begin: they cannot
-// be said later.
+// be said later. What Python's modules read is watched (_runner.py); these are the interpreters' own, those of what they run before any
+// module (COVERAGE_*), and of libraries that are not Python.
 var startVariables = []string{
-	"HOME", "LANG", "LANGUAGE", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
-	"BLIS_*", "CONDA_*", "CUDA_*", "GLIBC_*", "GOMP_*", "GOTO_*", "JAVA_*", "JDK_*", "KMP_*", "LC_*", "LD_*", "MALLOC_*", "MKL_*", "MPL*", "MUSTER_*", "NCCL_*",
-	"NUMBA_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "PYTHON*", "PYTORCH_*", "R_*", "TF_*", "TORCH_*", "XDG_*", "XLA_*", "_JAVA_*", "_R_*",
+	"DISPLAY", "EDITOR", "HOME", "LANG", "LANGUAGE", "PAGER", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "VISUAL",
+	"ARROW_*", "BLIS_*", "CONDA_*", "COVERAGE_*", "COV_CORE_*", "CUDA_*", "DD_*", "GDAL_*", "GLIBC_*", "GOMP_*", "GOTO_*", "GRPC_*", "JAVA_*", "JDK_*", "KMP_*", "LC_*",
+	"LD_*", "MALLOC_*", "MKL_*", "MPL*", "MUSTER_*", "NCCL_*", "NPY_*", "NUMBA_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "OPENCV_*", "OPENSSL_*", "OTEL_*",
+	"POLARS_*", "PROJ_*", "PYDEVD_*", "PYTHON*", "PYTORCH_*", "QT_*", "RAYON_*", "R_*", "SETUPTOOLS_*", "TBB_*", "TF_*", "TORCH_*", "XDG_*", "XLA_*", "_JAVA_*", "_R_*",
 }
 
 // ReadAtStart reports whether a variable counts when an interpreter starts.
@@ -139,8 +152,8 @@ func aheadOfPython(c Config, interpreter, private string, modules []string) *Ahe
 // aheadOfR makes R read its script from a FIFO. When it comes to the first line, its packages are loaded.
 func aheadOfR(interpreter, private string, r Request) *Ahead {
 	return &Ahead{
-		Argv: []string{interpreter, private + "/work"}, Begin: []byte("local({options(muster.installed=" + rInstalled + ");" + rSays(private, "w") + "})\n"), Skip: 1,
-		All: hasProfile(r), Reads: append(profiles(r), interpreter),
+		Argv: []string{interpreter, private + "/work"}, Begin: beginOfR(private), Skip: 1,
+		All: hasProfile(r) || siteReadsVariables(interpreter), Reads: append(profiles(r), interpreter),
 	}
 }
 
@@ -169,6 +182,41 @@ func hasProfile(r Request) bool {
 		_, err := os.Stat(file)
 		return err == nil
 	})
+}
+
+// asks finds what in a startup file of R asks for variables: a call, or the name of one.
+var asks = regexp.MustCompile(`getenv|\$\{(\w+)`)
+
+// siteReadsVariables reports whether one of the machine's own startup files of R does.
+func siteReadsVariables(interpreter string) bool {
+	real, err := filepath.EvalSymlinks(interpreter)
+	if err != nil {
+		real = interpreter
+	}
+	for _, prefix := range []string{filepath.Dir(filepath.Dir(interpreter)), filepath.Dir(filepath.Dir(real)), "/usr", "/usr/local"} {
+		for _, home := range []string{"lib/R", "lib64/R", "."} { // and that of an R which is called in its own folder
+			for _, name := range []string{"Rprofile.site", "Renviron.site"} {
+				if siteAsks(filepath.Join(prefix, home, "etc", name)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// siteAsks reports whether a startup file asks for variables, besides those that count anyway.
+func siteAsks(file string) bool {
+	text, _ := os.ReadFile(file) // an error: there is none
+	for line := range bytes.Lines(text) {
+		code, _, _ := bytes.Cut(line, []byte("#"))
+		for _, m := range asks.FindAllSubmatch(code, -1) {
+			if !ReadAtStart(string(m[1])) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // profiles are the files of people's that R runs or reads when it starts, if they are there.

@@ -186,6 +186,10 @@ func (s *session) wait(ctx context.Context, a *waiter, targets []awaited, limit 
 	for {
 		s.mu.Lock()
 		done := a.done
+		if done == len(targets) { // the result says so
+			s.mu.Unlock()
+			return nil
+		}
 		var waiting *worker
 		if a.again {
 			a.again, waits = false, 0
@@ -214,9 +218,6 @@ func (s *session) wait(ctx context.Context, a *waiter, targets []awaited, limit 
 				progress(p)
 				told = p
 			}
-		}
-		if done == len(targets) {
-			return nil
 		}
 		select {
 		case <-a.news:

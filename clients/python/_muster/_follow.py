@@ -1,8 +1,9 @@
 """Shows what the workers print, in a process that became a session by itself: in its terminal, or in the notebook's cell.
 
-    server ── lines of JSON ──► reading thread ── queue ──► showing thread ──► terminal | cell of the launch
+    server ── lines of JSON ──► reading thread ──► terminal | cell of the launch
+                                      └ half a line ──► a thread that shows it when its time has come
 
-Both are daemon threads, so that the main thread may be as busy as it likes. Nothing that goes wrong here reaches the
+A terminal that stands still holds up the reading, not the workers. Both are daemon threads, so that the main thread may be as busy as it likes. Nothing that goes wrong here reaches the
 user's code. Nothing is being written while the process forks, so that a child inherits no lock that nobody opens and no
 text that it would write again.
 """
@@ -13,7 +14,6 @@ import base64
 import http.client
 import json
 import os
-import queue
 import threading
 import time
 from urllib.parse import urlsplit
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from ._screen import Screen
 
-# Records that are read and not yet shown: a terminal that stands still holds up the reading, not the workers.
-_QUEUED = 1000
 _READ_BYTES = 256 << 10
 # How long an await, and the process's end, wait for the last lines.
 _SETTLE_SECONDS = 2.0
@@ -84,8 +82,11 @@ class Follower:
         self._key = os.environ["CDSW_API_KEY"]
         self._reviving = threading.Lock()
         self._revived = 0.0  # seconds of the monotonic clock
-        self._records: queue.Queue[Any] = queue.Queue(_QUEUED)
+        self._turn = threading.Lock()  # held by the thread that shows something
+        self._half = threading.Event()  # something is held back, and due before the other thread would look
+        self._alarm = float("inf")  # when that looks, on the monotonic clock; changed by who has the turn
         self._shown = threading.Event()  # all of it, to the end
+        self._count = 0  # of what was shown
         self._ending = False
         self.session_over = False  # the session, although this process lives
         self._known = threading.Condition()  # guards what follows
@@ -98,7 +99,7 @@ class Follower:
         self._labeler = _labels.Labeler(session, self._place, screen)
 
     def start(self) -> None:
-        for target in (self._read, self._show):
+        for target in (self._read, self._expire):
             threading.Thread(target=target, name=THREAD, daemon=True).start()
 
     # What the calls tell.
@@ -146,11 +147,9 @@ class Follower:
         except (OSError, http.client.HTTPException):
             return  # without a server the end of the process is the session's too
         # What reads our output may take its time (less, a slow pipe): it holds up the end, as it does for any print.
-        while not self._shown.wait(_END_SECONDS) and self._held_up():
-            pass
-
-    def _held_up(self) -> bool:
-        return self._writing.locked() or not self._records.empty()
+        before = self._count
+        while not self._shown.wait(_END_SECONDS) and (self._turn.locked() or self._count > before):
+            before = self._count
 
     def _ask(self, method: str, path: str, body: Optional[str] = None) -> None:
         conn = http.client.HTTPConnection(*_http.address(self._url), timeout=_END_SECONDS)
@@ -165,7 +164,7 @@ class Follower:
         self._forking.held = self._writing.acquire(timeout=_FORK_SECONDS)
 
     def after_fork(self) -> None:
-        if self._forking.held:  # or else it is the showing thread's, which needs it still
+        if self._forking.held:  # or else it is that of the thread that shows, which needs it still
             self._writing.release()
 
     def in_child(self) -> None:
@@ -181,30 +180,30 @@ class Follower:
             try:
                 for record in self._stream(position):
                     if told:
-                        self._records.put({"back": True})
+                        self._show({"back": True})
                     if since:
                         since, told, wait = 0.0, False, _away.Wait(float("inf"))
                     position = record.get("position") or position
-                    self._records.put(record)
+                    self._show(record)
                 if not self._ending:
                     self.session_over = True
-                    self._records.put({"over": True})
+                    self._show({"over": True})
                 break
             except _Unknown as e:
                 if not self._ending:
-                    self._records.put({"lost": str(e)})
+                    self._show({"lost": str(e)})
                 break
             except (OSError, http.client.HTTPException, ValueError) as e:
                 since = since or time.monotonic()
                 if not told and time.monotonic() - since >= _LOST_SECONDS:
                     told = True
-                    self._records.put({"lost": str(e) or type(e).__name__})
+                    self._show({"lost": str(e) or type(e).__name__})
                 if self._ending or not wait.more():
                     break
             except Exception as e:  # the interpreter ends
-                self._records.put({"lost": str(e)})
+                self._show({"lost": str(e)})
                 break
-        self._records.put(None)
+        self._show(None)
 
     def revive(self, away: float) -> None:
         """Start a server again that has been away for some seconds: nobody else would. Its sessions go on meanwhile."""
@@ -235,30 +234,40 @@ class Follower:
         finally:
             conn.close()
 
-    def _show(self) -> None:
-        while True:
-            try:
-                record = self._records.get(timeout=self._labeler.wait(time.monotonic()))
-            except queue.Empty:
-                record = {}
-            ended = ""
+    def _expire(self) -> None:
+        while not self._shown.is_set():
+            soon = self._alarm != float("inf")
+            if self._half.wait(max(0.0, self._alarm - time.monotonic()) if soon else None):
+                self._half.clear()
+            else:
+                self._show({})
+
+    def _show(self, record: Optional[Dict[str, Any]]) -> None:
+        """Show a record; {}: what was held back long enough; None: all, and nothing follows."""
+        ended = ""
+        with self._turn:
             try:
                 ended = self._take(record)  # may wait for a reply: no fork is to wait for that
                 with self._writing:
                     self._labeler.send()
             except Exception:  # a stream that was closed, a kernel that ends, a server of another version
                 pass
-            with self._known:
-                if ended:
-                    self._ended[ended] = True
-                if record is None:
-                    self._shown.set()
-                self._known.notify_all()
+            self._count += 1
+            due = self._labeler.due()
+            if record == {} or due < self._alarm:
+                self._alarm = due
+                if record != {}:
+                    self._half.set()
+        with self._known:
+            if ended:
+                self._ended[ended] = True
             if record is None:
-                return
+                self._shown.set()
+                self._half.set()
+            self._known.notify_all()
 
     def _take(self, record: Optional[Dict[str, Any]]) -> str:
-        """Label a record ({}: what was held back long enough; None: all). Return the worker that ended with it."""
+        """Label a record of _show's. Return the worker that ended with it."""
         labeler = self._labeler
         ended = ""
         if record is None:

@@ -130,9 +130,9 @@ class Labeler:
         for text in message.rstrip("\n").split("\n"):
             self._write(place, "stderr", "muster: %s\n" % _printable(text))
 
-    def wait(self, now: float) -> Optional[float]:
-        """Return after how many seconds something is held back long enough; None: nothing is held back."""
-        return max(0.0, min(line.due for line in self._waiting) - now) if self._waiting else None
+    def due(self) -> float:
+        """Return when something is held back long enough, on the clock of text and expire; infinite: nothing is held back."""
+        return min((line.due for line in self._waiting), default=float("inf"))
 
     def expire(self, now: float) -> None:
         for line in list(self._waiting):

@@ -23,6 +23,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # Tells a spawned child which file is its main one, and of which kind: "code" or "script", a colon, the path.
 MAIN_VARIABLE = "MUSTER_MAIN"
 
+# How an interpreter ends that declines its work because of files that were changed: so do all that are as old.
+STALE = 65
+
+# Modules that nobody asked for by name: the server's, from what the code imports.
+LEARNED = "numpy", "pandas", "scipy"
+
+CLOCK_SECONDS = 0.005  # by which the clock of files may be late
+
 # What IPython adds to every script.
 IPYTHON_NAMES = ("get_ipython", "display", "__IPYTHON__")
 
@@ -69,22 +77,33 @@ def _wait(folder, modules, forks):
     End without having taken it where the modules, or what Python reads when it starts, might be others by now: what they read
     of the environment, or the files that they came from. Then, and without work, somebody else starts an interpreter anew.
     """
+    import time
+
+    began = time.time()
     if forks:
         _load("_zygote").limit_threads()
     plain = os.environ._data
     environment = os.environ._data = os.environb._data = _Watched(plain)
-    for name in modules:
-        try:
-            __import__(name)
-        except Exception:
-            pass  # whoever imports it will meet the same error
+    sys.argv[:] = [""]  # not ours, for modules that look
+    drawn = modules and _import(folder, modules)
+    environment.end()
     plain.clear()
-    plain.update(dict.items(environment))  # an import may have set something
+    plain.update(dict.items(environment))
     os.environ._data = os.environb._data = plain
     _rehearse(environment, [HERE])
-    sources = _sources(modules)
+    sources, watched = _sources(modules)
+    if forks and not drawn:
+        watched = _load("_zygote").watch(watched, began)
+    sources += watched
     before = _dates(sources)
+    if any(date and date[-1] > began - CLOCK_SECONDS for date in before):  # it may have been read before
+        if forks:
+            os.kill(os.getpid(), 9)  # another one is made
+        os._exit(STALE)
     if forks:
+        if drawn:
+            _tell(folder, modules, "%s draws random numbers when it is imported: each worker imports it itself" % drawn[0])
+            os._exit(0)  # it would be the same number in all children
         _load("_leave").share()
         _load("_zygote").serve(folder, environment)
         _rehearse(environment, sources)
@@ -100,8 +119,11 @@ def _wait(folder, modules, forks):
             break
         parts.append(part)
     arguments, wanted = _understood(b"".join(parts))
-    if not arguments or environment.differ(wanted) or _dates(sources) != before:
+    if not arguments or environment.differ(wanted):
         os._exit(0)
+    if _dates(sources) != before or forks and _load("_zygote").changed():
+        os._exit(STALE)
+    wanted = environment.after(wanted)
     os.write(says, b"t")
     os.sched_yield()  # who listens was woken on this processor, where it would wait for its turn
     os.close(says)
@@ -110,6 +132,31 @@ def _wait(folder, modules, forks):
     if forks:
         _load("_zygote").set_threads()
     return arguments
+
+
+def _import(folder, modules):
+    """Import modules. Return who of them drew random numbers; end where they leave what is not for work that does not import them."""
+    preload = _load("_preload")
+    with preload.Import() as imported:
+        for name in modules:
+            try:
+                __import__(name)
+            except Exception as e:  # whoever imports it will meet the same error
+                _tell(folder, modules, "%s cannot be imported: %s: %s" % (name, type(e).__name__, e))
+    if imported.left:
+        _tell(folder, modules, "%s leaves %s behind: workers start without it" % (", ".join(modules), ", ".join(imported.left)))
+        os._exit(0)
+    return imported.drawn
+
+
+def _tell(folder, modules, text):
+    """Tell people something about modules that they have asked for. The server tells it once."""
+    if set(LEARNED).issuperset(modules):
+        return
+    said = " ".join(("preload: " + text).split()).encode("utf-8", "replace")[:480]
+    says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
+    os.write(says, b"n" + said + b"\n")
+    os.close(says)
 
 
 def _understood(said):
@@ -122,28 +169,48 @@ def _understood(said):
 
 
 class _Watched(dict):
-    """The environment, which remembers what was read of it."""
+    """The environment, which remembers what was read of it, and what was set."""
 
     def __init__(self, data):
         dict.__init__(self, data)
         self.began, self.read, self.all = dict(data), set(), False
+        self.written, self.set = set(), {}
 
     def __getitem__(self, name):
         self.read.add(name)
         return dict.__getitem__(self, name)
 
+    def __setitem__(self, name, value):
+        self.written.add(name)
+        dict.__setitem__(self, name, value)
+
+    def __delitem__(self, name):
+        self.written.add(name)
+        dict.__delitem__(self, name)
+
     def __iter__(self):
         self.all = True
         return dict.__iter__(self)
 
+    def end(self):
+        """Note what imports have set: values, or None."""
+        self.set = {name: dict.get(self, name) for name in self.written}
+
     def differ(self, wanted):
-        """Report whether something that was read is another thing in wanted."""
-        names = set(self.began) | set(wanted) if self.all else self.read
+        """Report whether something that was read is another thing in wanted. What was set without, does not depend on what it was."""
+        names = set(self.began).union(wanted) if self.all else self.read
         return any(self.began.get(name) != wanted.get(name) for name in names)
+
+    def after(self, wanted):
+        """Return wanted as the imports would have left it."""
+        if self.set:
+            wanted = {name: value for name, value in wanted.items() if name not in self.set}
+            wanted.update((name, value) for name, value in self.set.items() if value is not None)
+        return wanted
 
 
 def _sources(modules):
-    """Return the files and folders that the interpreter and its modules came from: a folder changes with every installation."""
+    """Return the files and folders that the interpreter came from, a folder changes with every installation, and the files of all modules."""
     here = os.getcwd() + os.sep
     paths = _installation()
     installed = tuple(paths)
@@ -158,7 +225,7 @@ def _sources(modules):
     files = [getattr(m, "__file__", None) for m in list(sys.modules.values())]
     paths.update(f for f in files if f and not f.startswith(installed))  # sitecustomize, and modules of the project
     paths.discard(os.getcwd())
-    return sorted(paths)
+    return sorted(paths), sorted(set(f for f in files if f and modules).difference(paths))
 
 
 def _installation():
@@ -188,7 +255,7 @@ def _date(path):
         state = os.stat(path)
     except OSError:
         return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
+    return state.st_ino, state.st_mtime_ns, state.st_size, 0 if state.st_mode & 0o170000 == 0o040000 else state.st_ctime
 
 
 def _rehearse(environment, sources):

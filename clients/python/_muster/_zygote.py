@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 
+import _signal
 import _socket
 
 ASKED = 3  # where it is asked
@@ -35,6 +36,12 @@ SETTERS = (
     ("iomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
     ("libomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
 )
+
+FIONREAD = 0x541B  # ioctl(2)
+IN_CHANGES = 0x2 | 0x4 | 0x400 | 0x800  # inotify(7): modified, its attributes or links, deleted, moved
+# File systems of which this machine's kernel knows all changes, statfs(2): ext, xfs, btrfs, tmpfs, overlay, zfs, f2fs, bcachefs, squashfs, erofs.
+LOCAL_SYSTEMS = 0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0x2FC12FC1, 0xF2F52010, 0xCA451A4E, 0x73717368, 0xE0F5E1E2
+CLOCK_SECONDS = 0.005  # by which the clock of files may be late
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
@@ -72,13 +79,55 @@ def _find_libraries():
                 libraries.extend((f, names, most) for f in found[:1])
 
 
+notified = []  # the descriptor by which the kernel tells of changes
+
+
+def watch(files, began):
+    """Have the kernel tell of changes of files that it knows all changes of; return the others. Those that were changed since began, in seconds
+    since 1970, may have been read before: then another zygote is to be made."""
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC) if files else -1
+    if fd < 0:
+        return files
+    notified.append(fd)
+    local, others = {}, []
+    for path in files:
+        try:
+            device = os.stat(path).st_dev
+            if device not in local:
+                local[device] = _kind_of_system(path) in LOCAL_SYSTEMS
+            if not local[device] or libc.inotify_add_watch(fd, os.fsencode(path), IN_CHANGES) < 0:
+                others.append(path)
+            elif os.stat(path).st_ctime > began - CLOCK_SECONDS:
+                os.kill(os.getpid(), _signal.SIGKILL)
+        except OSError:  # it is in an archive, which is another one's file, or was removed
+            others.append(path)
+    return others
+
+
+def changed():
+    """Report whether a file has changed, in a child that has work. It is asked once."""
+    for fd in notified:
+        waiting = ctypes.c_int(0)
+        failed = libc.ioctl(fd, ctypes.c_ulong(FIONREAD), ctypes.byref(waiting))
+        os.close(fd)
+        if failed or waiting.value:
+            return True
+    return False
+
+
+def _kind_of_system(path):
+    """Return the number of the kind of file system that a file is of, statfs(2)."""
+    found = (ctypes.c_long * 64)()
+    return found[0] if libc.statfs(os.fsencode(path), found) == 0 else -1
+
+
 def serve(folder, environment):
     """Fork whenever it is asked for. Returns in the children. The environment knows what was read of it."""
     project, own = os.getcwd(), os.open("/proc/self/ns/pid", os.O_RDONLY)
     asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, ASKED)
-    told = limited and (environment.all or environment.read.intersection(os.fsencode(name) for name in limited))
-    if told or not _alone((ASKED, own)) or _generators():  # a module that was told the wrong number may have done anything with it
-        os._exit(0)
+    told = limited and (environment.all or (environment.read | environment.written).intersection(os.fsencode(name) for name in limited))
+    if told or not _alone((ASKED, own, *notified)) or _generators():  # a module that was told the wrong number may have done anything with it
+        os._exit(0)  # each worker imports it itself
     if limited:
         _find_libraries()
     gc.collect()
@@ -203,6 +252,8 @@ def _generators():
         kinds.append(sys.modules["random"].Random)
     if "numpy.random" in sys.modules:
         numpy = sys.modules["numpy.random"]
+        if _place(numpy.mtrand._rand) != _place(numpy.RandomState()):
+            return [numpy.mtrand._rand]  # somebody has drawn from it, or seeded it
         known += [numpy.mtrand._rand, numpy.mtrand._rand._bit_generator]
         kinds += [numpy.Generator, numpy.RandomState, numpy.BitGenerator]
     system = getattr(sys.modules.get("random"), "SystemRandom", ())
@@ -211,6 +262,11 @@ def _generators():
         for thing in gc.get_objects()
         if issubclass(type(thing), tuple(kinds)) and not issubclass(type(thing), system) and all(thing is not one for one in known)
     ]
+
+
+def _place(generator):
+    """Return how far a RandomState of numpy's is in its numbers."""
+    return generator.get_state(legacy=False)["state"]["pos"]
 
 
 def _drop(rights):

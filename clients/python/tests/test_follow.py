@@ -1,6 +1,7 @@
 """The threads that show the console, while the process forks."""
 
 import os
+import queue
 import threading
 import unittest
 from unittest import mock
@@ -20,7 +21,7 @@ class Screen:
     interactive = True
 
     def __init__(self):
-        self.writes = threading.Event()
+        self.writes, self.written = threading.Event(), threading.Event()
         self.go_on = threading.Event()
         self.shown = ""
 
@@ -34,6 +35,7 @@ class Screen:
         self.writes.set()
         self.go_on.wait(DEADLINE)
         self.shown += text
+        self.written.set()
 
 
 def line(text):
@@ -53,13 +55,40 @@ class Away(ServerCase):
             h.end_lines()
 
         self.answer("GET", "console", console)
-        follower = _follow.Follower(OWN, Screen())
-        reading = threading.Thread(target=follower._read)
-        reading.start()
-        reading.join(DEADLINE)
-        records = [follower._records.get(timeout=DEADLINE) for _ in range(3)]
-        self.assertEqual(records, [dict(line("one\n"), position="p1"), {"over": True}, None])
+        screen = Screen()
+        screen.go_on.set()
+        follower = _follow.Follower(OWN, screen)
+        follower.start()
+        self.assertTrue(follower._shown.wait(DEADLINE))
+        self.assertTrue(screen.shown.startswith("[worker1w] one\nmuster: this session was ended"), screen.shown)
         self.assertTrue(follower.session_over)
+
+
+class Half(ServerCase):
+    def test_lines_that_are_not_ended(self):
+        """Each is shown when its time has come, also one that is due before another that came earlier."""
+        done = threading.Event()
+        self.addCleanup(done.set)
+
+        def console(h, body):
+            h.begin_lines()
+            h.line(line("half"))
+            h.line(dict(line("10 %\r"), engine="another2another2"))
+            done.wait(DEADLINE)
+            h.end_lines()
+
+        self.answer("GET", "console", console)
+        screen = Screen()
+        screen.go_on.set()
+        follower = _follow.Follower(OWN, screen)
+        follower.start()
+        for text in "[another2] 10 %\r", "[another2] 10 %\r\n[worker1w] half":
+            self.assertTrue(screen.written.wait(DEADLINE))
+            screen.written.clear()
+            self.assertEqual(screen.shown, text)
+        self.assertFalse(follower._shown.is_set())
+        done.set()
+        self.assertTrue(follower._shown.wait(DEADLINE))
 
 
 class Fork(unittest.TestCase):
@@ -67,29 +96,36 @@ class Fork(unittest.TestCase):
         with mock.patch.dict(os.environ, {"MUSTER_URL": "http://127.0.0.1:9", "CDSW_API_KEY": "key"}):
             self.screen = Screen()
             self.follower = _follow.Follower(OWN, self.screen)
-        self.thread = threading.Thread(target=self.follower._show)
+        self.records = queue.Queue()
+        self.thread = threading.Thread(target=self.show)
         self.thread.start()
         self.addCleanup(self.thread.join)
-        self.addCleanup(self.follower._records.put, None)
+        self.addCleanup(self.records.put, None)
         self.addCleanup(self.screen.go_on.set)
 
+    def show(self):
+        """Be the thread that shows what the test has for it, to the end."""
+        for record in iter(self.records.get, None):
+            self.follower._show(record)
+        self.follower._show(None)
+
     def test_beside_a_terminal_that_stands_still(self):
-        self.follower._records.put(line("one\n"))
+        self.records.put(line("one\n"))
         self.assertTrue(self.screen.writes.wait(DEADLINE))
         with mock.patch.object(_follow, "_FORK_SECONDS", 0.05):
             self.follower.before_fork()
         self.follower.after_fork()
         self.assertTrue(self.follower._writing.locked())  # the line is being written still
         self.screen.go_on.set()
-        self.follower._records.put(line("two\n"))
-        self.follower._records.put(None)
+        self.records.put(line("two\n"))
+        self.records.put(None)
         self.assertTrue(self.follower._shown.wait(DEADLINE))
         self.assertEqual(self.screen.shown, "[worker1w] one\n[worker1w] two\n")
 
     def test_the_end_waits_for_who_reads_slowly(self):
-        self.follower._records.put(line("one\n"))
+        self.records.put(line("one\n"))
         self.assertTrue(self.screen.writes.wait(DEADLINE))
-        self.follower._records.put(None)
+        self.records.put(None)
         self.follower._ask = lambda *request: None
         with mock.patch.object(_follow, "_END_SECONDS", 0.02):
             end = threading.Thread(target=self.follower.end)
@@ -103,7 +139,7 @@ class Fork(unittest.TestCase):
 
     def test_the_end_does_not_wait_for_a_server_that_is_silent(self):
         self.screen.go_on.set()
-        self.follower._records.put(line("one\n"))
+        self.records.put(line("one\n"))
         self.assertTrue(self.screen.writes.wait(DEADLINE))
         self.follower._ask = lambda *request: None
         with mock.patch.object(_follow, "_END_SECONDS", 0.02):
@@ -111,7 +147,7 @@ class Fork(unittest.TestCase):
         self.assertFalse(self.follower._shown.is_set())
 
     def test_a_child_inherits_no_lock(self):
-        self.follower._records.put(line("one\n"))
+        self.records.put(line("one\n"))
         self.assertTrue(self.screen.writes.wait(DEADLINE))
         with mock.patch.object(_follow, "_FORK_SECONDS", 0.05):
             self.follower.before_fork()
@@ -134,7 +170,7 @@ class Fork(unittest.TestCase):
         self.follower.begin()
         self.addCleanup(self.follower.over)
         with mock.patch.object(_follow, "_REPLY_SECONDS", DEADLINE):
-            self.follower._records.put(line("one\n"))
+            self.records.put(line("one\n"))
             self.assertTrue(waits.wait(DEADLINE))
             self.follower.before_fork()
             held = self.follower._forking.held

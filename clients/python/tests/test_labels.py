@@ -165,13 +165,12 @@ class Lines(unittest.TestCase):
         play([out(W1, "half"), 1.2, err(W1, "whole\n"), out(W1, " line\n")], screen)
         self.assertEqual((screen.text("stdout"), screen.text("stderr")), ("[worker1w] half line\n", "[worker1w] whole\n"))
 
-    def test_wait(self):
+    def test_due(self):
         lines = labeler(Screen())
-        self.assertIsNone(lines.wait(0.0))
+        self.assertEqual(lines.due(), float("inf"))
         lines.text(W1, "stdout", b"half", 10.0)
-        self.assertAlmostEqual(lines.wait(10.06), 0.94)
+        self.assertAlmostEqual(lines.due(), 11.0)
         lines.text(W2, "stdout", b"1%\r", 10.1)  # later, and shown earlier
-        self.assertAlmostEqual(lines.wait(10.16), 0.04)
+        self.assertAlmostEqual(lines.due(), 10.2)
         lines.expire(10.21)
-        self.assertAlmostEqual(lines.wait(10.21), 0.79)
-        self.assertEqual(lines.wait(99.0), 0.0)
+        self.assertAlmostEqual(lines.due(), 11.0)

@@ -249,7 +249,10 @@ class Ahead(Folder):
         p = subprocess.Popen([self.python, "-u", RUNNER, "wait", folder] + self.modules, cwd=self.dir, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING="utf-8", DECOY="x",
                              **{k: v for k, v in dict(env).items() if k.startswith("PYTHON")}))  # fmt: skip
-        self.assertEqual(os.read(says, 1), b"w")
+        self.said = []  # to people
+        for letter in iter(lambda: os.read(says, 1), b"w"):
+            self.assertEqual(letter, b"n")
+            self.said.append(b"".join(iter(lambda: os.read(says, 1), b"\n")).decode("utf-8"))
         self.meanwhile()
         environment = ["%s=%s" % v for v in dict(os.environ, PYTHONIOENCODING="utf-8", **dict(env)).items()]
         words = [str(len(args) - 1), str(len(environment))] + list(args[1:]) + environment
@@ -271,20 +274,21 @@ class Preload(Ahead):
             self.write(name + ".py", source)
         self.modules = list(sources)
 
-    def declines(self, *args, **options):
+    def declines(self, ends=0, **options):
         self.taken = b"."
-        self.assertEqual(self.code(b"print('never')", *args, **options), (0, "", ""))
+        self.assertEqual(self.code(b"print('never')", **options), (ends, "", ""))
 
     def test_is_imported(self):
         self.modules_of(early=b"import os\nvalue = os.environ.get('UNKNOWN')\nos.environ['LEFT'] = 'x'\n")
         source = b"import sys\nprint('early' in sys.modules)\nimport early\nprint(early.value, early.os.environ.get('LEFT'))\n"
-        self.assertEqual(self.code(source), (0, "True\nNone None\n", ""))
+        self.assertEqual(self.code(source), (0, "True\nNone x\n", ""))
 
     def test_errors_are_for_who_imports(self):
         self.modules_of(broken=b"raise ValueError('no luck')\n")
         code, out, err = self.code(b"print('first')\nimport broken\n")
         self.assertEqual((code, out), (1, "first\n"))
         self.assertIn("ValueError: no luck", err)
+        self.assertEqual(self.said, ["preload: broken cannot be imported: ValueError: no luck"])
 
     def test_what_was_read_of_the_environment(self):
         for read in ("environ.get('SAID')", "getenv('SAID')", "environ.get('SAID', 1)", "environ.copy()", "environ.keys() and list(os.environ)", "environb.get(b'SAID')"):
@@ -298,12 +302,13 @@ class Preload(Ahead):
     def test_what_changed_on_the_disk(self):
         libraries = os.path.join(self.dir, "libraries")
         self.write("libraries/numeric/__init__.py", b"")
-        for change in ("early.py", "helper.py", "libraries/installed.dist-info", "libraries/numeric/other.py", "numeric.py"):
-            self.modules_of(early=b"import helper\n", helper=b"")
+        self.write("libraries/deep/down.py", b"")
+        for change in ("early.py", "helper.py", "libraries/installed.dist-info", "libraries/numeric/other.py", "libraries/deep/down.py", "numeric.py"):
+            self.modules_of(early=b"import helper, deep.down\n", helper=b"")
             self.modules.append("numeric")
             self.meanwhile = lambda: os.utime(os.path.dirname(self.write(change, b"# other\n"))) or os.utime(os.path.join(self.dir, change), (1, 1))
             with self.subTest(change):
-                self.declines(env={"PYTHONPATH": libraries})
+                self.declines(65, env={"PYTHONPATH": libraries})
         self.meanwhile, self.taken = lambda: self.write("results.csv", b"1"), b"t"
         os.remove(os.path.join(self.dir, "numeric.py"))
         self.assertEqual(self.code(b"print(1)", env={"PYTHONPATH": libraries}), (0, "1\n", ""))

@@ -24,7 +24,6 @@ import (
 type slot struct {
 	member
 	id      engine.ID
-	kind    string
 	group   *cgroup.Group     // nil: there are none
 	limits  cgroup.Limits     // that it has
 	ssh     bool              // there is an SSH server
@@ -36,7 +35,7 @@ type slot struct {
 	mounts  sandbox.Mounts    // watched since before it was made, until it is given or gone
 	since   time.Time         // it is ready; zero: it is not yet
 	zygote  bool              // it never has work, but forks others
-	parent  *slot             // the zygote that forked it; nil: none
+	signal  int               // a zygote: what ended it; 0: it ended by itself, or who knows
 	taken   bool
 	dropped bool          // nobody wants it
 	lost    bool          // it was gone when its work came
@@ -51,7 +50,7 @@ func (slot *slot) close() {
 }
 
 func newSlot(kind string) *slot {
-	return &slot{kind: kind, ready: make(chan struct{}), gone: make(chan struct{})}
+	return &slot{member: member{kind: kind}, ready: make(chan struct{}), gone: make(chan struct{})}
 }
 
 // prepare has the keeper start an engine ahead, whose interpreter is forked by a parent, if there is one. All or nothing.
@@ -92,9 +91,12 @@ func (s *session) seated(id engine.ID) {
 }
 
 // unseated notes that one is gone. The address of one that was taken is still somebody's, who will start it anew.
-func (s *session) unseated(id engine.ID) {
+func (s *session) unseated(id engine.ID, signal int) {
 	s.mu.Lock()
 	slot := s.slots[id]
+	if slot != nil {
+		slot.signal = signal
+	}
 	delete(s.slots, id)
 	if slot != nil && slot.zygote {
 		s.bereavedLocked(slot)

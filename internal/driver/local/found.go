@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"muster/engine"
 	"muster/internal/driver"
 	"muster/internal/keeper/wire"
 	"muster/internal/linux/openssh"
@@ -163,6 +164,29 @@ func (s *session) holds(ctx context.Context, spec driver.Spec, w wire.EngineSpec
 		return false
 	}
 	return now.sandbox(slot.found) && (w.Work == nil || slices.Equal(now.reads, slot.found.reads))
+}
+
+// stale ends those that wait and have read what an engine did that has declined its work for that: files that are others now.
+func (s *session) stale(id engine.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, there := s.engines[id]
+	if slot := s.slots[id]; slot != nil {
+		m, there = slot.member, true
+	}
+	if !there {
+		return
+	}
+	if c := s.crews[m.kind]; c != nil && m.parent != nil && c.zygote.slot == m.parent {
+		c.zygote.stale = append(recent(c.zygote.stale), time.Now())
+	}
+	for id, slot := range s.slots {
+		sibling := slot.parent == m.parent && (slot.waits(m.kind) || m.parent != nil && !slot.taken && !slot.dropped)
+		if sibling || slot == m.parent && !slot.dropped {
+			slot.dropped = true
+			go s.drop(id)
+		}
+	}
 }
 
 // dropOthers ends those that wait and are as old as one that does not hold any more.

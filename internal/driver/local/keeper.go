@@ -108,7 +108,9 @@ func (s *session) take(e wire.Event, files []*os.File) {
 	case wire.EventReady:
 		s.seated(engine.ID(e.Engine))
 	case wire.EventDropped:
-		s.unseated(engine.ID(e.Engine))
+		s.unseated(engine.ID(e.Engine), e.Signal)
+	case wire.EventStale:
+		s.stale(engine.ID(e.Engine))
 	default:
 		s.observe(e)
 	}

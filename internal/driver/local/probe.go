@@ -124,6 +124,7 @@ func (d *Driver) runProbe(ctx context.Context, name string, spec *os.File, group
 	}
 	peer.Close()
 	end := outcome(conn, name)
+	conn.Close() // an init that is alone waits for that
 	waited := cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
@@ -160,7 +161,7 @@ func startIsolated(cmd *exec.Cmd, group *cgroup.Group) error {
 	})
 }
 
-// outcome reads what the init reports until it has ended, and makes an error of it if the probe did not succeed. One that
+// outcome reads what the init reports until it has ended, or is alone, and makes an error of it if the probe did not succeed. One that
 // could not be run is an *engine.Error: for people as it is.
 func outcome(conn *wire.Conn, name string) error {
 	err := errors.New("it was killed from outside")
@@ -178,6 +179,9 @@ func outcome(conn *wire.Conn, name string) error {
 			err = fmt.Errorf("it ended with exit code %d", r.Exited.Code)
 		case r.Exited != nil:
 			err = nil
+		}
+		if r.Exited != nil && r.Exited.Alone {
+			return err
 		}
 	}
 }

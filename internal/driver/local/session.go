@@ -65,6 +65,8 @@ type member struct {
 	inside  net.Listener // on its loopback; nil: none
 	net     uint64       // the inode of its network namespace; 0: not known (yet), or none of its own
 	adopted bool         // another process started it
+	kind    string       // it was started ahead for; "": it was not
+	parent  *slot        // the zygote that forked it; nil: none
 }
 
 func (m member) closeInside() {

@@ -181,6 +181,9 @@ func (s *session) handOver(ctx context.Context, a *attempt, files []*os.File) er
 		return failedAt("keeper", errEnded)
 	}
 	m := member{address: a.spec.Address, net: a.net, inside: a.inside}
+	if a.slot != nil {
+		m.kind, m.parent = a.slot.kind, a.slot.parent
+	}
 	if a.slot == nil {
 		s.engines[id] = m
 	} else {

@@ -14,14 +14,28 @@ import (
 // zygote is what a crew knows of the one from which its engines are forked:
 //
 //	wanted ─► being made ─► ready ─► lost, or what it has read is another thing now: wanted again
-//	              └─ failed, or declined: never ─────┘ lost for the third time
+//	              │  └─ killed: lost                └─ lost for the third time in five minutes: never
+//	              └─ failed, or declined: never
 //
 // An engine that is forked is prepared like one that waits, in namespaces that its zygote may enter.
 type zygote struct {
 	making chan struct{} // closed when it is over: nobody is started for this crew meanwhile; nil: none is being made
 	slot   *slot         // ready; nil: there is none
 	never  bool
-	lost   int // how often one was lost that had been ready
+	lost   []time.Time // when one was that had been ready, or was killed before
+	stale  []time.Time // when one was dropped because files had changed
+}
+
+// lossesCount is how long a loss is held against zygotes: who keeps losing them is better off without. Whose files have changed mostStale
+// times meanwhile has none for as long: something writes there all the time.
+const (
+	lossesCount = 5 * time.Minute
+	mostStale   = 10
+)
+
+// recent leaves of times those that count.
+func recent(times []time.Time) []time.Time {
+	return slices.DeleteFunc(times, func(at time.Time) bool { return time.Since(at) > lossesCount })
 }
 
 // zygoteWithin bounds how long modules may take to be imported, forkWithin how long until a fork waits for work.
@@ -61,7 +75,7 @@ func (s *session) beginZygote(kind string, c *crew) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	z := &c.zygote
-	if z.making != nil || z.slot != nil || z.never || !s.canFork() {
+	if z.stale = recent(z.stale); z.making != nil || z.slot != nil || z.never || !s.canFork() || len(z.stale) >= mostStale {
 		return z.making
 	}
 	spec := c.spec(driver.Seat{ID: engine.NewID(), Address: netip.AddrFrom4([4]byte{127, 0, 0, 1})})
@@ -76,6 +90,9 @@ func (s *session) beginZygote(kind string, c *crew) <-chan struct{} {
 		close(z.making)
 		z.making = nil
 		switch {
+		case errors.Is(err, errDropped): // another one is wanted
+		case errors.Is(err, errKilled):
+			z.loseLocked()
 		case err != nil:
 			z.never = true
 		case s.crews[kind] != c: // nobody wants it any more
@@ -126,6 +143,14 @@ func (s *session) makeZygote(kind string, spec driver.Spec) (*slot, error) {
 	select {
 	case <-z.ready:
 	case <-z.gone:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch {
+		case z.dropped:
+			return nil, errDropped
+		case z.signal != 0:
+			return nil, errKilled
+		}
 		return nil, errors.New("it ended")
 	case <-s.lost:
 		return nil, errEnded
@@ -155,10 +180,15 @@ func (s *session) bereavedLocked(z *slot) {
 
 // loseLocked counts a loss. The caller holds the session's mu.
 func (z *zygote) loseLocked() {
-	if z.lost++; z.lost >= maxFailures {
-		z.never = true
-	}
+	z.lost = append(recent(z.lost), time.Now())
+	z.never = len(z.lost) >= maxFailures
 }
+
+// A zygote that was dropped while it was made knows something that is another thing now; where one was killed, the next one may come through.
+var (
+	errDropped = errors.New("it was dropped")
+	errKilled  = errors.New("it was killed")
+)
 
 // disown ends a zygote that did not fork as it should: it counts as lost.
 func (s *session) disown(z *slot) {

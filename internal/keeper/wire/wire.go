@@ -159,10 +159,11 @@ type Event struct {
 	At      time.Time `json:"at"`
 	Error   string    `json:"error,omitempty"` // EventReply: empty is success
 	ErrKind string    `json:"err_kind,omitempty"`
-	Exit    *Exit     `json:"exit,omitempty"` // EventExited, EventEnded
-	Pid     int       `json:"pid,omitempty"`  // EventStarted: the init, in the host's process namespace
-	Text    string    `json:"text,omitempty"` // EventNotice
-	Key     []byte    `json:"key,omitempty"`  // EventReply to OpKey and OpKeep
+	Exit    *Exit     `json:"exit,omitempty"`   // EventExited, EventEnded
+	Pid     int       `json:"pid,omitempty"`    // EventStarted: the init, in the host's process namespace
+	Signal  int       `json:"signal,omitempty"` // EventDropped: what ended its interpreter, or its init with that; 0: it ended by itself
+	Text    string    `json:"text,omitempty"`   // EventNotice
+	Key     []byte    `json:"key,omitempty"`    // EventReply to OpKey and OpKeep
 
 	// EventReply to OpStdin: how many bytes were written in all, and whether nothing more can be.
 	Written int64 `json:"written,omitempty"`
@@ -194,6 +195,7 @@ const (
 	EventLive     = "live"
 	EventReady    = "ready"   // an engine that was started ahead waits for its work
 	EventDropped  = "dropped" // it is gone, and everything of it
+	EventStale    = "stale"   // it has declined its work because of files that were changed since it was started
 )
 
 // Exit is engine.Exit on this wire (this package must not need package engine's dependencies in the keeper).
@@ -262,12 +264,15 @@ type EngineSpec struct {
 
 // Names of two FIFOs in the engine's private folder, of an engine that is started ahead. Its interpreter opens both, writes Waits to the
 // first, and reads the second to its end. When it has what it needs, and before it runs anything of the work, it writes Takes. One
-// that ends before that has declined, and the work is done by an interpreter that is started in its place.
+// that ends before that has declined, and the work is done by an interpreter that is started in its place. Before it waits it may write
+// Says and a line for people, of MaxSaid bytes at most.
 const (
 	WaitsName = "waits"
 	WorkName  = "work"
 	Waits     = 'w'
 	Takes     = 't'
+	Says      = 'n'
+	MaxSaid   = 500
 )
 
 // Work is what is written into the FIFO: bytes that the interpreter understands, and then the content of a file.
@@ -301,12 +306,15 @@ type Order struct {
 	Give bool `json:"give,omitempty"`
 }
 
+// StaleCode is how an interpreter ends that declines work because of files that were changed since it read them.
+const StaleCode = 65
+
 // Report is a message from an init to its keeper: exactly one field is set.
 type Report struct {
 	Notice   string  `json:"notice,omitempty"`   // a sentence for people, told once in a session
 	Terminal bool    `json:"terminal,omitempty"` // beside it: the master of the engine's terminal
 	Ready    bool    `json:"ready,omitempty"`    // see ReadyFiles
-	Lost     bool    `json:"lost,omitempty"`     // it has ended without having taken work: another one is started when there is some
+	Lost     *Exited `json:"lost,omitempty"`     // so it has ended without having taken work: another one is started when there is some
 	Started  bool    `json:"started,omitempty"`
 	Failed   *Failed `json:"failed,omitempty"`
 	Exited   *Exited `json:"exited,omitempty"`
@@ -322,4 +330,7 @@ type Failed struct {
 type Exited struct {
 	Code   int `json:"code"`
 	Signal int `json:"signal,omitempty"`
+	// Alone says that the init is the last process of its engine, and ends when its control socket is closed. What the kernel then takes
+	// apart takes it longer than the interpreter's end did: nobody has to wait for that.
+	Alone bool `json:"alone,omitempty"`
 }

@@ -37,21 +37,31 @@ func writeIfThere(path, value string) error {
 	return err
 }
 
-// readInt reads a number. Not by os.ReadFile: the kernel's files can be polled, and so each would go through the runtime's poller.
-func readInt(path string) (int64, error) {
+// read reads what fits into buf. Not by os.ReadFile: the kernel's files can be polled, and so each would go through the runtime's poller.
+func read(path string, buf []byte) (string, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, &os.PathError{Op: "open", Path: path, Err: err}
+		return "", &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	var buf [32]byte
-	got := -1
-	for got < 0 {
-		if got, err = unix.Read(fd, buf[:]); err != nil && !errors.Is(err, unix.EINTR) {
-			return 0, &os.PathError{Op: "read", Path: path, Err: err}
+	for {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case err == nil:
+			return string(buf[:n]), nil
+		case !errors.Is(err, unix.EINTR):
+			return "", &os.PathError{Op: "read", Path: path, Err: err}
 		}
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(buf[:got])), 10, 64)
+}
+
+func readInt(path string) (int64, error) {
+	var buf [32]byte
+	text, err := read(path, buf[:])
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
@@ -60,11 +70,12 @@ func readInt(path string) (int64, error) {
 
 // readKey reads a number from a file of lines such as "oom_kill 3".
 func readKey(path, key string) (int64, error) {
-	text, err := os.ReadFile(path)
+	var buf [4096]byte // v2's cpu.stat, the longest that is read, has some 500
+	text, err := read(path, buf[:])
 	if err != nil {
 		return 0, err
 	}
-	n, ok := parseKey(string(text), key)
+	n, ok := parseKey(text, key)
 	if !ok {
 		return 0, fmt.Errorf("read %s: there is no %s", path, key)
 	}

@@ -31,7 +31,7 @@ func (g *Group) OOMEvents() (*OOMEvents, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch for the end of memory: %w", err)
 	}
-	seen, err := g.oomKills()
+	seen, err := g.OOMKills()
 	if err != nil {
 		notify.Close()
 		return nil, fmt.Errorf("watch for the end of memory: %w", err)
@@ -91,7 +91,7 @@ func (o *OOMEvents) Wait() (int64, error) {
 func (o *OOMEvents) settle() (int64, error) {
 	until := time.Now().Add(time.Second)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		now, err := o.group.oomKills()
+		now, err := o.group.OOMKills()
 		if err != nil {
 			if gone(err) {
 				err = ErrGone

@@ -28,18 +28,27 @@ func (g *Group) Stats() (Stats, error) {
 			return Stats{}, ErrGone
 		}
 	}
-	var s Stats
-	read := func(to *int64, controller, v1, v2 string) {
-		if path, _, ok := g.file(controller, v1, v2); ok {
-			*to, _ = readInt(path) // a kernel that is too old for it
-		}
+	s := Stats{
+		MemoryBytes: g.count(Memory, "memory.usage_in_bytes", "memory.current"), MemoryPeakBytes: g.MemoryPeakBytes(),
+		CPUNanos: g.CPUNanos(), Pids: g.count(Pids, "pids.current", "pids.current"),
 	}
-	read(&s.MemoryBytes, Memory, "memory.usage_in_bytes", "memory.current")
-	read(&s.MemoryPeakBytes, Memory, "memory.max_usage_in_bytes", "memory.peak")
-	s.CPUNanos = g.CPUNanos()
-	read(&s.Pids, Pids, "pids.current", "pids.current")
-	s.OOMKills, _ = g.oomKills()
+	s.OOMKills, _ = g.OOMKills()
 	return s, nil
+}
+
+// count reads a number; 0 where the machine does not count it, or its kernel is too old for it.
+func (g *Group) count(controller, v1, v2 string) int64 {
+	path, _, ok := g.file(controller, v1, v2)
+	if !ok {
+		return 0
+	}
+	n, _ := readInt(path)
+	return n
+}
+
+// MemoryPeakBytes is that of Stats.
+func (g *Group) MemoryPeakBytes() int64 {
+	return g.count(Memory, "memory.max_usage_in_bytes", "memory.peak")
 }
 
 // CPUNanos is the CPU time of Stats; 0 where the machine does not count it.
@@ -55,14 +64,8 @@ func (g *Group) CPUNanos() int64 {
 	return 1000 * micros
 }
 
-// CountsOOMKills reports whether Stats can tell of such kills: there must be a memory controller.
-func (g *Group) CountsOOMKills() bool {
-	_, err := g.oomKills()
-	return err == nil
-}
-
-// oomKills reads how many processes of the group were killed for its memory limit.
-func (g *Group) oomKills() (int64, error) {
+// OOMKills is that of Stats. An error: nobody counts them, for want of a memory controller.
+func (g *Group) OOMKills() (int64, error) {
 	path, _, ok := g.file(Memory, "memory.oom_control", "memory.events")
 	if !ok {
 		return 0, missing("memory", Memory)
