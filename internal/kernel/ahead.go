@@ -29,6 +29,14 @@ type Ahead struct {
 	Reads []string
 	// All says that all variables count when it starts: what it runs then is people's, or it cannot change its own.
 	All bool
+	// Threads says that variables of ThreadVariables need not be what they are to be when it starts: it sets the libraries that it has
+	// loaded, or declines.
+	Threads bool
+}
+
+// Counts reports whether a variable is to be what it will be when an interpreter starts that waits.
+func (a *Ahead) Counts(name string) bool {
+	return a.All || ReadAtStart(name) && !(a.Threads && slices.Contains(ThreadVariables, name))
 }
 
 // Work is what an interpreter that was started ahead reads: what it would have found in its arguments and its environment, and the
@@ -132,6 +140,13 @@ var startVariables = []string{
 	"POLARS_*", "PROJ_*", "PYDEVD_*", "PYTHON*", "PYTORCH_*", "QT_*", "RAYON_*", "R_*", "SETUPTOOLS_*", "TBB_*", "TF_*", "TORCH_*", "XDG_*", "XLA_*", "_JAVA_*", "_R_*",
 }
 
+// ThreadVariables say how many threads, or processes, libraries start.
+var ThreadVariables = []string{
+	"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+	"VECLIB_MAXIMUM_THREADS", "PYTHON_CPU_COUNT", "LOKY_MAX_CPU_COUNT", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
+	"R_PARALLELLY_AVAILABLECORES_FALLBACK",
+}
+
 // ReadAtStart reports whether a variable counts when an interpreter starts.
 func ReadAtStart(name string) bool {
 	return slices.ContainsFunc(startVariables, func(v string) bool {
@@ -146,7 +161,21 @@ func aheadOfPython(c Config, interpreter, private string, modules []string) *Ahe
 	argv := func(mode string) []string {
 		return append([]string{interpreter, "-u", runner, mode, private}, modules...)
 	}
-	return &Ahead{Argv: argv("wait"), Fork: argv("fork"), Skip: 3, Reads: []string{interpreter}}
+	return &Ahead{Argv: argv("wait"), Fork: argv("fork"), Skip: 3, Reads: []string{interpreter}, Threads: pythonBefore313(interpreter)}
+}
+
+var pythonProgram = regexp.MustCompile(`^python3\.([0-9]+)`)
+
+// pythonBefore313 reports whether an interpreter certainly is older than Python 3.13, which reads PYTHON_CPU_COUNT when it starts. Its file
+// says so: that of a virtual environment is a link to python3.11.
+func pythonBefore313(interpreter string) bool {
+	real, err := filepath.EvalSymlinks(interpreter)
+	m := pythonProgram.FindStringSubmatch(filepath.Base(real))
+	if err != nil || m == nil {
+		return false
+	}
+	minor, err := strconv.Atoi(m[1])
+	return err == nil && minor < 13
 }
 
 // aheadOfR makes R read its script from a FIFO. When it comes to the first line, its packages are loaded.

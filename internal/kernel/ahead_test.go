@@ -25,6 +25,40 @@ func TestReadAtStart(t *testing.T) {
 	}
 }
 
+// Python 3.13 reads a thread variable when it starts.
+func TestWhoReadsThreadsAtStart(t *testing.T) {
+	dir := t.TempDir()
+	link := func(name, to string) string {
+		path := filepath.Join(dir, name)
+		if err := os.Symlink(to, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	program := func(name string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for path, later := range map[string]bool{
+		program("python3.7"): true, program("python3.11"): true, program("python3.12"): true, program("python3.13"): false, program("python3.13t"): false,
+		program("python3.20"): false, program("python3"): false, program("pypy3.10"): false, filepath.Join(dir, "missing3.11"): false,
+		link("python", "python3.11"): true, link("python3.9", "python3.13"): false, link("python3.10", "python3.10"): false,
+	} {
+		a := aheadOfPython(Config{}, path, "", nil)
+		for name, want := range map[string]bool{"OMP_NUM_THREADS": !later, "PYTHON_CPU_COUNT": !later, "PYTHONPATH": true, "OMP_DYNAMIC": true, "TOKEN": false} {
+			if got := a.Counts(name); got != want {
+				t.Errorf("%s, %s: counts at the start: %v", path, name, got)
+			}
+		}
+	}
+	if a := (&Ahead{All: true, Threads: true}); !a.Counts("OMP_NUM_THREADS") || !a.Counts("TOKEN") {
+		t.Error("not all of them count")
+	}
+}
+
 // What R does with a script it does with the same script when it was started before that was known.
 func TestRAheadIsAsRscript(t *testing.T) {
 	rscript, err := exec.LookPath("Rscript")

@@ -34,7 +34,7 @@ func sleeper(t *testing.T) *exec.Cmd {
 // and environment, it takes no room, and its end is the session's.
 func TestAttached(t *testing.T) {
 	var asked kernel.Request
-	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 2e9, CPU: 4}), func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{&asked} })
+	b := newBench(t, capacity(manager.Capacity{MemoryBytes: 2e9, CPU: 4}), func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{asked: &asked} })
 	cmd := sleeper(t)
 	s, err := b.CreateSession(t.Context(), api.CreateSession{
 		Kind: "attached", Name: "notebook", Project: b.project, OwnerPID: cmd.Process.Pid, Interpreter: "/bin/sh",

@@ -9,6 +9,7 @@ import (
 	"muster/api"
 	"muster/engine"
 	"muster/internal/driver"
+	"muster/internal/kernel"
 )
 
 func envOfWorker() envInput {
@@ -128,6 +129,15 @@ func TestEnvironmentLayers(t *testing.T) {
 }
 
 // Every variable that tells an engine who it is, set by everybody who may set variables.
+// Else a launch with another CPU would be of another kind.
+func TestThreadVariablesAreKnown(t *testing.T) {
+	for _, name := range threadVars {
+		if !slices.Contains(kernel.ThreadVariables, name) {
+			t.Errorf("%s is not among kernel.ThreadVariables", name)
+		}
+	}
+}
+
 func TestNobodyOverridesIdentity(t *testing.T) {
 	want := identity(envOfWorker())
 	for name, layer := range map[string]func(*envInput, vars){

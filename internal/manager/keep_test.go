@@ -46,7 +46,7 @@ func TestWhatIsOverHoldsNothing(t *testing.T) {
 // Interpreters are looked up with the environment that the owner gave the session, never with a launch's.
 func TestSearchIsTheSessions(t *testing.T) {
 	var asked kernel.Request
-	b := newBench(t, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{&asked} })
+	b := newBench(t, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{asked: &asked} })
 	id := b.sessionOf(api.CreateSession{
 		Code: "hang", BaseEnv: map[string]string{"PATH": "/base", "MARK": "base"}, Env: map[string]string{"MARK": "session"}})
 	if !asked.Trusted || asked.SearchEnv["MARK"] != "session" {

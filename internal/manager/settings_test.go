@@ -112,7 +112,7 @@ func TestNameOwnerAndVariables(t *testing.T) {
 // Interpreters are looked up as if the project had no variables: engines may have written them.
 func TestProjectsVariablesAreNotSearched(t *testing.T) {
 	var asked kernel.Request
-	b := newBench(t, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{&asked} })
+	b := newBench(t, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{asked: &asked} })
 	b.settings("[environment]\nPATH = \"/evil\"\nPYENV_ROOT = \"/evil\"\n[kernels.julia]\ncommand = \"julia\"\n")
 	id := b.sessionOf(api.CreateSession{Code: "hang", BaseEnv: map[string]string{"PATH": "/bin"}})
 	look := func(who string) {
@@ -224,7 +224,7 @@ func TestHomeAlias(t *testing.T) {
 		var started []driver.Spec
 		var asked kernel.Request
 		b := newBench(t, specs(&started), func(c *manager.Config, f *fake.Options) {
-			c.Kernels = scripts{&asked}
+			c.Kernels = scripts{asked: &asked}
 			f.Claim = func(c *driver.Capabilities) { c.Isolation = isolated }
 		})
 		b.settings("home_alias = true\n")

@@ -48,7 +48,7 @@ func (b *bench) sessionFor(u engine.User, req api.CreateSession) engine.ID {
 func TestUsersApart(t *testing.T) {
 	looked := map[string]int{}
 	var asked kernel.Request
-	b := newBench(t, shared(looked), func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{&asked} })
+	b := newBench(t, shared(looked), func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{asked: &asked} })
 	env := map[string]string{"HOME": "/root", "USER": "root", "SHELL": "/bin/sh", "LANG": "C"}
 	hers := b.sessionFor(alice, api.CreateSession{Code: "env HOME\nenv USER\nenv SHELL\nhang", BaseEnv: env})
 	if looked["alice"] == 0 || asked.For == nil || asked.For.Account.Name != "alice" {

@@ -87,11 +87,14 @@ func (b *batch) kindOf(w *work) string {
 		said = append(said, number(b.cpu), number(b.memory))
 	}
 	for _, k := range slices.Sorted(maps.Keys(w.env)) {
-		if a.All || kernel.ReadAtStart(k) {
+		if a.Counts(k) {
 			said = append(said, k+"="+w.env[k])
 		}
 	}
-	return strings.Join(append(said, strconv.Itoa(threads(b.cpu))), "\x00")
+	if !a.Threads {
+		said = append(said, strconv.Itoa(threads(b.cpu)))
+	}
+	return strings.Join(said, "\x00")
 }
 
 // threads is how many threads libraries start in an engine.

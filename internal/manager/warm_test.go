@@ -1,7 +1,9 @@
 package manager_test
 
 import (
+	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -118,6 +120,30 @@ func TestOtherKindsAreCold(t *testing.T) {
 		b.awaitEnd(id, w.ID)
 		if spec := b.driver.Spec(id, engine.ID(w.ID)); !slices.Contains(waiting, w.ID) || string(spec.ID) != w.ID || spec.Work == nil || !strings.Contains(spec.Work.Kind, what) {
 			t.Errorf("%q: it waited: %v, and was started as %+v", what, slices.Contains(waiting, w.ID), spec)
+		}
+	}
+}
+
+// An interpreter that sets libraries' threads itself waits for work of any CPU. Other variables count as before.
+func TestThreadsAreNoKind(t *testing.T) {
+	b := newBench(t, ahead, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{threads: true} })
+	id := b.session()
+	for what, change := range map[string]func(*api.LaunchWorkers){
+		"more CPU":      func(r *api.LaunchWorkers) { r.CPU = 2 },
+		"its variables": func(r *api.LaunchWorkers) { r.Env = map[string]string{"OMP_NUM_THREADS": "3", "PYTHON_CPU_COUNT": "2"} },
+		"as before":     func(*api.LaunchWorkers) {},
+	} {
+		req := worker(1, "print $OMP_NUM_THREADS\nexit 0")
+		change(&req)
+		waiting := b.waits(id, 2)
+		w := b.launch(id, req)[0]
+		b.awaitEnd(id, w.ID)
+		if work := b.driver.Spec(id, engine.ID(w.ID)).Work; !slices.Contains(idsOf(waiting), w.ID) || work == nil || work.Kind != "wait" {
+			t.Errorf("%s: it did not wait for this (%v wait): %+v", what, idsOf(waiting), w)
+		}
+		threads := cmp.Or(req.Env["OMP_NUM_THREADS"], strconv.Itoa(int(max(1, req.CPU))))
+		if got := b.output(id, w.ID, console.Stdout); got != threads+"\n" {
+			t.Errorf("%s: it printed %q, want %s", what, got, threads)
 		}
 	}
 }

@@ -29,6 +29,13 @@ STALE = 65
 # Modules that nobody asked for by name: the server's, from what the code imports.
 LEARNED = "numpy", "pandas", "scipy"
 
+# Variables that say how many threads libraries start: kernel.ThreadVariables.
+THREADS = (
+    b"OMP_NUM_THREADS", b"OPENBLAS_NUM_THREADS", b"GOTO_NUM_THREADS", b"MKL_NUM_THREADS", b"BLIS_NUM_THREADS", b"NUMEXPR_NUM_THREADS",
+    b"VECLIB_MAXIMUM_THREADS", b"PYTHON_CPU_COUNT", b"LOKY_MAX_CPU_COUNT", b"POLARS_MAX_THREADS", b"RAYON_NUM_THREADS",
+    b"R_PARALLELLY_AVAILABLECORES_FALLBACK",
+)  # fmt: skip
+
 CLOCK_SECONDS = 0.005  # by which the clock of files may be late
 
 # What IPython adds to every script.
@@ -121,6 +128,9 @@ def _wait(folder, modules, forks):
     arguments, wanted = _understood(b"".join(parts))
     if not arguments or environment.differ(wanted):
         os._exit(0)
+    threads = _load("_zygote").threads(wanted) if forks else _as_many_threads(modules, environment, wanted)
+    if threads is None:
+        os._exit(0)
     if _dates(sources) != before or forks and _load("_zygote").changed():
         os._exit(STALE)
     wanted = environment.after(wanted)
@@ -129,8 +139,8 @@ def _wait(folder, modules, forks):
     os.close(says)
     os.close(work)
     _set_environment(wanted)
-    if forks:
-        _load("_zygote").set_threads()
+    for setter, number in threads:
+        setter(number)
     return arguments
 
 
@@ -157,6 +167,11 @@ def _tell(folder, modules, text):
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     os.write(says, b"n" + said + b"\n")
     os.close(says)
+
+
+def _as_many_threads(modules, environment, wanted):
+    """Return what sets numbers of threads, which is nothing, or None where libraries that were imported may have started another number."""
+    return None if modules and any(environment.began.get(name) != wanted.get(name) for name in THREADS) else ()
 
 
 def _understood(said):

@@ -59,12 +59,16 @@ def limit_threads():
             limited.append(name)
 
 
-def set_threads():
-    """Set the numbers of threads that the environment says, in libraries that are loaded."""
+def threads(wanted):
+    """Return the numbers of threads that an environment says, each with the function that sets it where it is not one. Returns None if it says
+    something else to a library that is loaded: what that makes of it nobody knows."""
+    numbers = []
     for setter, names, most in libraries:
-        said = [os.environ[name] for name in names if name in os.environ]
-        if said and said[0].isdigit():
-            setter(min(int(said[0]), most))
+        said = next((wanted[name] for name in map(os.fsencode, names) if name in wanted), b"")
+        if not said.isdigit() or int(said) == 0:
+            return None
+        numbers.append((setter, min(int(said), most)))
+    return [one for one in numbers if one[1] > 1]
 
 
 def _find_libraries():
@@ -128,8 +132,7 @@ def serve(folder, environment):
     told = limited and (environment.all or (environment.read | environment.written).intersection(os.fsencode(name) for name in limited))
     if told or not _alone((ASKED, own, *notified)) or _generators():  # a module that was told the wrong number may have done anything with it
         os._exit(0)  # each worker imports it itself
-    if limited:
-        _find_libraries()
+    _find_libraries()
     gc.collect()
     if hasattr(gc, "freeze"):  # Python 3.7
         gc.freeze()  # a collection in a child would copy what is shared
