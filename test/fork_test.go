@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,10 +70,9 @@ func TestForkedThreads(t *testing.T) {
 	w.forkedPython()
 	w.write("threads.py", `
 import numpy
-import ctypes, os, re
+import ctypes, glob, os, re
 a = numpy.random.rand(700, 700); a @ a
-path = [l.split()[-1] for l in open("/proc/self/maps") if "openblas" in l][0]
-lib = ctypes.CDLL(path)
+lib = ctypes.CDLL(glob.glob(os.path.join(os.path.dirname(numpy.__file__), "..", "numpy.libs", "*openblas*"))[0])
 get = [getattr(lib, n) for n in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads") if hasattr(lib, n)][0]
 print("FORKED" if "fork" in open("/proc/self/cmdline").read().split("\0") else "STARTED", get(), re.search(r"Threads:\s+(\d+)", open("/proc/self/status").read())[1], os.environ["OMP_NUM_THREADS"])
 `)
@@ -86,6 +86,8 @@ for i in range(3):
 some(4, 0.5, name="cpu 0.5")
 for n in 1, 4:
     some(n, 2, name="cpu 2")
+import sys
+print("LATER" if sys.version_info >= (3, 13) else "BEFORE 3.13")
 some(1, 2, name="own", env={"OPENBLAS_NUM_THREADS": "1"})
 some(1, 2, name="nested", env={"OPENBLAS_NUM_THREADS": "2,1"})
 `).ok(t).out
@@ -105,12 +107,73 @@ some(1, 2, name="nested", env={"OPENBLAS_NUM_THREADS": "2,1"})
 		switch label {
 		case "cpu 0.5": // there is none at first
 			least = 4
+		case "cpu 2", "own":
+			if strings.Contains(out, "LATER") { // such a Python reads a number of threads itself when it starts
+				least = 0
+			}
 		case "nested": // what OpenBLAS makes of it only OpenBLAS knows
 			least, most = 0, 0
 		}
 		if t.Logf("%s: %d workers, %d of them forked", label, n, forked); n == 0 || forked < least || forked > most {
 			t.Errorf("%s: of %d workers %d were forked, want %d to %d", label, n, forked, least, most)
 		}
+	}
+}
+
+// A module that has read or set a number of threads has done that with its own worker's number. Where it has, each number has engines that
+// wait for it.
+func TestThreadsThatModulesKnow(t *testing.T) {
+	for name, one := range map[string]struct {
+		module, half, two string // what it is, and what its workers print with half a core and with two
+	}{
+		"read": {"import os\nsaid = os.environ['OMP_NUM_THREADS']\n", "1 1 1", "2 2 2"},
+		"set":  {"import os\nos.environ['OPENBLAS_NUM_THREADS'] = '1'\nimport numpy\nsaid = 'no'\n", "no 1 1", "no 1 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newAheadWorld(t)
+			w.forkedPython()
+			before := w.count()
+			w.write("mine.py", one.module)
+			w.write("muster.toml", `preload = ["mine"]`)
+			w.write("threads.py", `
+import mine, ctypes, glob, os, sys
+words = open("/proc/self/cmdline").read().split("\0")
+how = [w for w in ("fork", "wait", "script") if w in words][0]
+number = os.environ["OPENBLAS_NUM_THREADS"]
+if "numpy" in sys.modules:
+    lib = ctypes.CDLL(glob.glob(os.path.join(os.path.dirname(sys.modules["numpy"].__file__), "..", "numpy.libs", "*openblas*"))[0])
+    names = "scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads"
+    number = [getattr(lib, n) for n in names if hasattr(lib, n)][0]()
+print("HOW", os.environ["SAID"], how, mine.said, number, os.environ["OMP_NUM_THREADS"])
+`)
+			out := w.script(`
+import cdsw, time
+def some(n, cpu):
+    ws = cdsw.launch_workers(n, cpu=cpu, memory=0.5, script="threads.py", name="one", env={"SAID": str(cpu)})
+    assert not cdsw.await_workers(ws)["failures"]
+for i in range(3):
+    some(1, 0.5); time.sleep(2)
+for n in 1, 1, 4, 1:
+    some(n, 2); time.sleep(2)
+for i in range(2):
+    some(1, 0.5); time.sleep(1)
+    some(1, 2); time.sleep(1)
+print("END")
+`).ok(t).out
+			found := regexp.MustCompile(`HOW (\S+) (\w+) (.*)\n`).FindAllStringSubmatch(out, -1)
+			var ways []string
+			for _, m := range found {
+				ways = append(ways, m[1]+" "+m[2])
+				if want := map[string]string{"0.5": one.half, "2": one.two}[m[1]]; m[3] != want {
+					t.Errorf("cpu %s, %s: %s, want %s", m[1], m[2], m[3], want)
+				}
+			}
+			t.Log(ways)
+			if len(ways) != 14 || slices.ContainsFunc(ways[10:], func(way string) bool { return strings.HasSuffix(way, "script") }) {
+				t.Errorf("of 14 workers %d printed; those whose number had been launched before were started cold: %v", len(ways), ways)
+			}
+			w.nothingLeft(before)
+		})
 	}
 }
 

@@ -147,23 +147,38 @@ type Session interface {
 // Warmer is a Session that starts engines ahead of their work, so that there is hardly anything left to do when it comes.
 type Warmer interface {
 	// Warm sees to it from now on that n engines of a kind wait for work, or as many as the machine has room for, of its own accord and in
-	// its own time: it returns at once. A
-	// kind is whatever the caller calls it; n = 0 ends those that wait. Spec, which may be called at any time until n is 0 or the
+	// its own time: it returns at once. n = 0 ends those that wait. Spec, which may be called at any time until n is 0 or the
 	// session has ended, and must not call back, makes an engine for a seat; what it leaves out is said when work is given: its name, its
 	// role, its resources, its time limit.
-	Warm(kind string, n int, spec func(Seat) Spec)
-	// Take gives the seats of at most n engines of that kind that wait, or of any if it is "", those that have waited longest first. Start
-	// gives such an engine its work, if the Spec has the seat's id and address. A Spec without Work, or with that of another kind, has
+	Warm(kind Kind, n int, spec func(Seat) Spec)
+	// Take gives the seats of at most n engines that wait for work of that kind: its own, then others that it may be given to, and of those
+	// who have waited longest first. The zero Kind is any. Start
+	// gives such an engine its work, if the Spec has the seat's id and address. A Spec without Work, or with work that is not for it, has
 	// its interpreter started where the other one waited, with all the rest done. Release of the address ends what waits instead.
-	Take(kind string, n int) []Seat
-	// Forks reports whether there is a zygote of that kind: then what no engine waits for is as soon forked as a waiting one of another
+	Take(kind Kind, n int) []Seat
+	// Forks reports whether there is a zygote for that kind: then what no engine waits for is as soon forked as a waiting one of another
 	// kind is ready for it.
-	Forks(kind string) bool
+	Forks(kind Kind) bool
 	// Zygote has the zygote of a kind that is wanted made at once, if there is to be one and is none, and returns what is closed when it is
 	// ready, or will not be; nil: it is not the time for one.
-	Zygote(kind string) <-chan struct{}
+	Zygote(kind Kind) <-chan struct{}
 	// Waiting counts the engines of that kind that wait for work and could be taken.
-	Waiting(kind string) int
+	Waiting(kind Kind) int
+}
+
+// Kind is all that counts when an engine is started ahead of its work, in the words of who wants it. The zero Kind is none.
+type Kind struct {
+	Name string
+	// Threads are the numbers of threads that libraries are to start. They count for an interpreter that has loaded libraries itself: not for
+	// one that is forked, which is told with its work, nor where no libraries are loaded ahead.
+	Threads string
+	// Bare says that none are, in all kinds of that name.
+	Bare bool
+}
+
+// Takes reports whether an engine of this kind, which was forked or not, may be given work of another kind.
+func (k Kind) Takes(other Kind, forked bool) bool {
+	return k == other || k.Name == other.Name && (forked || k.Bare)
 }
 
 // Seat is where an engine that was started ahead waits.
@@ -177,8 +192,8 @@ type Seat struct {
 type Work struct {
 	Bytes []byte
 	File  string
-	// Kind is what Take calls such engines. Where there is a zygote of that kind, one is forked from it for this work; "": not.
-	Kind string
+	// Kind is of engines that wait for it. Where there is a zygote for that kind, one is forked from it for this work; the zero Kind: not.
+	Kind Kind
 	// Fork, in the Spec of a Warm, is the command line of a zygote, from which the others may be forked; nil: there is none.
 	Fork []string
 	// Reads are files that such an interpreter reads when it starts, or is. One of them is another one now: so is the interpreter.

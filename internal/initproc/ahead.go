@@ -100,9 +100,9 @@ func (a *ahead) fifo(name string) (*os.File, error) {
 
 // reports are what an interpreter that waits has told of itself.
 type reports struct {
-	ready  func(files ...*os.File) // it waits
-	unfit  func()                  // it cannot be a zygote
-	notice func(text string)       // for people
+	ready  func(apart bool, files ...*os.File) // it waits
+	unfit  func()                              // it cannot be a zygote
+	notice func(text string)                   // for people
 }
 
 // listen hears the interpreter until it has taken its work, or this process ends.
@@ -114,14 +114,14 @@ func (a *ahead) listen() {
 	waits := false
 	raw.Read(func(fd uintptr) bool {
 		for {
-			switch a.hear(int(fd)) {
-			case wire.Waits:
+			switch said := a.hear(int(fd)); said {
+			case wire.Waits, wire.Apart:
 				if !waits {
 					if a.first.Zygote && (a.printed() || len(children(os.Getpid())) != 1) {
 						a.to.unfit()
 						a.zygoteEnds()
 					}
-					a.nowWaits()
+					a.nowWaits(said == wire.Apart)
 				}
 				waits = true // whatever else it says
 				continue
@@ -194,11 +194,11 @@ func line(fd int) string {
 
 // nowWaits tells that the interpreter waits, and gives away what its work is handed over by. The interpreter, which has the FIFO open
 // now, is left alone with reading it, so that it comes to an end there.
-func (a *ahead) nowWaits() {
+func (a *ahead) nowWaits(apart bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.first.Zygote {
-		a.to.ready()
+		a.to.ready(apart)
 		return
 	}
 	in, inErr := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", a.work.Fd()), os.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -208,7 +208,7 @@ func (a *ahead) nowWaits() {
 	}
 	a.work.Close()
 	a.work = nil
-	a.to.ready(append([]*os.File{in, folder}, a.shared...)...)
+	a.to.ready(apart, append([]*os.File{in, folder}, a.shared...)...)
 	in.Close()
 	folder.Close()
 }

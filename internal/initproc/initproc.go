@@ -50,7 +50,7 @@ func Main() {
 	if proc.ahead != nil {
 		proc.ahead.started = sync.OnceFunc(started)
 		proc.ahead.to = reports{
-			ready:  func(files ...*os.File) { control.Send(wire.Report{Ready: true}, files...) },
+			ready:  func(apart bool, files ...*os.File) { control.Send(wire.Report{Ready: true, Apart: apart}, files...) },
 			unfit:  func() { report(wire.Report{Lost: &wire.Exited{Code: exitFailed}}) },
 			notice: func(text string) { report(wire.Report{Notice: text}) },
 		}

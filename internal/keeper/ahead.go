@@ -71,7 +71,7 @@ func (k *Keeper) addWaiting(e *engine) error {
 }
 
 // isReady tells the server that asked that the interpreter waits, which is handed its work by these.
-func (k *Keeper) isReady(e *engine, files []*os.File) {
+func (k *Keeper) isReady(e *engine, apart bool, files []*os.File) {
 	if len(files) >= wire.ReadyFiles {
 		e.ahead.work, e.ahead.folder = files[0], files[1]
 	}
@@ -82,7 +82,7 @@ func (k *Keeper) isReady(e *engine, files []*os.File) {
 	defer k.mu.Unlock()
 	if k.waiting[e.id] == e {
 		e.ahead.ready = true
-		e.ahead.server.put(wire.Event{Kind: wire.EventReady, Engine: e.id, At: time.Now()})
+		e.ahead.server.put(wire.Event{Kind: wire.EventReady, Engine: e.id, Apart: apart, At: time.Now()})
 	}
 }
 

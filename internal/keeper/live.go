@@ -101,7 +101,7 @@ func (e *engine) hear() (h heard) {
 		case r.Terminal && len(files) == 1:
 			e.setTerminal(files[0])
 		case r.Ready:
-			e.keeper.isReady(e, files)
+			e.keeper.isReady(e, r.Apart, files)
 		case r.Lost != nil:
 			e.ahead.signal = r.Lost.Signal
 			if r.Lost.Code == wire.StaleCode {

@@ -29,14 +29,9 @@ type Ahead struct {
 	Reads []string
 	// All says that all variables count when it starts: what it runs then is people's, or it cannot change its own.
 	All bool
-	// Threads says that variables of ThreadVariables need not be what they are to be when it starts: it sets the libraries that it has
-	// loaded, or declines.
-	Threads bool
-}
-
-// Counts reports whether a variable is to be what it will be when an interpreter starts that waits.
-func (a *Ahead) Counts(name string) bool {
-	return a.All || ReadAtStart(name) && !(a.Threads && slices.Contains(ThreadVariables, name))
+	// Threads says that the interpreter itself does not care for ThreadVariables: they count for libraries that it loads. One that was forked
+	// sets those, or declines; where there are none, Bare, any does.
+	Threads, Bare bool
 }
 
 // Work is what an interpreter that was started ahead reads: what it would have found in its arguments and its environment, and the
@@ -134,7 +129,8 @@ func rString(s string) string {
 // be said later. What Python's modules read is watched (_runner.py); these are the interpreters' own, those of what they run before any
 // module (COVERAGE_*), and of libraries that are not Python.
 var startVariables = []string{
-	"DISPLAY", "EDITOR", "HOME", "LANG", "LANGUAGE", "PAGER", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "VISUAL",
+	"DISPLAY", "EDITOR", "HOME", "LANG", "LANGUAGE", "LOKY_MAX_CPU_COUNT", "PAGER", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER",
+	"VECLIB_MAXIMUM_THREADS", "VIRTUAL_ENV", "VISUAL",
 	"ARROW_*", "BLIS_*", "CONDA_*", "COVERAGE_*", "COV_CORE_*", "CUDA_*", "DD_*", "GDAL_*", "GLIBC_*", "GOMP_*", "GOTO_*", "GRPC_*", "JAVA_*", "JDK_*", "KMP_*", "LC_*",
 	"LD_*", "MALLOC_*", "MKL_*", "MPL*", "MUSTER_*", "NCCL_*", "NPY_*", "NUMBA_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "OPENBLAS_*", "OPENCV_*", "OPENSSL_*", "OTEL_*",
 	"POLARS_*", "PROJ_*", "PYDEVD_*", "PYTHON*", "PYTORCH_*", "QT_*", "RAYON_*", "R_*", "SETUPTOOLS_*", "TBB_*", "TF_*", "TORCH_*", "XDG_*", "XLA_*", "_JAVA_*", "_R_*",
@@ -161,7 +157,7 @@ func aheadOfPython(c Config, interpreter, private string, modules []string) *Ahe
 	argv := func(mode string) []string {
 		return append([]string{interpreter, "-u", runner, mode, private}, modules...)
 	}
-	return &Ahead{Argv: argv("wait"), Fork: argv("fork"), Skip: 3, Reads: []string{interpreter}, Threads: pythonBefore313(interpreter)}
+	return &Ahead{Argv: argv("wait"), Fork: argv("fork"), Skip: 3, Reads: []string{interpreter}, Threads: pythonBefore313(interpreter), Bare: len(modules) == 0}
 }
 
 var pythonProgram = regexp.MustCompile(`^python3\.([0-9]+)`)

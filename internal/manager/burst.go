@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"muster/engine"
+	"muster/internal/driver"
 )
 
 // A burst is many workers of a kind that has no zygote yet, beyond those for which engines wait. Each would import the same. So they stay
@@ -29,8 +30,8 @@ func (w *worker) forkable() bool {
 }
 
 // forks reports whether engines of that kind, which is this work's, can be forked where the driver can do that.
-func (w *work) forks(kind string) bool {
-	return kind != "" && w != nil && w.command.Ahead != nil && len(w.command.Ahead.Fork) > 0
+func (w *work) forks(kind driver.Kind) bool {
+	return kind != (driver.Kind{}) && w != nil && w.command.Ahead != nil && len(w.command.Ahead.Fork) > 0
 }
 
 // heldLocked reports whether a pending worker waits for its kind's zygote. The caller holds mu.
@@ -48,7 +49,7 @@ func (s *session) holdBursts() {
 		n, alone int // all that are pending, and those for which nobody waits
 	}
 	s.mu.Lock()
-	from, found := s.origin, map[string]*like{}
+	from, found := s.origin, map[driver.Kind]*like{}
 	for _, w := range s.pending {
 		if _, known := s.bursts[w.kind]; known || w.status != engine.Scheduling || !w.batch.work.forks(w.kind) {
 			continue
@@ -78,7 +79,7 @@ func (s *session) holdBursts() {
 }
 
 // hold lets workers of a kind go when its zygote is made, or late.
-func (s *session) hold(kind string, made <-chan struct{}) {
+func (s *session) hold(kind driver.Kind, made <-chan struct{}) {
 	late := time.NewTimer(burstWaits)
 	defer late.Stop()
 	ready := false

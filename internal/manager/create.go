@@ -140,7 +140,7 @@ func (m *Manager) newSession(ctx context.Context, on *engine.Behalf, req api.Cre
 		m: m, id: engine.NewID(), kind: kindOf(req), name: sessionName(req), project: filepath.Clean(req.Project), created: m.now(),
 		terminal: req.Terminal, settings: settings, behalf: on,
 		key: key, token: sha256.Sum256([]byte(key)), bell: console.NewBell(),
-		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, bursts: map[string]bool{}, keys: map[string][]*worker{}, stdin: req.Stdin,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, bursts: map[driver.Kind]bool{}, keys: map[string][]*worker{}, stdin: req.Stdin,
 	}
 	if req.TTY != nil {
 		s.tty = &driver.TerminalSize{Rows: req.TTY.Rows, Cols: req.TTY.Cols}

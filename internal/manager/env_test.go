@@ -128,8 +128,7 @@ func TestEnvironmentLayers(t *testing.T) {
 	}
 }
 
-// Every variable that tells an engine who it is, set by everybody who may set variables.
-// Else a launch with another CPU would be of another kind.
+// They say of a kind only how it differs from others of its name.
 func TestThreadVariablesAreKnown(t *testing.T) {
 	for _, name := range threadVars {
 		if !slices.Contains(kernel.ThreadVariables, name) {
@@ -138,6 +137,7 @@ func TestThreadVariablesAreKnown(t *testing.T) {
 	}
 }
 
+// Every variable that tells an engine who it is, set by everybody who may set variables.
 func TestNobodyOverridesIdentity(t *testing.T) {
 	want := identity(envOfWorker())
 	for name, layer := range map[string]func(*envInput, vars){

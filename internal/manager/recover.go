@@ -115,7 +115,7 @@ func (m *Manager) remember(k store.Known) (*session, error) {
 	s := &session{
 		m: m, id: k.ID, kind: k.Kind, name: k.Name, project: k.Project, shared: slices.Concat(k.Shared, m.cfg.Own), created: k.Created, terminal: k.Terminal,
 		stdin: k.Stdin, interpreter: k.Interpreter, place: gone{}, url: k.API, bell: console.NewBell(), done: make(chan struct{}),
-		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, bursts: map[string]bool{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, sessionsName, string(k.ID)),
+		wake: make(chan struct{}, 1), byID: map[engine.ID]*worker{}, bursts: map[driver.Kind]bool{}, keys: map[string][]*worker{}, dir: filepath.Join(m.cfg.StateDir, sessionsName, string(k.ID)),
 	}
 	s.settings.Name, s.settings.Owner = k.ProjectName, k.Owner
 	if s.behalf, err = m.behalfAgain(k.User, k.Ended); err != nil {

@@ -72,7 +72,7 @@ type session struct {
 	origin     *origin // nil when it has ended
 	stdin      bool    // was asked for
 	warmth     warmth
-	bursts     map[string]bool // kinds whose zygote was waited for: whether it is now
+	bursts     map[driver.Kind]bool // kinds whose zygote was waited for: whether it is now
 }
 
 // origin is the environment from which a session was created. It is not changed.
@@ -258,7 +258,7 @@ func (s *session) spec(w *worker, work *work, from *origin) driver.Spec {
 	b, c, who := w.batch, work.command, s.m.accountOf(s)
 	env := s.m.environment(s, w, work, from).list()
 	var ahead *driver.Work
-	if w.kind != "" && c.Ahead != nil {
+	if w.kind != (driver.Kind{}) && c.Ahead != nil {
 		ahead = &driver.Work{Kind: w.kind, Reads: c.Ahead.Reads}
 		ahead.Bytes, ahead.File = c.Work(env)
 	}

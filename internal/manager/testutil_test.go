@@ -35,8 +35,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // scripts is a Kernels whose code is a program of the fake driver.
 type scripts struct {
-	asked   *kernel.Request // the last one, if it is not nil
-	threads bool            // what waits can be told how many it may start
+	asked         *kernel.Request // the last one, if it is not nil
+	threads, bare bool            // of kernel.Ahead
 }
 
 func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, error) {
@@ -60,7 +60,7 @@ func (s scripts) Prepare(_ context.Context, r kernel.Request) (kernel.Command, e
 	return kernel.Command{
 		Kernel: r.Kernel, Interpreter: "/usr/bin/fake", Argv: append([]string{"fake", program}, r.Args...),
 		Env:   map[string]string{"PYTHONPATH": "/clients", "SEEN_INTERPRETER": r.Interpreter[r.Kernel]},
-		Files: map[string][]byte{"code.py": []byte(r.Code)}, Ahead: &kernel.Ahead{Argv: []string{"wait"}, Fork: []string{"fork"}, Threads: s.threads},
+		Files: map[string][]byte{"code.py": []byte(r.Code)}, Ahead: &kernel.Ahead{Argv: []string{"wait"}, Fork: []string{"fork"}, Threads: s.threads, Bare: s.bare},
 	}, nil
 }
 

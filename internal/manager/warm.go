@@ -23,8 +23,9 @@ const (
 	fewestAhead = 2
 	// aheadFor is how long engines wait for work of a kind of which there was none meanwhile, or not as much.
 	aheadFor = 5 * time.Minute
-	// mostKinds wait in a session.
-	mostKinds = 2
+	// mostKinds wait in a session, which differ in more than numbers of threads, and mostThreads of each that differ in these.
+	mostKinds   = 2
+	mostThreads = 4
 )
 
 // warmth is what a session does ahead. Guarded by session.mu.
@@ -34,10 +35,23 @@ type warmth struct {
 }
 
 type warmKind struct {
-	name   string
+	kind   driver.Kind
 	spec   func(driver.Seat) driver.Spec
 	recent []launchOf  // each smaller than the one before
 	due    *time.Timer // when the first of them is long ago
+}
+
+// tooMany returns the kinds that are not to wait any more.
+func (w *warmth) tooMany() (many []*warmKind) {
+	of := map[string]int{}
+	for _, k := range w.kinds {
+		if n := of[k.kind.Name]; n == 0 && len(of) == mostKinds || n == mostThreads {
+			many = append(many, k)
+		} else {
+			of[k.kind.Name]++
+		}
+	}
+	return many
 }
 
 // launchOf is a launch of n at once.
@@ -73,13 +87,13 @@ func (s *session) warmer() driver.Warmer {
 	return w
 }
 
-// kindOf names the kind of engines that a launch needs; "" if it can only be started with its work.
-func (b *batch) kindOf(w *work) string {
+// kindOf is the kind of engines that a launch needs; the zero Kind if it can only be started with its work.
+func (b *batch) kindOf(w *work) driver.Kind {
 	a := w.command.Ahead
 	if a == nil || b.gpus > 0 {
-		return ""
+		return driver.Kind{}
 	}
-	var said []string
+	said, counts := []string{}, []string{strconv.Itoa(threads(b.cpu))}
 	for _, word := range a.Argv {
 		said = append(said, strings.ReplaceAll(word, w.command.Private, ""))
 	}
@@ -87,37 +101,40 @@ func (b *batch) kindOf(w *work) string {
 		said = append(said, number(b.cpu), number(b.memory))
 	}
 	for _, k := range slices.Sorted(maps.Keys(w.env)) {
-		if a.Counts(k) {
+		switch {
+		case slices.Contains(kernel.ThreadVariables, k):
+			counts = append(counts, k+"="+w.env[k])
+		case a.All || kernel.ReadAtStart(k):
 			said = append(said, k+"="+w.env[k])
 		}
 	}
-	if !a.Threads {
-		said = append(said, strconv.Itoa(threads(b.cpu)))
+	if !a.Threads { // they count wherever it is started
+		return driver.Kind{Name: strings.Join(append(said, counts...), "\x00")}
 	}
-	return strings.Join(said, "\x00")
+	return driver.Kind{Name: strings.Join(said, "\x00"), Threads: strings.Join(counts, "\x00"), Bare: a.Bare}
 }
 
 // threads is how many threads libraries start in an engine.
 func threads(cpu float64) int { return max(1, int(math.Ceil(math.Min(cpu, 1e6)))) }
 
 // seats gives n engines to come their ids and addresses, those of engines that wait, as far as there are any, first: of such as wait for
-// this very kind of work, then of others. Kind is "" where nothing that waits is to be used, but for its address where no other is left.
-func (s *session) seats(b *batch, n int) (seats []driver.Seat, waiting int, kind string, err error) {
+// this very kind of work, then of others. Kind is the zero Kind where nothing that waits is to be used, but for its address where no other is left.
+func (s *session) seats(b *batch, n int) (seats []driver.Seat, waiting int, kind driver.Kind, err error) {
 	s.mu.Lock()
 	work := b.work
 	s.mu.Unlock()
 	w := s.warmer()
 	if w != nil && work != nil && (s.m.cfg.Ahead != AheadRandom || rand.N(2) == 0) {
-		if kind = b.kindOf(work); kind != "" {
+		if kind = b.kindOf(work); kind != (driver.Kind{}) {
 			seats = w.Take(kind, n)
 		}
 		if b.gpus == 0 && !s.forks(kind, work, n-len(seats)) { // another kind's: all but the interpreter is done
-			seats = append(seats, w.Take("", n-len(seats))...)
+			seats = append(seats, w.Take(driver.Kind{}, n-len(seats))...)
 		}
 	}
 	addrs, err := s.place.Reserve(n - len(seats))
 	for err != nil && w != nil && len(seats) < n {
-		one := w.Take("", 1)
+		one := w.Take(driver.Kind{}, 1)
 		if len(one) == 0 {
 			break
 		}
@@ -128,7 +145,7 @@ func (s *session) seats(b *batch, n int) (seats []driver.Seat, waiting int, kind
 		for _, seat := range seats {
 			s.place.Release(seat.Address)
 		}
-		return nil, 0, "", err
+		return nil, 0, driver.Kind{}, err
 	}
 	waiting = len(seats)
 	for _, a := range addrs {
@@ -139,7 +156,7 @@ func (s *session) seats(b *batch, n int) (seats []driver.Seat, waiting int, kind
 
 // forks reports whether n workers of a kind would sooner be forked than get an interpreter of their own: there is a zygote, or it is worth
 // waiting for one.
-func (s *session) forks(kind string, work *work, n int) bool {
+func (s *session) forks(kind driver.Kind, work *work, n int) bool {
 	if !work.forks(kind) {
 		return false
 	}
@@ -196,8 +213,8 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 	if w == nil || work == nil {
 		return
 	}
-	name := b.kindOf(work)
-	if name == "" {
+	kind := b.kindOf(work)
+	if kind == (driver.Kind{}) {
 		return
 	}
 	s.mu.Lock()
@@ -205,7 +222,7 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 	if s.ending {
 		return
 	}
-	i := slices.IndexFunc(s.warmth.kinds, func(k *warmKind) bool { return k.name == name })
+	i := slices.IndexFunc(s.warmth.kinds, func(k *warmKind) bool { return k.kind == kind })
 	if i >= 0 && !launched {
 		return // a launch was faster
 	}
@@ -214,14 +231,14 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 		k = s.warmth.kinds[i]
 		s.warmth.kinds = slices.Delete(s.warmth.kinds, i, i+1)
 	} else {
-		k = &warmKind{name: name}
+		k = &warmKind{kind: kind}
 	}
 	k.spec = s.aheadSpec(b, work, from, launched)
 	k.launched(max(n, fewestAhead), s.m.now())
 	s.warmth.kinds = slices.Insert(s.warmth.kinds, 0, k)
-	for i := len(s.warmth.kinds) - 1; i >= 0 && len(s.warmth.kinds) > mostKinds; i-- {
-		if !s.bursts[s.warmth.kinds[i].name] { // else workers wait for its zygote
-			s.coolLocked(s.warmth.kinds[i])
+	for _, k := range s.warmth.tooMany() {
+		if !s.bursts[k.kind] { // else workers wait for its zygote
+			s.coolLocked(k)
 		}
 	}
 	if slices.Contains(s.warmth.kinds, k) {
@@ -247,7 +264,7 @@ func (s *session) warmLocked(k *warmKind) {
 		}
 	})
 	if w := s.warmer(); w != nil {
-		w.Warm(k.name, n, k.spec)
+		w.Warm(k.kind, n, k.spec)
 	}
 }
 
@@ -259,7 +276,7 @@ func (s *session) coolLocked(k *warmKind) {
 			k.due.Stop()
 		}
 		if w := s.warmer(); w != nil {
-			w.Warm(k.name, 0, nil)
+			w.Warm(k.kind, 0, nil)
 		}
 	}
 }

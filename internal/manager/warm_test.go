@@ -118,16 +118,16 @@ func TestOtherKindsAreCold(t *testing.T) {
 		n = 4 // two kinds
 		w := b.launch(id, req)[0]
 		b.awaitEnd(id, w.ID)
-		if spec := b.driver.Spec(id, engine.ID(w.ID)); !slices.Contains(waiting, w.ID) || string(spec.ID) != w.ID || spec.Work == nil || !strings.Contains(spec.Work.Kind, what) {
+		if spec := b.driver.Spec(id, engine.ID(w.ID)); !slices.Contains(waiting, w.ID) || string(spec.ID) != w.ID || spec.Work == nil || !strings.Contains(spec.Work.Kind.Name, what) {
 			t.Errorf("%q: it waited: %v, and was started as %+v", what, slices.Contains(waiting, w.ID), spec)
 		}
 	}
 }
 
-// An interpreter that sets libraries' threads itself waits for work of any CPU. Other variables count as before.
+// An interpreter that has loaded no libraries waits for work of any CPU.
 func TestThreadsAreNoKind(t *testing.T) {
-	b := newBench(t, ahead, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{threads: true} })
-	id := b.session()
+	b := newBench(t, ahead, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{threads: true, bare: true} })
+	id, n := b.session(), 2
 	for what, change := range map[string]func(*api.LaunchWorkers){
 		"more CPU":      func(r *api.LaunchWorkers) { r.CPU = 2 },
 		"its variables": func(r *api.LaunchWorkers) { r.Env = map[string]string{"OMP_NUM_THREADS": "3", "PYTHON_CPU_COUNT": "2"} },
@@ -135,10 +135,11 @@ func TestThreadsAreNoKind(t *testing.T) {
 	} {
 		req := worker(1, "print $OMP_NUM_THREADS\nexit 0")
 		change(&req)
-		waiting := b.waits(id, 2)
+		waiting := b.waits(id, n)
+		n = 4 // two kinds
 		w := b.launch(id, req)[0]
 		b.awaitEnd(id, w.ID)
-		if work := b.driver.Spec(id, engine.ID(w.ID)).Work; !slices.Contains(idsOf(waiting), w.ID) || work == nil || work.Kind != "wait" {
+		if work := b.driver.Spec(id, engine.ID(w.ID)).Work; !slices.Contains(idsOf(waiting), w.ID) || work == nil || !work.Kind.Bare || work.Kind.Name == "" {
 			t.Errorf("%s: it did not wait for this (%v wait): %+v", what, idsOf(waiting), w)
 		}
 		threads := cmp.Or(req.Env["OMP_NUM_THREADS"], strconv.Itoa(int(max(1, req.CPU))))

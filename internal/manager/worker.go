@@ -65,8 +65,8 @@ type worker struct {
 	addr    netip.Addr
 	created time.Time
 	ticket  ticket
-	kind    string // of engines that wait for such work; "": it is started with it
-	seated  bool   // one waits for it
+	kind    driver.Kind // of engines that wait for such work; the zero Kind: it is started with it
+	seated  bool        // one waits for it
 	// ----
 	lineage
 	status   engine.Status

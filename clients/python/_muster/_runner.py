@@ -36,6 +36,9 @@ THREADS = (
     b"R_PARALLELLY_AVAILABLECORES_FALLBACK",
 )  # fmt: skip
 
+# Modules that setuptools and virtualenv have every interpreter import.
+HOOKS = "__main__", "_distutils_hack", "_virtualenv"
+
 CLOCK_SECONDS = 0.005  # by which the clock of files may be late
 
 # What IPython adds to every script.
@@ -87,10 +90,13 @@ def _wait(folder, modules, forks):
     import time
 
     began = time.time()
+    own = not forks and modules or sys.version_info >= (3, 13) or _has_foreign()  # numbers of threads count as they are now
+    first = _first_environment()
+    changed = [name for name in set(first).union(os.environ._data) if first.get(name) != os.environ._data.get(name)]  # by sitecustomize, say
     if forks:
         _load("_zygote").limit_threads()
     plain = os.environ._data
-    environment = os.environ._data = os.environb._data = _Watched(plain)
+    environment = os.environ._data = os.environb._data = _Watched(plain, first, changed)
     sys.argv[:] = [""]  # not ours, for modules that look
     drawn = modules and _import(folder, modules)
     environment.end()
@@ -112,13 +118,13 @@ def _wait(folder, modules, forks):
             _tell(folder, modules, "%s draws random numbers when it is imported: each worker imports it itself" % drawn[0])
             os._exit(0)  # it would be the same number in all children
         _load("_leave").share()
-        _load("_zygote").serve(folder, environment)
+        _load("_zygote").serve(folder, environment, own)
         _rehearse(environment, sources)
         _load("_leave").rehearse()
         _kept.extend((environment, sources, before))
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     work = os.open(os.path.join(folder, "work"), os.O_RDONLY)
-    os.write(says, b"w")
+    os.write(says, b"a" if own else b"w")
     parts = []
     while True:
         part = os.read(work, 65536)
@@ -128,19 +134,23 @@ def _wait(folder, modules, forks):
     arguments, wanted = _understood(b"".join(parts))
     if not arguments or environment.differ(wanted):
         os._exit(0)
-    threads = _load("_zygote").threads(wanted) if forks else _as_many_threads(modules, environment, wanted)
-    if threads is None:
+    if own and any(environment.began.get(name) != wanted.get(name) for name in THREADS):
         os._exit(0)
     if _dates(sources) != before or forks and _load("_zygote").changed():
         os._exit(STALE)
     wanted = environment.after(wanted)
+    if forks:
+        threads = _load("_zygote").threads(wanted)
+        if threads is None:
+            os._exit(0)
+    _set_environment(wanted)
+    if forks:
+        for setter, number in threads:
+            setter(number)
     os.write(says, b"t")
     os.sched_yield()  # who listens was woken on this processor, where it would wait for its turn
     os.close(says)
     os.close(work)
-    _set_environment(wanted)
-    for setter, number in threads:
-        setter(number)
     return arguments
 
 
@@ -169,9 +179,22 @@ def _tell(folder, modules, text):
     os.close(says)
 
 
-def _as_many_threads(modules, environment, wanted):
-    """Return what sets numbers of threads, which is nothing, or None where libraries that were imported may have started another number."""
-    return None if modules and any(environment.began.get(name) != wanted.get(name) for name in THREADS) else ()
+def _first_environment():
+    """Return the environment that this process was started with, or, where it may not see that, what it is now."""
+    try:
+        with open("/proc/self/environ", "rb") as f:
+            entries = f.read().split(b"\0")
+    except OSError:
+        return dict(os.environ._data)
+    return dict(entry.split(b"=", 1) for entry in reversed(entries) if b"=" in entry)
+
+
+def _has_foreign():
+    """Report whether a module was imported already that is not Python's own: by a .pth file, say. Those that are in new virtual environments
+    only make hooks."""
+    library = os.path.dirname(os.__file__) + os.sep
+    files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in HOOKS]
+    return any(f and (not f.startswith(library) or "-packages" + os.sep in f) for f in files)
 
 
 def _understood(said):
@@ -186,10 +209,10 @@ def _understood(said):
 class _Watched(dict):
     """The environment, which remembers what was read of it, and what was set."""
 
-    def __init__(self, data):
+    def __init__(self, data, began, written):
         dict.__init__(self, data)
-        self.began, self.read, self.all = dict(data), set(), False
-        self.written, self.set = set(), {}
+        self.began, self.read, self.all = began, set(), False
+        self.written, self.set = set(written), {}
 
     def __getitem__(self, name):
         self.read.add(name)
@@ -212,8 +235,9 @@ class _Watched(dict):
         self.set = {name: dict.get(self, name) for name in self.written}
 
     def differ(self, wanted):
-        """Report whether something that was read is another thing in wanted. What was set without, does not depend on what it was."""
-        names = set(self.began).union(wanted) if self.all else self.read
+        """Report whether something that was read is another thing in wanted. What was set without, does not depend on what it was; but libraries
+        that were loaded after it do."""
+        names = set(self.began).union(wanted) if self.all else self.read | self.written.intersection(THREADS)
         return any(self.began.get(name) != wanted.get(name) for name in names)
 
     def after(self, wanted):

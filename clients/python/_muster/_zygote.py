@@ -21,9 +21,10 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_CAP_AMBIENT = 4, 22, 24, 47
 PR_CAP_AMBIENT_CLEAR_ALL, SECCOMP_MODE_FILTER = 4, 2
 CAPABILITY_VERSION_3 = 0x20080522  # capset(2)
 
-# Variables that say how many threads libraries start, and of each such library a piece of its file's name, the functions that set the
-# number later, of which it has one, and the variables that it reads, the first that is set.
-THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"
+# Variables that say how many threads libraries start as soon as they are loaded, and of each library a piece of its file's name, the functions
+# that set the number later, of which it has one, and the variables that it reads, the first that is set. OpenMP starts its threads when it needs
+# them, and its functions set the number for one thread alone, so that it keeps the number with which it was loaded.
+THREADS = "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"
 SETTERS = (
     (
         "openblas",
@@ -32,9 +33,9 @@ SETTERS = (
     ),
     ("mkl_rt", ["MKL_Set_Num_Threads"], ("MKL_NUM_THREADS", "OMP_NUM_THREADS")),
     ("blis", ["bli_thread_set_num_threads"], ("BLIS_NUM_THREADS", "OMP_NUM_THREADS")),
-    ("gomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
-    ("iomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
-    ("libomp", ["omp_set_num_threads"], ("OMP_NUM_THREADS",)),
+    ("gomp", [], ("OMP_NUM_THREADS",)),
+    ("iomp", [], ("OMP_NUM_THREADS",)),
+    ("libomp", [], ("OMP_NUM_THREADS",)),
 )
 
 FIONREAD = 0x541B  # ioctl(2)
@@ -48,7 +49,7 @@ libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
 limited = []  # variables that limit_threads has set
-libraries = []  # functions that set how many threads there are, each with its variables, and how many it would start at most
+libraries = []  # functions that set how many threads there are, or None; the variables, how many it would start at most, and what it was told
 
 
 def limit_threads():
@@ -60,15 +61,20 @@ def limit_threads():
 
 
 def threads(wanted):
-    """Return the numbers of threads that an environment says, each with the function that sets it where it is not one. Returns None if it says
-    something else to a library that is loaded: what that makes of it nobody knows."""
+    """Return the numbers of threads that an environment says to libraries that are loaded and were told others, each with the function that sets
+    it; None where it says what is no number, or there is no such function."""
     numbers = []
-    for setter, names, most in libraries:
-        said = next((wanted[name] for name in map(os.fsencode, names) if name in wanted), b"")
-        if not said.isdigit() or int(said) == 0:
-            return None
-        numbers.append((setter, min(int(said), most)))
-    return [one for one in numbers if one[1] > 1]
+    for setter, names, most, told in libraries:
+        said = _said(wanted, names)
+        if said != told:
+            if setter is None or not said.isdigit() or int(said) == 0:
+                return None
+            numbers.append((setter, min(int(said), most)))
+    return numbers
+
+
+def _said(environment, names):
+    return next((environment[name] for name in map(os.fsencode, names) if name in environment), b"")
 
 
 def _find_libraries():
@@ -78,9 +84,9 @@ def _find_libraries():
         for piece, functions, names in SETTERS:
             if piece in os.path.basename(path):
                 library = ctypes.CDLL(path)  # which is loaded already
-                found = [getattr(library, f) for f in functions if hasattr(library, f)]
+                found = [getattr(library, f) for f in functions if hasattr(library, f)] + [None]
                 most = len(os.sched_getaffinity(0)) if piece == "openblas" else 1 << 16
-                libraries.extend((f, names, most) for f in found[:1])
+                libraries.append((found[0], names, most, _said(os.environ._data, names)))
 
 
 notified = []  # the descriptor by which the kernel tells of changes
@@ -125,19 +131,24 @@ def _kind_of_system(path):
     return found[0] if libc.statfs(os.fsencode(path), found) == 0 else -1
 
 
-def serve(folder, environment):
-    """Fork whenever it is asked for. Returns in the children. The environment knows what was read of it."""
+def serve(folder, environment, apart):
+    """Fork whenever it is asked for. Returns in the children. The environment knows what was read of it. Where numbers of threads count, children
+    are apart: for work that has the numbers with which this process was started."""
     project, own = os.getcwd(), os.open("/proc/self/ns/pid", os.O_RDONLY)
     asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, ASKED)
-    told = limited and (environment.all or (environment.read | environment.written).intersection(os.fsencode(name) for name in limited))
+    told = environment.all or (environment.read | environment.written).intersection(os.fsencode(name) for name in limited)
     if told or not _alone((ASKED, own, *notified)) or _generators():  # a module that was told the wrong number may have done anything with it
         os._exit(0)  # each worker imports it itself
     _find_libraries()
+    if threads(environment.after(environment.began)) is None:
+        os._exit(0)  # so would all children
+    names = set(os.fsencode(name) for _, _, names in SETTERS for name in names).union(map(os.fsencode, THREADS))
+    apart = apart or (environment.read | environment.written) & names or any(setter is None for setter, _, _, _ in libraries)
     gc.collect()
     if hasattr(gc, "freeze"):  # Python 3.7
         gc.freeze()  # a collection in a child would copy what is shared
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
-    os.write(says, b"w")
+    os.write(says, b"a" if apart else b"w")
     os.close(says)
     while True:
         rights, files = _question(asked)

@@ -250,7 +250,7 @@ class Ahead(Folder):
                              stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING="utf-8", DECOY="x",
                              **{k: v for k, v in dict(env).items() if k.startswith("PYTHON")}))  # fmt: skip
         self.said = []  # to people
-        for letter in iter(lambda: os.read(says, 1), b"w"):
+        for letter in iter(lambda: os.read(says, 1).replace(b"a", b"w"), b"w"):
             self.assertEqual(letter, b"n")
             self.said.append(b"".join(iter(lambda: os.read(says, 1), b"\n")).decode("utf-8"))
         self.meanwhile()
@@ -282,6 +282,13 @@ class Preload(Ahead):
         self.modules_of(early=b"import os\nvalue = os.environ.get('UNKNOWN')\nos.environ['LEFT'] = 'x'\n")
         source = b"import sys\nprint('early' in sys.modules)\nimport early\nprint(early.value, early.os.environ.get('LEFT'))\n"
         self.assertEqual(self.code(source), (0, "True\nNone x\n", ""))
+
+    def test_what_site_has_done(self):
+        site = os.path.dirname(self.write("site/sitecustomize.py", b"import os\nos.environ['FROM_SITE'] = 'x'\n"))
+        self.modules = []
+        source = b"import os; print(os.environ.get('FROM_SITE'), os.environ.get('SAID'))"
+        self.assertEqual(self.code(source, env={"PYTHONPATH": site, "SAID": "1"}), (0, "x 1\n", ""))
+        self.declines(env={"PYTHONPATH": site, "OMP_NUM_THREADS": "7"})  # it may have loaded libraries
 
     def test_errors_are_for_who_imports(self):
         self.modules_of(broken=b"raise ValueError('no luck')\n")

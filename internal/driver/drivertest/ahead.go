@@ -13,8 +13,8 @@ import (
 // Drivers that start engines ahead pass the suite a second time with workers that were, and a third time with such as were forked:
 // whatever a worker does, it does the same when all but its work was there before. Their interpreter waits, and executes what a worker's spec says when its work comes.
 
-// aheadKind is what the suite calls them.
-const aheadKind = "of the suite"
+// aheadKind is of all that the suite has wait.
+var aheadKind = driver.Kind{Name: "of the suite"}
 
 // PythonAhead is a Factory.Ahead for drivers whose engines are real processes. The interpreter is an absolute path of a Python 3.
 func PythonAhead(interpreter string) []string {

@@ -74,7 +74,7 @@ func aheadRefilled(w *world) {
 		p.expectStdout(specs[0].ID, "one\n")
 		p.expectStdout(specs[1].ID, "two\n")
 	}
-	if seats := p.s.(driver.Warmer).Take("another kind", 1); len(seats) != 0 {
+	if seats := p.s.(driver.Warmer).Take(driver.Kind{Name: "another"}, 1); len(seats) != 0 {
 		w.t.Errorf("seats of a kind of which nobody waits: %v", seats)
 	}
 }
@@ -146,7 +146,7 @@ func aheadNever(w *world) {
 	p.s.(driver.Warmer).Warm(aheadKind, 0, nil)
 	never := p.worker(Exit{1})
 	var tries atomic.Int64
-	p.s.(driver.Warmer).Warm("never", 1, func(s driver.Seat) driver.Spec {
+	p.s.(driver.Warmer).Warm(driver.Kind{Name: "never"}, 1, func(s driver.Seat) driver.Spec {
 		tries.Add(1)
 		spec := never
 		spec.ID, spec.Address, spec.Hostname = s.ID, s.Address, string(s.ID)
@@ -156,10 +156,10 @@ func aheadNever(w *world) {
 	if !waitFor(func() bool { return tries.Load() > 1 }) {
 		w.t.Errorf("it was tried %d times", tries.Load())
 	}
-	if n := p.s.(driver.Warmer).Waiting("never"); n != 0 {
+	if n := p.s.(driver.Warmer).Waiting(driver.Kind{Name: "never"}); n != 0 {
 		w.t.Errorf("%d wait", n)
 	}
-	p.s.(driver.Warmer).Warm("never", 0, nil)
+	p.s.(driver.Warmer).Warm(driver.Kind{Name: "never"}, 0, nil)
 	w.checkNothingLeft(idle)
 	if n := tries.Load(); n > 5 {
 		w.t.Errorf("it was tried %d times", n)

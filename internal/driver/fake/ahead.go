@@ -29,7 +29,7 @@ func (c *crew) zygoteLocked(forks bool) {
 }
 
 // Warm implements driver.Warmer.
-func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
+func (s *session) Warm(kind driver.Kind, n int, spec func(driver.Seat) driver.Spec) {
 	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,14 +63,11 @@ func (p *place) fillLocked(c *crew) {
 }
 
 // Take implements driver.Warmer.
-func (s *session) Take(kind string, n int) (seats []driver.Seat) {
+func (s *session) Take(kind driver.Kind, n int) (seats []driver.Seat) {
 	p := s.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for k, c := range p.crews {
-		if kind != "" && kind != k {
-			continue
-		}
+	take := func(c *crew) {
 		some := min(n-len(seats), len(c.wait))
 		for _, w := range c.wait[:some] {
 			seats = append(seats, driver.Seat{ID: w.ID, Address: w.Address})
@@ -78,22 +75,34 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 		c.wait = c.wait[some:]
 		p.fillLocked(c)
 	}
+	if own := p.crews[kind]; own != nil {
+		take(own)
+	}
+	for k, c := range p.crews {
+		if k != kind && (kind == driver.Kind{} || k.Takes(kind, c.forks)) {
+			take(c)
+		}
+	}
 	return seats
 }
 
 // Waiting implements driver.Warmer.
-func (s *session) Waiting(kind string) int { return len(s.Ahead(kind)) }
+func (s *session) Waiting(kind driver.Kind) int { return len(s.Ahead(kind)) }
 
 // Forks implements driver.Warmer.
-func (s *session) Forks(kind string) bool {
+func (s *session) Forks(kind driver.Kind) bool {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
-	c := s.p.crews[kind]
-	return c != nil && c.forks
+	for k, c := range s.p.crews {
+		if c.forks && k.Takes(kind, true) {
+			return true
+		}
+	}
+	return false
 }
 
 // Zygote implements driver.Warmer: one is made as long as StepZygote is delayed, where that is.
-func (s *session) Zygote(kind string) <-chan struct{} {
+func (s *session) Zygote(kind driver.Kind) <-chan struct{} {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	c := s.p.crews[kind]
@@ -112,12 +121,12 @@ func (s *session) Zygote(kind string) <-chan struct{} {
 	return c.making
 }
 
-// Ahead returns the specs of the engines of a kind that wait; of all kinds, if it is "".
-func (s *session) Ahead(kind string) (waiting []driver.Spec) {
+// Ahead returns the specs of the engines of a kind that wait; of all kinds, if it is the zero Kind.
+func (s *session) Ahead(kind driver.Kind) (waiting []driver.Spec) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	for k, c := range s.p.crews {
-		if kind == "" || kind == k {
+		if kind == (driver.Kind{}) || kind == k {
 			waiting = append(waiting, c.wait...)
 		}
 	}
@@ -130,7 +139,7 @@ func (d *Driver) Ahead(id engine.ID) []driver.Spec {
 	if p == nil {
 		return nil
 	}
-	return (&session{p, d.closing}).Ahead("")
+	return (&session{p, d.closing}).Ahead(driver.Kind{})
 }
 
 // Spec returns what an engine of a session was started with.

@@ -29,7 +29,7 @@ type place struct {
 	history  []driver.Observation
 	watchers []*watcher
 	procs    map[engine.ID]*proc // all that were ever accepted
-	crews    map[string]*crew
+	crews    map[driver.Kind]*crew
 	last     netip.Addr // given last
 	addrs    map[netip.Addr]bool
 	lease    *lease
@@ -42,7 +42,7 @@ type place struct {
 func newPlace(o Options, spec driver.SessionSpec, w *console.Writer) *place {
 	p := &place{
 		opts: o, spec: spec, writer: w, network: newNetwork(), gone: make(chan struct{}),
-		procs: map[engine.ID]*proc{}, crews: map[string]*crew{}, last: gateway, addrs: map[netip.Addr]bool{},
+		procs: map[engine.ID]*proc{}, crews: map[driver.Kind]*crew{}, last: gateway, addrs: map[netip.Addr]bool{},
 	}
 	p.happened = sync.NewCond(&p.mu)
 	return p
@@ -151,7 +151,7 @@ func (p *place) settle(coming []netip.Addr) (accepted []driver.Observation) {
 		}
 		accepted = append(accepted, driver.Observation{Kind: driver.Accepted, Engine: id, At: time.Now(), Held: held})
 	}
-	p.addrs, p.crews = keep, map[string]*crew{} // what waits ends with the process that wanted it
+	p.addrs, p.crews = keep, map[driver.Kind]*crew{} // what waits ends with the process that wanted it
 	return accepted
 }
 

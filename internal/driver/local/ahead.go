@@ -34,6 +34,7 @@ type slot struct {
 	look    *look             // what is there now that it is taken
 	mounts  sandbox.Mounts    // watched since before it was made, until it is given or gone
 	since   time.Time         // it is ready; zero: it is not yet
+	apart   bool              // it takes, or forks for, its own kind alone
 	zygote  bool              // it never has work, but forks others
 	signal  int               // a zygote: what ended it; 0: it ended by itself, or who knows
 	taken   bool
@@ -49,7 +50,7 @@ func (slot *slot) close() {
 	slot.mounts.Close()
 }
 
-func newSlot(kind string) *slot {
+func newSlot(kind driver.Kind) *slot {
 	return &slot{member: member{kind: kind}, ready: make(chan struct{}), gone: make(chan struct{})}
 }
 
@@ -78,11 +79,11 @@ func (s *session) prepare(ctx context.Context, spec driver.Spec, slot *slot, par
 }
 
 // seated notes that an engine waits for work.
-func (s *session) seated(id engine.ID) {
+func (s *session) seated(id engine.ID, apart bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slot := s.slots[id]; slot != nil {
-		slot.since = time.Now()
+		slot.since, slot.apart = time.Now(), apart || slot.parent != nil && slot.parent.apart
 		close(slot.ready)
 		if c := s.crews[slot.kind]; c != nil && !slot.zygote {
 			c.fail = 0
@@ -144,17 +145,28 @@ func (s *session) emptySlots() map[engine.ID]*slot {
 }
 
 // Take implements driver.Warmer.
-func (s *session) Take(kind string, n int) (seats []driver.Seat) {
+func (s *session) Take(kind driver.Kind, n int) (seats []driver.Seat) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c := s.crews[kind]
+	never := c != nil && c.zygote.never // it says what no zygote can tell libraries: nor can another one's
 	var waiting []engine.ID
 	for id, slot := range s.slots {
-		if slot.waits(kind) {
+		if slot.waits() && (kind == (driver.Kind{}) || slot.takes(kind) && (slot.kind == kind || !never)) {
 			waiting = append(waiting, id)
 		}
 	}
-	slices.SortFunc(waiting, func(a, b engine.ID) int { return s.slots[a].since.Compare(s.slots[b].since) })
-	looks := map[string]*look{}
+	slices.SortFunc(waiting, func(a, b engine.ID) int {
+		first, second := s.slots[a], s.slots[b]
+		switch own := first.kind == kind; {
+		case own == (second.kind == kind):
+			return first.since.Compare(second.since)
+		case own:
+			return -1
+		}
+		return 1
+	})
+	looks := map[driver.Kind]*look{}
 	for _, id := range waiting[:min(n, len(waiting))] {
 		slot := s.slots[id]
 		if looks[slot.kind] == nil {
@@ -167,16 +179,21 @@ func (s *session) Take(kind string, n int) (seats []driver.Seat) {
 	return seats
 }
 
-func (slot *slot) waits(kind string) bool {
-	return (kind == "" || slot.kind == kind) && !slot.taken && !slot.dropped && !slot.zygote && !slot.since.IsZero()
+func (slot *slot) waits() bool {
+	return !slot.taken && !slot.dropped && !slot.zygote && !slot.since.IsZero()
+}
+
+// takes reports whether it may be given work of a kind.
+func (slot *slot) takes(kind driver.Kind) bool {
+	return slot.kind == kind || !slot.apart && slot.kind.Takes(kind, slot.parent != nil)
 }
 
 // Waiting implements driver.Warmer.
-func (s *session) Waiting(kind string) (n int) {
+func (s *session) Waiting(kind driver.Kind) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, slot := range s.slots {
-		if slot.waits(kind) {
+		if slot.kind == kind && slot.waits() {
 			n++
 		}
 	}
@@ -228,7 +245,7 @@ func (s *session) slotOf(id engine.ID) *slot {
 // give gives work to an engine that waits for it. With false it is gone, and one has to be started with the work.
 func (s *session) give(ctx context.Context, spec driver.Spec, slot *slot) (given bool, err error) {
 	whole := s.engineSpec(spec)
-	if spec.Work != nil && spec.Work.Kind != slot.kind {
+	if spec.Work != nil && !slot.takes(spec.Work.Kind) {
 		whole.Work = nil
 	}
 	a := &attempt{spec: spec, wire: wire.EngineSpec{Argv: whole.Argv, Env: whole.Env, Files: whole.Files, Work: whole.Work}}

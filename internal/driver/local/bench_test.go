@@ -53,7 +53,7 @@ func BenchmarkColdStart(b *testing.B) {
 // BenchmarkAheadStart gives an engine that was started ahead its work, one after the other: from Start until its end was observed.
 // What starts another one in its place counts for the profile, not for the time.
 func BenchmarkAheadStart(b *testing.B) {
-	const kind = "of the benchmark"
+	kind := driver.Kind{Name: "of the benchmark"}
 	interpreter := python(b)
 	for _, name := range rungs() {
 		b.Run(string(name), func(b *testing.B) {

@@ -61,7 +61,7 @@ var machineMemory = sync.OnceValue(func() int64 {
 const maxFailures = 3
 
 // Warm implements driver.Warmer.
-func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
+func (s *session) Warm(kind driver.Kind, n int, spec func(driver.Seat) driver.Spec) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.released || s.detached {
@@ -88,7 +88,7 @@ func (s *session) Warm(kind string, n int, spec func(driver.Seat) driver.Spec) {
 }
 
 // dropSurplus ends those of a kind that wait beyond the first n, the youngest, and with 0 their zygote, too. The caller holds mu.
-func (s *session) dropSurplus(kind string, n int) {
+func (s *session) dropSurplus(kind driver.Kind, n int) {
 	type one struct {
 		id   engine.ID
 		slot *slot
@@ -208,17 +208,17 @@ func (s *session) filling(woken <-chan struct{}) {
 }
 
 // lacking returns a crew that lacks somebody, nil if none does; and that there is none any more, of which the next Warm is to know.
-func (s *session) lacking() (kind string, c *crew, over bool) {
+func (s *session) lacking() (kind driver.Kind, c *crew, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.released || s.detached || len(s.crews) == 0 {
 		s.fill = nil
-		return "", nil, true
+		return driver.Kind{}, nil, true
 	}
 	if scarce() {
-		return "", nil, false // until the next launch
+		return driver.Kind{}, nil, false // until the next launch
 	}
-	has := map[string]int{}
+	has := map[driver.Kind]int{}
 	for _, slot := range s.slots {
 		if !slot.taken && !slot.dropped && !slot.zygote {
 			has[slot.kind]++
@@ -229,7 +229,7 @@ func (s *session) lacking() (kind string, c *crew, over bool) {
 			return kind, c, false
 		}
 	}
-	return "", nil, false
+	return driver.Kind{}, nil, false
 }
 
 // sparedShare of the machine's memory is for those that have work: when less than that is available, nobody is started ahead.
@@ -256,7 +256,7 @@ func kilobytes(text []byte, name string) (n int64) {
 }
 
 // seat starts an engine ahead.
-func (s *session) seat(kind string, c *crew) error {
+func (s *session) seat(kind driver.Kind, c *crew) error {
 	addrs, err := s.Reserve(1)
 	if err != nil {
 		return err

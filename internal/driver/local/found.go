@@ -177,11 +177,13 @@ func (s *session) stale(id engine.ID) {
 	if !there {
 		return
 	}
-	if c := s.crews[m.kind]; c != nil && m.parent != nil && c.zygote.slot == m.parent {
-		c.zygote.stale = append(recent(c.zygote.stale), time.Now())
+	if m.parent != nil {
+		if c := s.crews[m.parent.kind]; c != nil && c.zygote.slot == m.parent {
+			c.zygote.stale = append(recent(c.zygote.stale), time.Now())
+		}
 	}
 	for id, slot := range s.slots {
-		sibling := slot.parent == m.parent && (slot.waits(m.kind) || m.parent != nil && !slot.taken && !slot.dropped)
+		sibling := slot.parent == m.parent && (slot.kind == m.kind && slot.waits() || m.parent != nil && !slot.taken && !slot.dropped)
 		if sibling || slot == m.parent && !slot.dropped {
 			slot.dropped = true
 			go s.drop(id)
@@ -194,7 +196,8 @@ func (s *session) dropOthers(stale *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, slot := range s.slots {
-		if slot.waits(stale.kind) || slot.zygote && slot.kind == stale.kind && !slot.dropped {
+		alike := slot.kind == stale.kind || stale.parent != nil && slot.kind == stale.parent.kind
+		if alike && (slot.waits() || slot.zygote && !slot.dropped) {
 			slot.dropped = true
 			go s.drop(id)
 		}

@@ -106,7 +106,7 @@ func (s *session) take(e wire.Event, files []*os.File) {
 	case wire.EventAccepted:
 		s.adopt(e)
 	case wire.EventReady:
-		s.seated(engine.ID(e.Engine))
+		s.seated(engine.ID(e.Engine), e.Apart)
 	case wire.EventDropped:
 		s.unseated(engine.ID(e.Engine), e.Signal)
 	case wire.EventStale:

@@ -45,11 +45,11 @@ type session struct {
 	mu       sync.Mutex
 	seq      uint64
 	waiting  map[uint64]chan<- reply
-	starting map[engine.ID]bool   // taken by a start that is under way
-	engines  map[engine.ID]member // accepted by the keeper, not ended
-	slots    map[engine.ID]*slot  // started ahead, or just being
-	crews    map[string]*crew     // of each kind that is to wait
-	fill     chan struct{}        // a crew may lack somebody; nil: there was none yet
+	starting map[engine.ID]bool    // taken by a start that is under way
+	engines  map[engine.ID]member  // accepted by the keeper, not ended
+	slots    map[engine.ID]*slot   // started ahead, or just being
+	crews    map[driver.Kind]*crew // of each kind that is to wait
+	fill     chan struct{}         // a crew may lack somebody; nil: there was none yet
 	stirs    stirs
 	ended    *driver.Observation // what the keeper said at its end
 	// Nothing is observed any more, because this process
@@ -65,7 +65,7 @@ type member struct {
 	inside  net.Listener // on its loopback; nil: none
 	net     uint64       // the inode of its network namespace; 0: not known (yet), or none of its own
 	adopted bool         // another process started it
-	kind    string       // it was started ahead for; "": it was not
+	kind    driver.Kind  // it was started ahead for; the zero Kind: it was not
 	parent  *slot        // the zygote that forked it; nil: none
 }
 
@@ -84,7 +84,7 @@ func newSession(d *Driver, spec driver.SessionSpec) *session {
 	s := &session{
 		driver: d, spec: spec, live: make(chan struct{}), lost: make(chan struct{}), gone: make(chan struct{}),
 		waiting: map[uint64]chan<- reply{}, starting: map[engine.ID]bool{}, engines: map[engine.ID]member{},
-		slots: map[engine.ID]*slot{}, crews: map[string]*crew{},
+		slots: map[engine.ID]*slot{}, crews: map[driver.Kind]*crew{},
 	}
 	if !d.apart(spec) {
 		s.plain = newLoopback()

@@ -52,7 +52,7 @@ const childrenBytes = 256 << 20
 func (s *session) canFork() bool { return s.hub != nil && s.driver.rung != Plain }
 
 // Zygote implements driver.Warmer.
-func (s *session) Zygote(kind string) <-chan struct{} {
+func (s *session) Zygote(kind driver.Kind) <-chan struct{} {
 	s.mu.Lock()
 	c := s.crews[kind]
 	wanted := c != nil && !s.released && !s.detached && c.fail < maxFailures
@@ -71,7 +71,7 @@ func (s *session) Zygote(kind string) <-chan struct{} {
 
 // beginZygote begins to make the zygote of a crew that is to have one and has none; the others go on meanwhile. What it returns is closed when
 // that is over; nil: none is being made.
-func (s *session) beginZygote(kind string, c *crew) <-chan struct{} {
+func (s *session) beginZygote(kind driver.Kind, c *crew) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	z := &c.zygote
@@ -128,7 +128,7 @@ func (s *session) zygoteOf(c *crew, of driver.Spec) *slot {
 }
 
 // makeZygote makes one, and returns when it is ready.
-func (s *session) makeZygote(kind string, spec driver.Spec) (*slot, error) {
+func (s *session) makeZygote(kind driver.Kind, spec driver.Spec) (*slot, error) {
 	spec.Hostname = string(spec.ID)
 	spec.Argv = spec.Work.Fork
 	spec.Resources.CPU = 1 // who waits for a fork may have work
@@ -199,23 +199,39 @@ func (s *session) disown(z *slot) {
 }
 
 // Forks implements driver.Warmer.
-func (s *session) Forks(kind string) bool {
+func (s *session) Forks(kind driver.Kind) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.crews[kind]
-	return c != nil && c.zygote.slot != nil
+	return s.forkerLocked(kind) != nil
 }
 
-// fork starts an engine by its kind's zygote. With false there is none, or it cannot, and one has to be started with the work.
+// forkerLocked returns the crew whose zygote forks engines of a kind: its own, or one that differs in threads alone, as long as it is
+// not known that those are declined; nil if there is none. The caller holds mu.
+func (s *session) forkerLocked(kind driver.Kind) *crew {
+	own := s.crews[kind]
+	switch {
+	case own != nil && own.zygote.slot != nil:
+		return own
+	case own != nil && own.zygote.never:
+		return nil
+	}
+	for k, c := range s.crews {
+		if z := c.zygote.slot; z != nil && !z.apart && k.Takes(kind, true) {
+			return c
+		}
+	}
+	return nil
+}
+
+// fork starts an engine by a zygote of its kind. With false there is none, or it cannot, and one has to be started with the work.
 func (s *session) fork(ctx context.Context, spec driver.Spec) (given bool, err error) {
-	if spec.Work == nil || spec.Work.Kind == "" {
+	if spec.Work == nil || spec.Work.Kind == (driver.Kind{}) {
 		return false, nil
 	}
 	s.mu.Lock()
-	c := s.crews[spec.Work.Kind]
 	var parent *slot
 	var specOf func(driver.Seat) driver.Spec
-	if c != nil {
+	if c := s.forkerLocked(spec.Work.Kind); c != nil {
 		parent, specOf = c.zygote.slot, c.spec
 	}
 	s.mu.Unlock()

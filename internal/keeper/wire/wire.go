@@ -163,6 +163,7 @@ type Event struct {
 	Pid     int       `json:"pid,omitempty"`    // EventStarted: the init, in the host's process namespace
 	Signal  int       `json:"signal,omitempty"` // EventDropped: what ended its interpreter, or its init with that; 0: it ended by itself
 	Text    string    `json:"text,omitempty"`   // EventNotice
+	Apart   bool      `json:"apart,omitempty"`  // EventReady: its interpreter says so
 	Key     []byte    `json:"key,omitempty"`    // EventReply to OpKey and OpKeep
 
 	// EventReply to OpStdin: how many bytes were written in all, and whether nothing more can be.
@@ -263,13 +264,14 @@ type EngineSpec struct {
 }
 
 // Names of two FIFOs in the engine's private folder, of an engine that is started ahead. Its interpreter opens both, writes Waits to the
-// first, and reads the second to its end. When it has what it needs, and before it runs anything of the work, it writes Takes. One
+// first, or Apart if it, and what is forked from it, takes work of its own kind alone (driver.Kind), and reads the second to its end. When it has what it needs, and before it runs anything of the work, it writes Takes. One
 // that ends before that has declined, and the work is done by an interpreter that is started in its place. Before it waits it may write
 // Says and a line for people, of MaxSaid bytes at most.
 const (
 	WaitsName = "waits"
 	WorkName  = "work"
 	Waits     = 'w'
+	Apart     = 'a'
 	Takes     = 't'
 	Says      = 'n'
 	MaxSaid   = 500
@@ -309,11 +311,12 @@ type Order struct {
 // StaleCode is how an interpreter ends that declines work because of files that were changed since it read them.
 const StaleCode = 65
 
-// Report is a message from an init to its keeper: exactly one field is set.
+// Report is a message from an init to its keeper: one field is set, and maybe Apart.
 type Report struct {
 	Notice   string  `json:"notice,omitempty"`   // a sentence for people, told once in a session
 	Terminal bool    `json:"terminal,omitempty"` // beside it: the master of the engine's terminal
 	Ready    bool    `json:"ready,omitempty"`    // see ReadyFiles
+	Apart    bool    `json:"apart,omitempty"`    // beside Ready: see Apart
 	Lost     *Exited `json:"lost,omitempty"`     // so it has ended without having taken work: another one is started when there is some
 	Started  bool    `json:"started,omitempty"`
 	Failed   *Failed `json:"failed,omitempty"`
