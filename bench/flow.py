@@ -1,8 +1,10 @@
-"""How fast what one worker prints is on the disk and with a reader that follows, and what server and keeper take meanwhile."""
+"""How fast what one worker prints is on the disk and with a reader that follows, and what server and keeper take meanwhile; in turns with
+what `tee` takes for the same, a file and a reader, which is as fast as this machine's disk and memory are at that time."""
 
 import glob
 import os
 import subprocess
+import sys
 import threading
 
 from bench import clock, world
@@ -26,15 +28,16 @@ for _ in range(%d):
 def output(runs, size):
     """Let one worker print size megabytes, followed by `muster logs -f` into a pipe that is read here."""
     world.needs_groups()
-    rates, grown = [], {"server kB": [], "keeper kB": []}
+    rates, tee, grown = [], [], {"server kB": [], "keeper kB": []}
     with world.session(silent=True) as w:
         for _ in range(runs):
+            tee.append(_tee(size * 1000000 // BLOCK))
             rate, peaks = _once(w, size * 1000000 // BLOCK)
             rates.append(rate)
             for who, kb in peaks.items():
                 grown[who].append(kb)
         facts = {"megabytes each": size, "grown at most": {k: max(v) for k, v in grown.items()}}
-    return {"samples": {"MB/s": rates, **{"grown, " + k: v for k, v in grown.items()}}, "facts": facts}
+    return {"samples": {"MB/s": rates, "tee MB/s": tee, **{"grown, " + k: v for k, v in grown.items()}}, "facts": facts}
 
 
 def _once(w, blocks):
@@ -47,12 +50,7 @@ def _once(w, blocks):
     reader = subprocess.Popen([world.MUSTER, "logs", "-f", worker["id"]], env=w.env, stdout=subprocess.PIPE)
     memory = _Watch({"server kB": w.server.pid, "keeper kB": world.keeper(session)})
     open("go", "w").close()
-    got = 0
-    while got < want:
-        data = os.read(reader.stdout.fileno(), 1 << 20)
-        if not data:
-            raise RuntimeError("the reader ended after %d of %d bytes" % (got, want))
-        got += len(data)
+    got = _read(reader, want)
     arrived = clock.now()
     on_disk = sum(os.path.getsize(f) for f in glob.glob(os.path.join(w.state, "sessions", session, "console", "*.log")))
     peaks = memory.stop()
@@ -61,10 +59,41 @@ def _once(w, blocks):
     reader.stdout.close()
     if done["failures"] or got != want or on_disk < want:
         raise RuntimeError("of %d bytes %d came and %d are on disk; failures: %s" % (want, got, on_disk, done["failures"]))
+    return _rate(want, arrived), peaks
+
+
+def _tee(blocks):
+    """Return how many MB/s of the same program come through tee."""
+    want = blocks * BLOCK
+    writer = subprocess.Popen([sys.executable, "-c", WRITER % (BLOCK, blocks)], stdout=subprocess.PIPE)
+    tee = subprocess.Popen(["tee", "copy"], stdin=writer.stdout, stdout=subprocess.PIPE)
+    writer.stdout.close()
+    open("go", "w").close()
+    _read(tee, want)
+    arrived = clock.now()
+    tee.stdout.close()
+    if writer.wait() or tee.wait():
+        raise RuntimeError("tee did not copy what was written")
+    os.remove("copy")
+    return _rate(want, arrived)
+
+
+def _read(reader, want):
+    """Read so many bytes of what a process prints, into the same memory, which costs the least."""
+    got, into = 0, [bytearray(1 << 20)]
+    while got < want:
+        more = os.readv(reader.stdout.fileno(), into)
+        if not more:
+            raise RuntimeError("the reader ended after %d of %d bytes" % (got, want))
+        got += more
+    return got
+
+
+def _rate(want, arrived):
     began = int(world.read("began"))
     os.remove("go")
     os.remove("began")
-    return want / 1e6 / (arrived - began / 1e9), peaks
+    return want / 1e6 / (arrived - began / 1e9)
 
 
 class _Watch:

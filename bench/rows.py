@@ -102,14 +102,14 @@ BOUND_MB = 64
 
 
 def _output(r):
-    rate = _median(r, "MB/s")
+    rate, tee = _median(r, "MB/s"), _median(r, "tee MB/s")
     yield (
         None,
         "%.1f MB/s (n = %d)" % (rate, len(r["samples"]["MB/s"])),
-        "",
+        "%s of tee's %.1f" % (_short(rate / tee), tee),
         "≥ 300 MB/s",
         rate >= 300,
-        "%d MB each time" % r["facts"]["megabytes each"],
+        "%d MB each time, in turns with `tee`" % r["facts"]["megabytes each"],
     )
     most = {k.split()[0]: kb / 1000 for k, kb in r["facts"]["grown at most"].items()}
     text = ", ".join("%s + %.1f MB" % (k, mb) for k, mb in most.items())

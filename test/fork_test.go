@@ -73,7 +73,7 @@ import numpy
 import ctypes, glob, os, re
 a = numpy.random.rand(700, 700); a @ a
 lib = ctypes.CDLL(glob.glob(os.path.join(os.path.dirname(numpy.__file__), "..", "numpy.libs", "*openblas*"))[0])
-get = [getattr(lib, n) for n in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads") if hasattr(lib, n)][0]
+get = [getattr(lib, n) for n in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads64_", "openblas_get_num_threads") if hasattr(lib, n)][0]
 print("FORKED" if "fork" in open("/proc/self/cmdline").read().split("\0") else "STARTED", get(), re.search(r"Threads:\s+(\d+)", open("/proc/self/status").read())[1], os.environ["OMP_NUM_THREADS"])
 `)
 	out := w.script(`
@@ -126,8 +126,9 @@ func TestThreadsThatModulesKnow(t *testing.T) {
 	for name, one := range map[string]struct {
 		module, half, two string // what it is, and what its workers print with half a core and with two
 	}{
-		"read": {"import os\nsaid = os.environ['OMP_NUM_THREADS']\n", "1 1 1", "2 2 2"},
-		"set":  {"import os\nos.environ['OPENBLAS_NUM_THREADS'] = '1'\nimport numpy\nsaid = 'no'\n", "no 1 1", "no 1 2"},
+		"read":  {"import os\nsaid = os.environ['LOKY_MAX_CPU_COUNT']\n", "1 1 1", "2 2 2"},
+		"share": {"import os\nsaid = os.environ['CDSW_CPU_MILLICORES']\n", "500 1 1", "2000 2 2"},
+		"set":   {"import os\nos.environ['OPENBLAS_NUM_THREADS'] = '1'\nimport numpy\nsaid = 'no'\n", "no 1 1", "no 1 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newAheadWorld(t)
@@ -142,7 +143,7 @@ how = [w for w in ("fork", "wait", "script") if w in words][0]
 number = os.environ["OPENBLAS_NUM_THREADS"]
 if "numpy" in sys.modules:
     lib = ctypes.CDLL(glob.glob(os.path.join(os.path.dirname(sys.modules["numpy"].__file__), "..", "numpy.libs", "*openblas*"))[0])
-    names = "scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads"
+    names = "scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads64_", "openblas_get_num_threads"
     number = [getattr(lib, n) for n in names if hasattr(lib, n)][0]()
 print("HOW", os.environ["SAID"], how, mine.said, number, os.environ["OMP_NUM_THREADS"])
 `)

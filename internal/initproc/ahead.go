@@ -113,24 +113,23 @@ func (a *ahead) listen() {
 	}
 	waits := false
 	raw.Read(func(fd uintptr) bool {
-		for {
-			switch said := a.hear(int(fd)); said {
-			case wire.Waits, wire.Apart:
-				if !waits {
-					if a.first.Zygote && (a.printed() || len(children(os.Getpid())) != 1) {
-						a.to.unfit()
-						a.zygoteEnds()
-					}
-					a.nowWaits(said == wire.Apart)
-				}
+		for said := a.hear(int(fd)); ; {
+			switch {
+			case said == wire.Waits && !waits:
 				waits = true // whatever else it says
-				continue
-			case wire.Says:
-				continue
-			case wire.Takes:
+				if a.first.Zygote && (a.printed() || len(children(os.Getpid())) != 1) {
+					a.to.unfit()
+					a.zygoteEnds()
+				}
+				said = a.hear(int(fd))
+				a.nowWaits(said == wire.Apart)
+			case said == wire.Takes:
 				return true
+			case said == 0:
+				return a.isTaken() // by tookIt
+			default:
+				said = a.hear(int(fd))
 			}
-			return a.isTaken() // by tookIt
 		}
 	})
 }

@@ -25,7 +25,7 @@ const (
 	aheadFor = 5 * time.Minute
 	// mostKinds wait in a session, which differ in more than numbers of threads, and mostThreads of each that differ in these.
 	mostKinds   = 2
-	mostThreads = 4
+	mostThreads = 2
 )
 
 // warmth is what a session does ahead. Guarded by session.mu.
@@ -41,13 +41,20 @@ type warmKind struct {
 	due    *time.Timer // when the first of them is long ago
 }
 
-// tooMany returns the kinds that are not to wait any more.
-func (w *warmth) tooMany() (many []*warmKind) {
+// tooMany returns the kinds that are not to wait any more. Those stay whose zygote is waited for.
+func (w *warmth) tooMany(awaited map[driver.Kind]bool) (many []*warmKind) {
 	of := map[string]int{}
 	for _, k := range w.kinds {
-		if n := of[k.kind.Name]; n == 0 && len(of) == mostKinds || n == mostThreads {
+		if awaited[k.kind] {
+			of[k.kind.Name]++
+		}
+	}
+	for _, k := range w.kinds {
+		switch n := of[k.kind.Name]; {
+		case awaited[k.kind]:
+		case n == 0 && len(of) >= mostKinds, n >= mostThreads:
 			many = append(many, k)
-		} else {
+		default:
 			of[k.kind.Name]++
 		}
 	}
@@ -102,9 +109,9 @@ func (b *batch) kindOf(w *work) driver.Kind {
 	}
 	for _, k := range slices.Sorted(maps.Keys(w.env)) {
 		switch {
-		case slices.Contains(kernel.ThreadVariables, k):
+		case slices.Contains(kernel.ThreadVariables, k) && isNumber(w.env[k]):
 			counts = append(counts, k+"="+w.env[k])
-		case a.All || kernel.ReadAtStart(k):
+		case a.All || kernel.ReadAtStart(k): // as are those of threads
 			said = append(said, k+"="+w.env[k])
 		}
 	}
@@ -112,6 +119,12 @@ func (b *batch) kindOf(w *work) driver.Kind {
 		return driver.Kind{Name: strings.Join(append(said, counts...), "\x00")}
 	}
 	return driver.Kind{Name: strings.Join(said, "\x00"), Threads: strings.Join(counts, "\x00"), Bare: a.Bare}
+}
+
+// isNumber reports whether a variable says how many threads there are to be; libraries read the rest each in its own way.
+func isNumber(value string) bool {
+	n, err := strconv.ParseUint(value, 10, 31)
+	return err == nil && n > 0
 }
 
 // threads is how many threads libraries start in an engine.
@@ -236,10 +249,8 @@ func (s *session) keepWarm(b *batch, work *work, from *origin, n int, launched b
 	k.spec = s.aheadSpec(b, work, from, launched)
 	k.launched(max(n, fewestAhead), s.m.now())
 	s.warmth.kinds = slices.Insert(s.warmth.kinds, 0, k)
-	for _, k := range s.warmth.tooMany() {
-		if !s.bursts[k.kind] { // else workers wait for its zygote
-			s.coolLocked(k)
-		}
+	for _, k := range s.warmth.tooMany(s.bursts) {
+		s.coolLocked(k)
 	}
 	if slices.Contains(s.warmth.kinds, k) {
 		s.warmLocked(k)

@@ -127,20 +127,33 @@ func TestOtherKindsAreCold(t *testing.T) {
 // An interpreter that has loaded no libraries waits for work of any CPU.
 func TestThreadsAreNoKind(t *testing.T) {
 	b := newBench(t, ahead, func(c *manager.Config, _ *fake.Options) { c.Kernels = scripts{threads: true, bare: true} })
-	id, n := b.session(), 2
-	for what, change := range map[string]func(*api.LaunchWorkers){
-		"more CPU":      func(r *api.LaunchWorkers) { r.CPU = 2 },
-		"its variables": func(r *api.LaunchWorkers) { r.Env = map[string]string{"OMP_NUM_THREADS": "3", "PYTHON_CPU_COUNT": "2"} },
-		"as before":     func(*api.LaunchWorkers) {},
+	id := b.session()
+	for _, c := range []struct {
+		what    string
+		cpu     float64
+		env     map[string]string
+		waiting int    // of two numbers of threads
+		name    string // what is in its kind's
+	}{
+		{"as the session's own", 1, nil, 2, ""},
+		{"more CPU", 2, nil, 2, ""},
+		{"its variables", 1, map[string]string{"OMP_NUM_THREADS": "3", "PYTHON_CPU_COUNT": "2"}, 4, ""},
+		{"as the first", 1, nil, 4, ""},
+		{"another kind", 1, map[string]string{"PYTHONHASHSEED": "7"}, 4, "PYTHONHASHSEED=7"},
+		{"as before", 2, nil, 6, ""},
+		{"no number", 2, map[string]string{"OMP_NUM_THREADS": "3,2"}, 6, "OMP_NUM_THREADS=3,2"}, // which each library reads in its own way
+		{"none", 2, map[string]string{"OMP_NUM_THREADS": "0"}, 6, "OMP_NUM_THREADS=0"},
 	} {
-		req := worker(1, "print $OMP_NUM_THREADS\nexit 0")
-		change(&req)
-		waiting := b.waits(id, n)
-		n = 4 // two kinds
+		what, req := c.what, worker(1, "print $OMP_NUM_THREADS\nexit 0")
+		req.CPU, req.Env = c.cpu, c.env
+		waiting := b.waits(id, c.waiting)
 		w := b.launch(id, req)[0]
 		b.awaitEnd(id, w.ID)
 		if work := b.driver.Spec(id, engine.ID(w.ID)).Work; !slices.Contains(idsOf(waiting), w.ID) || work == nil || !work.Kind.Bare || work.Kind.Name == "" {
 			t.Errorf("%s: it did not wait for this (%v wait): %+v", what, idsOf(waiting), w)
+		}
+		if kind := b.driver.Spec(id, engine.ID(w.ID)).Work.Kind; !strings.HasSuffix(kind.Name, c.name) || c.name == "" && strings.Contains(kind.Name, "=") {
+			t.Errorf("%s: its kind is %+v", what, kind)
 		}
 		threads := cmp.Or(req.Env["OMP_NUM_THREADS"], strconv.Itoa(int(max(1, req.CPU))))
 		if got := b.output(id, w.ID, console.Stdout); got != threads+"\n" {

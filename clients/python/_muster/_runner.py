@@ -36,8 +36,8 @@ THREADS = (
     b"R_PARALLELLY_AVAILABLECORES_FALLBACK",
 )  # fmt: skip
 
-# Modules that setuptools and virtualenv have every interpreter import.
-HOOKS = "__main__", "_distutils_hack", "_virtualenv"
+# Modules that setuptools, virtualenv and Ubuntu have every interpreter import, by how their names begin.
+HOOKS = "__main__", "_distutils_hack", "_virtualenv", "__editable__", "apport_python_hook"
 
 CLOCK_SECONDS = 0.005  # by which the clock of files may be late
 
@@ -92,14 +92,16 @@ def _wait(folder, modules, forks):
     began = time.time()
     own = not forks and modules or sys.version_info >= (3, 13) or _has_foreign()  # numbers of threads count as they are now
     first = _first_environment()
-    changed = [name for name in set(first).union(os.environ._data) if first.get(name) != os.environ._data.get(name)]  # by sitecustomize, say
+    changed = [name for name in set(first).union(os.environ._data) if first.get(name) != os.environ._data.get(name)]
     if forks:
         _load("_zygote").limit_threads()
     plain = os.environ._data
     environment = os.environ._data = os.environb._data = _Watched(plain, first, changed)
+    environment.all = not set(changed).issubset((b"LC_CTYPE",))  # by sitecustomize, say, and from what it read; Python itself sets that one
     sys.argv[:] = [""]  # not ours, for modules that look
     drawn = modules and _import(folder, modules)
     environment.end()
+    own = own or environment.all or not (environment.read | environment.written).isdisjoint(THREADS + (b"CDSW_CPU_MILLICORES",))
     plain.clear()
     plain.update(dict.items(environment))
     os.environ._data = os.environb._data = plain
@@ -118,13 +120,14 @@ def _wait(folder, modules, forks):
             _tell(folder, modules, "%s draws random numbers when it is imported: each worker imports it itself" % drawn[0])
             os._exit(0)  # it would be the same number in all children
         _load("_leave").share()
-        _load("_zygote").serve(folder, environment, own)
+        own = _load("_zygote").keeps_threads(environment) or own
+        _load("_zygote").serve(folder, own)
         _rehearse(environment, sources)
         _load("_leave").rehearse()
         _kept.extend((environment, sources, before))
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
     work = os.open(os.path.join(folder, "work"), os.O_RDONLY)
-    os.write(says, b"a" if own else b"w")
+    os.write(says, b"wa" if own else b"w")
     parts = []
     while True:
         part = os.read(work, 65536)
@@ -193,7 +196,7 @@ def _has_foreign():
     """Report whether a module was imported already that is not Python's own: by a .pth file, say. Those that are in new virtual environments
     only make hooks."""
     library = os.path.dirname(os.__file__) + os.sep
-    files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in HOOKS]
+    files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if not name.startswith(HOOKS)]
     return any(f and (not f.startswith(library) or "-packages" + os.sep in f) for f in files)
 
 

@@ -32,9 +32,9 @@ SETTERS = (
         ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"),
     ),
     ("mkl_rt", ["MKL_Set_Num_Threads"], ("MKL_NUM_THREADS", "OMP_NUM_THREADS")),
-    ("blis", ["bli_thread_set_num_threads"], ("BLIS_NUM_THREADS", "OMP_NUM_THREADS")),
-    ("gomp", [], ("OMP_NUM_THREADS",)),
-    ("iomp", [], ("OMP_NUM_THREADS",)),
+    ("libblis", ["bli_thread_set_num_threads"], ("BLIS_NUM_THREADS", "OMP_NUM_THREADS")),
+    ("libgomp", [], ("OMP_NUM_THREADS",)),
+    ("libiomp", [], ("OMP_NUM_THREADS",)),
     ("libomp", [], ("OMP_NUM_THREADS",)),
 )
 
@@ -131,24 +131,29 @@ def _kind_of_system(path):
     return found[0] if libc.statfs(os.fsencode(path), found) == 0 else -1
 
 
-def serve(folder, environment, apart):
-    """Fork whenever it is asked for. Returns in the children. The environment knows what was read of it. Where numbers of threads count, children
-    are apart: for work that has the numbers with which this process was started."""
-    project, own = os.getcwd(), os.open("/proc/self/ns/pid", os.O_RDONLY)
-    asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, ASKED)
-    told = environment.all or (environment.read | environment.written).intersection(os.fsencode(name) for name in limited)
-    if told or not _alone((ASKED, own, *notified)) or _generators():  # a module that was told the wrong number may have done anything with it
-        os._exit(0)  # each worker imports it itself
+def keeps_threads(environment):
+    """Report whether a library is loaded that keeps the number of threads with which it was loaded: then children are for work that says the same.
+    The environment knows what was read of it. Ends this process where nothing can be forked from it, and each worker imports the modules itself."""
+    told = (environment.read | environment.written).intersection(os.fsencode(name) for name in limited)
+    if environment.all or told:
+        os._exit(0)  # a module that was told the wrong number may have done anything with it
     _find_libraries()
     if threads(environment.after(environment.began)) is None:
-        os._exit(0)  # so would all children
-    names = set(os.fsencode(name) for _, _, names in SETTERS for name in names).union(map(os.fsencode, THREADS))
-    apart = apart or (environment.read | environment.written) & names or any(setter is None for setter, _, _, _ in libraries)
+        os._exit(0)  # as all children would
+    return any(setter is None for setter, _, _, _ in libraries)
+
+
+def serve(folder, apart):
+    """Fork whenever it is asked for. Returns in the children, which are for work of one kind alone if they are apart."""
+    project, own = os.getcwd(), os.open("/proc/self/ns/pid", os.O_RDONLY)
+    asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, ASKED)
+    if not _alone((ASKED, own, *notified)) or _generators():
+        os._exit(0)  # each worker imports it itself
     gc.collect()
     if hasattr(gc, "freeze"):  # Python 3.7
         gc.freeze()  # a collection in a child would copy what is shared
     says = os.open(os.path.join(folder, "waits"), os.O_WRONLY)
-    os.write(says, b"a" if apart else b"w")
+    os.write(says, b"wa" if apart else b"w")
     os.close(says)
     while True:
         rights, files = _question(asked)

@@ -21,10 +21,10 @@ func PythonAhead(interpreter string) []string {
 	return []string{interpreter, "-I", "-c", pythonAhead, Private}
 }
 
-// PythonFork is a Factory.Fork for such drivers, whose zygotes are Python: its source defines serve(folder, environment), which returns
-// in forked children.
+// PythonFork is a Factory.Fork for such drivers, whose zygotes are Python: its source defines serve(folder, apart), which returns in
+// forked children.
 func PythonFork(interpreter string, source []byte) []string {
-	return []string{interpreter, "-I", "-c", string(source) + "\nserve(sys.argv[1], None)\n" + pythonAhead, Private}
+	return []string{interpreter, "-I", "-c", string(source) + "\nserve(sys.argv[1], False)\n" + pythonAhead, Private}
 }
 
 const pythonAhead = `import os, sys
@@ -107,7 +107,13 @@ func (p *place) aheadOf(spec driver.Spec, s driver.Seat) driver.Spec {
 
 func (p *place) awaitWaiting(n int) {
 	p.t.Helper()
-	if !waitFor(func() bool { return p.s.(driver.Warmer).Waiting(aheadKind) == n }) {
-		p.t.Fatalf("%d engines wait for work, want %d; observed: %s", p.s.(driver.Warmer).Waiting(aheadKind), n, p.story())
+	p.awaitKind(aheadKind, n)
+}
+
+func (p *place) awaitKind(kind driver.Kind, n int) {
+	p.t.Helper()
+	waiting := func() int { return p.s.(driver.Warmer).Waiting(kind) }
+	if !waitFor(func() bool { return waiting() == n }) {
+		p.t.Fatalf("%d engines wait for work, want %d; observed: %s", waiting(), n, p.story())
 	}
 }

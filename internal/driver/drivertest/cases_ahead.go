@@ -15,31 +15,40 @@ var aheadCases = []testCase{
 	{"ahead: work for another kind of engine", "Ahead", aheadUnfit},
 	{"ahead: one that ends without having taken its work", "Ahead", aheadDeclined},
 	{"ahead: an interpreter that never waits", "Ahead", aheadNever},
+	{"ahead: kinds that differ in threads alone", "Ahead", aheadThreads},
 }
 
-func (p *place) warm(n int) {
+func (p *place) warm(n int) { p.warmKind(aheadKind, n) }
+
+func (p *place) warmKind(kind driver.Kind, n int) {
 	p.t.Helper()
 	was := p.w.how
 	p.w.how = cold
 	spec := p.worker(Print{"never"})
 	p.s.Release(spec.Address)
 	p.w.how = was
-	p.s.(driver.Warmer).Warm(aheadKind, n, func(s driver.Seat) driver.Spec { return p.aheadOf(spec, s) })
+	p.s.(driver.Warmer).Warm(kind, n, func(s driver.Seat) driver.Spec { return p.aheadOf(spec, s) })
 }
 
 // takeSeat makes a worker's spec for an engine that waits.
 func (p *place) takeSeat(steps ...Step) driver.Spec {
+	p.t.Helper()
+	seats := p.s.(driver.Warmer).Take(aheadKind, 1)
+	if len(seats) != 1 {
+		p.t.Fatalf("%d seats, want 1", len(seats))
+	}
+	return p.sit(seats[0], aheadKind, steps...)
+}
+
+func (p *place) sit(seat driver.Seat, kind driver.Kind, steps ...Step) driver.Spec {
 	p.t.Helper()
 	was := p.w.how
 	p.w.how = cold
 	spec := p.worker(steps...)
 	p.w.how = was
 	p.s.Release(spec.Address)
-	seats := p.s.(driver.Warmer).Take(aheadKind, 1)
-	if len(seats) != 1 {
-		p.t.Fatalf("%d seats, want 1", len(seats))
-	}
-	spec.ID, spec.Address, spec.Hostname, spec.Work = seats[0].ID, seats[0].Address, string(seats[0].ID), aheadWork(spec)
+	spec.ID, spec.Address, spec.Hostname, spec.Work = seat.ID, seat.Address, string(seat.ID), aheadWork(spec)
+	spec.Work.Kind = kind
 	return spec
 }
 
@@ -163,5 +172,51 @@ func aheadNever(w *world) {
 	w.checkNothingLeft(idle)
 	if n := tries.Load(); n > 5 {
 		w.t.Errorf("it was tried %d times", n)
+	}
+}
+
+// Forked ones take each other's work, and bare ones, after what waits for just that. What forks for several kinds does so as long as one of
+// them is wanted.
+func aheadThreads(w *world) {
+	p := w.open()
+	p.startMain()
+	idle := w.f.Count()
+	warmer := p.s.(driver.Warmer)
+	for _, bare := range []bool{false, true} {
+		one := driver.Kind{Name: "with threads", Threads: "1", Bare: bare}
+		two := driver.Kind{Name: "with threads", Threads: "2", Bare: bare}
+		p.warmKind(one, 1)
+		p.awaitKind(one, 1)
+		seats := warmer.Take(two, 1)
+		if shared := bare || w.how == forked; len(seats) != 1 && shared || len(seats) != 0 && !shared {
+			w.t.Errorf("bare %v: a place for work with other threads: %v", bare, seats)
+		}
+		for _, seat := range seats {
+			spec := p.sit(seat, two, Print{"done"}, Exit{2})
+			p.start(spec)
+			expectExit(w, p.awaitExit(spec.ID), engine.ReasonExitCode, 2, 0)
+			p.expectStdout(spec.ID, "done\n")
+		}
+		p.awaitKind(one, 1)
+		p.warmKind(two, 1)
+		p.awaitKind(two, 1)
+		p.awaitKind(one, 1)
+		if warmer.Forks(one) != (w.how == forked) || warmer.Forks(two) != (w.how == forked) {
+			w.t.Errorf("bare %v: forked: %v and %v", bare, warmer.Forks(one), warmer.Forks(two))
+		}
+		first := warmer.Take(two, 1)
+		if len(first) != 1 || warmer.Waiting(one) != 1 {
+			w.t.Fatalf("bare %v: %v of its own kind, and %d of the other wait", bare, first, warmer.Waiting(one))
+		}
+		warmer.Warm(one, 0, nil)
+		if warmer.Forks(two) != (w.how == forked) {
+			w.t.Errorf("bare %v: forked when the other is not wanted: %v", bare, warmer.Forks(two))
+		}
+		p.awaitKind(two, 1)
+		spec := p.sit(first[0], two, Print{"done"})
+		p.start(spec)
+		expectExit(w, p.awaitExit(spec.ID), engine.ReasonSucceeded, 0, 0)
+		warmer.Warm(two, 0, nil)
+		w.checkNothingLeft(idle)
 	}
 }

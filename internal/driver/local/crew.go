@@ -30,13 +30,13 @@ const (
 	forkedBytes = 6 << 20
 	forkedShare = 32 // of the machine's memory may wait
 
-	addressShare = 4 // of the session's addresses may be theirs
+	addressShare = 8 // of the session's addresses may be theirs
 )
 
-// size is how many of a crew are to wait now, on a machine with so much memory, in a session with so many addresses.
-func (c *crew) size(memory int64, addresses int) int {
+// size is how many of a crew are to wait now, forked or started, on a machine with so much memory, in a session with so many addresses.
+func (c *crew) size(forked bool, memory int64, addresses int) int {
 	most := mostStarted
-	if c.zygote.slot != nil {
+	if forked {
 		most = max(mostStarted, min(mostForked, int(memory/forkedShare/forkedBytes)))
 	}
 	return min(c.want, most, max(1, addresses/addressShare))
@@ -68,6 +68,7 @@ func (s *session) Warm(kind driver.Kind, n int, spec func(driver.Seat) driver.Sp
 		return
 	}
 	if n == 0 {
+		s.bequeathLocked(kind)
 		delete(s.crews, kind)
 		s.fillSoon()
 		s.dropSurplus(kind, 0)
@@ -225,7 +226,7 @@ func (s *session) lacking() (kind driver.Kind, c *crew, over bool) {
 		}
 	}
 	for kind, c := range s.crews {
-		if has[kind] < c.size(machineMemory(), s.addresses()) && c.fail < maxFailures && c.zygote.making == nil {
+		if has[kind] < c.size(s.forkerLocked(kind) != nil, machineMemory(), s.addresses()) && c.fail < maxFailures && c.zygote.making == nil {
 			return kind, c, false
 		}
 	}
@@ -265,7 +266,7 @@ func (s *session) seat(kind driver.Kind, c *crew) error {
 	specOf := c.spec
 	s.mu.Unlock()
 	spec := specOf(driver.Seat{ID: engine.NewID(), Address: addrs[0]})
-	parent := s.zygoteOf(c, spec)
+	parent := s.zygoteOf(kind, spec)
 	slot := newSlot(kind)
 	err = s.prepare(context.Background(), spec, slot, parent)
 	if err != nil {

@@ -31,16 +31,15 @@ func TestCrewSize(t *testing.T) {
 		{100, 8 * gigabyte, 1 << 16, 16, 42},
 		{100, 1 * gigabyte, 1 << 16, 16, 16},
 		{100, 0, 1 << 16, 16, 16}, // nobody knows
-		{100, 24 * gigabyte, 64, 16, 16},
-		{100, 24 * gigabyte, 16, 4, 4},
+		{100, 24 * gigabyte, 64, 8, 8},
+		{100, 24 * gigabyte, 16, 2, 2},
 		{2, 24 * gigabyte, 4, 1, 1},
 	} {
 		crew := crew{want: c.want}
-		if got := crew.size(c.machine, c.addresses); got != c.started {
+		if got := crew.size(false, c.machine, c.addresses); got != c.started {
 			t.Errorf("of %d that are started %d wait on a machine of %d bytes with %d addresses, want %d", c.want, got, c.machine, c.addresses, c.started)
 		}
-		crew.zygote.slot = &slot{}
-		if got := crew.size(c.machine, c.addresses); got != c.forked {
+		if got := crew.size(true, c.machine, c.addresses); got != c.forked {
 			t.Errorf("of %d that are forked %d wait on a machine of %d bytes with %d addresses, want %d", c.want, got, c.machine, c.addresses, c.forked)
 		}
 	}

@@ -183,7 +183,7 @@ func (s *session) stale(id engine.ID) {
 		}
 	}
 	for id, slot := range s.slots {
-		sibling := slot.parent == m.parent && (slot.kind == m.kind && slot.waits() || m.parent != nil && !slot.taken && !slot.dropped)
+		sibling := slot.parent == m.parent && (slot.kind.Name == m.kind.Name && slot.waits() || m.parent != nil && !slot.taken && !slot.dropped)
 		if sibling || slot == m.parent && !slot.dropped {
 			slot.dropped = true
 			go s.drop(id)
@@ -196,8 +196,7 @@ func (s *session) dropOthers(stale *slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, slot := range s.slots {
-		alike := slot.kind == stale.kind || stale.parent != nil && slot.kind == stale.parent.kind
-		if alike && (slot.waits() || slot.zygote && !slot.dropped) {
+		if slot.kind.Name == stale.kind.Name && (slot.waits() || slot.zygote && !slot.dropped) {
 			slot.dropped = true
 			go s.drop(id)
 		}

@@ -75,6 +75,9 @@ func (s *session) beginZygote(kind driver.Kind, c *crew) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	z := &c.zygote
+	if own := s.forkerLocked(kind); own != nil && own != c {
+		return nil // it forks for this one, too
+	}
 	if z.stale = recent(z.stale); z.making != nil || z.slot != nil || z.never || !s.canFork() || len(z.stale) >= mostStale {
 		return z.making
 	}
@@ -108,10 +111,13 @@ func (s *session) beginZygote(kind driver.Kind, c *crew) <-chan struct{} {
 	return z.making
 }
 
-// zygoteOf returns the zygote of a crew; nil if it has none, or none any more that has what one would have that is made now.
-func (s *session) zygoteOf(c *crew, of driver.Spec) *slot {
+// zygoteOf returns the zygote for a kind; nil if there is none, or none any more that has what one would have that is made now.
+func (s *session) zygoteOf(kind driver.Kind, of driver.Spec) *slot {
 	s.mu.Lock()
-	z := c.zygote.slot
+	var z *slot
+	if c := s.forkerLocked(kind); c != nil {
+		z = c.zygote.slot
+	}
 	s.mu.Unlock()
 	if z == nil {
 		return nil
@@ -221,6 +227,21 @@ func (s *session) forkerLocked(kind driver.Kind) *crew {
 		}
 	}
 	return nil
+}
+
+// bequeathLocked gives the zygote of a kind that nobody wants any more to another one for which it forks. The caller holds mu.
+func (s *session) bequeathLocked(kind driver.Kind) {
+	c := s.crews[kind]
+	if c == nil || c.zygote.slot == nil || c.zygote.slot.apart {
+		return
+	}
+	for k, heir := range s.crews {
+		if z := &heir.zygote; k != kind && kind.Takes(k, true) && z.slot == nil && z.making == nil && !z.never {
+			z.slot, c.zygote.slot = c.zygote.slot, nil
+			z.slot.kind = k
+			return
+		}
+	}
 }
 
 // fork starts an engine by a zygote of its kind. With false there is none, or it cannot, and one has to be started with the work.
