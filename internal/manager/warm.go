@@ -111,7 +111,7 @@ func (b *batch) kindOf(w *work) driver.Kind {
 		switch {
 		case slices.Contains(kernel.ThreadVariables, k) && isNumber(w.env[k]):
 			counts = append(counts, k+"="+w.env[k])
-		case a.All || kernel.ReadAtStart(k): // as are those of threads
+		case a.All || kernel.ReadAtStart(k): // those of threads that say no number, too
 			said = append(said, k+"="+w.env[k])
 		}
 	}

@@ -264,9 +264,10 @@ type EngineSpec struct {
 }
 
 // Names of two FIFOs in the engine's private folder, of an engine that is started ahead. Its interpreter opens both, writes Waits to the
-// first, with Apart behind it if it, and what is forked from it, takes work of its own kind alone (driver.Kind), and reads the second to its end. When it has what it needs, and before it runs anything of the work, it writes Takes. One
-// that ends before that has declined, and the work is done by an interpreter that is started in its place. Before it waits it may write
-// Says and a line for people, of MaxSaid bytes at most.
+// first, with Apart behind it if it, and what is forked from it, takes work of its own kind alone (driver.Kind), and reads the second to its
+// end. When it has what it needs, and before it runs anything of the work, it writes Takes. One that ends before that has declined, and the
+// work is done by an interpreter that is started in its place. Before it waits it may write Says and a line for people, of MaxSaid bytes at
+// most.
 const (
 	WaitsName = "waits"
 	WorkName  = "work"
